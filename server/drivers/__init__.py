@@ -1,0 +1,3 @@
+"""
+The drivers: each runs one kind of sliver.
+"""

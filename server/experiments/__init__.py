@@ -1,0 +1,3 @@
+"""
+Experiments: topologies, addresses, placement and lifecycle; decides, does no I/O.
+"""
