@@ -44,10 +44,10 @@ class Status:
 
     @ivar boots: the boot that this speaks of; 0 if the sliver was created and never started.
     @ivar boot: C{running}, C{booted} or C{dead}; None if this boot has not been started.
-    @ivar code: the exit status of the start command (None while it runs or if there is none); if C{dead}, that of the
-        node's own process: 128+signal if killed, 0 if stopped on purpose, L{CANNOT_START} if it could not be started,
-        None if what kept the status is gone.
     @ivar start_command: C{none}, C{running} or C{ended}.
+    @ivar start_code: the exit status of the start command; None while it runs or if there is none.
+    @ivar exit_code: once C{dead}, the exit status of the sliver's own process: 128+signal if killed, 0 if stopped on
+        purpose, L{CANNOT_START} if it could not be started, None if what kept the status is gone.
     @ivar pid: of the node's own process, while it lives.
     @ivar problems: what is not as it was asked for, in words for the user.
     """
@@ -55,10 +55,18 @@ class Status:
     serial: int
     boots: int = 0
     boot: str | None = None
-    code: int | None = None
     start_command: str = "none"
+    start_code: int | None = None
+    exit_code: int | None = None
     pid: int | None = None
     problems: tuple[str, ...] = ()
+
+    @property
+    def code(self) -> int | None:
+        """
+        The second item of C{status_reply}: the start command's exit status or, once dead, the sliver's own.
+        """
+        return self.exit_code if self.boot == "dead" else self.start_code
 
 
 class Driver(Protocol):
