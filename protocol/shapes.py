@@ -1,0 +1,223 @@
+"""
+The Kinds of reply bodies: which keys each dict has at least, and what their values are.
+"""
+
+from __future__ import annotations
+
+from hostline.protocol.kinds import (
+    BASE64,
+    CURSOR,
+    EXPERIMENT,
+    FLAG,
+    FLOAT,
+    FULL_NODE,
+    INT,
+    LITERAL,
+    NODE,
+    SHA256,
+    STRING,
+    TIME,
+    TOPIC,
+    Kind,
+    choice,
+    listing,
+    mapping,
+    maybe,
+    record,
+)
+
+__all__ = ["BASE64", "LITERAL"]
+
+STRINGS = listing(STRING)
+
+HELLO = record(
+    "GREETING",
+    "who answers, and who it takes the caller for",
+    {
+        "protocol": INT,
+        "version": STRING,
+        "host": STRING,
+        "principal": STRING,
+        "roles": STRINGS,
+        "features": STRINGS,
+    },
+)
+HELP = mapping(
+    STRING,
+    record("HELP", "one command", {"usage": STRING, "help": STRING, "who": STRINGS}),
+    "{COMMAND: HELP}",
+    "usage, help and who may call, by command",
+)
+PING = record("PING", "the daemon's clock", {"time": TIME})
+WHOAMI = record(
+    "CALLER",
+    "who the daemon takes the caller for",
+    {"principal": STRING, "roles": STRINGS, "uid": maybe(INT), "via": STRING},
+)
+HOST_STATUS = record(
+    "HOST",
+    "one host: what it has, what it has given, what is wrong",
+    {
+        "host": STRING,
+        "capacity": mapping(STRING, INT, "CAPACITY", "cores, memory_bytes, disk_bytes"),
+        "allocated": mapping(STRING, INT, "ALLOCATED", "slivers, running, memory_max, pids_max"),
+        "load": mapping(STRING, FLOAT, "LOAD", "load1, load5, load15, cpu_percent, memory_used_bytes, disk_free_bytes"),
+        "drivers": mapping(STRING, STRING, "DRIVERS", "version by kind"),
+        "problems": STRINGS,
+        "uptime": FLOAT,
+        "daemon": mapping(STRING, LITERAL, "DAEMON", "pid, version, started, memory_bytes, connections, generation"),
+    },
+)
+DOCTOR = listing(
+    record(
+        "FINDING",
+        "one thing that doctor looked at",
+        {"check": STRING, "ok": FLAG, "detail": STRING, "remedy": STRING},
+    )
+)
+EVENT = record(
+    "EVENT",
+    "something that came to be",
+    {"cursor": INT, "time": TIME, "topic": TOPIC, "what": STRING, "request": maybe(STRING)},
+)
+EVENTS = listing(EVENT)
+WATCHING = record("WATCHING", "where the event lines begin", {"cursor": CURSOR, "topics": STRINGS})
+OPERATION_STATE = choice("STATE", "the state of an operation", "queued", "running", "done", "failed", "cancelled")
+OPERATION_BODY = record(
+    "OPERATION",
+    "slow work with a number",
+    {
+        "operation": INT,
+        "command": STRING,
+        "target": STRING,
+        "state": OPERATION_STATE,
+        "step": STRING,
+        "progress": maybe(FLOAT),
+        "started": TIME,
+        "ended": maybe(TIME),
+        "causes": STRINGS,
+    },
+)
+OPERATIONS = listing(OPERATION_BODY)
+PROJECT_BODY = record(
+    "PROJECT",
+    "a project",
+    {"name": STRING, "members": STRINGS, "quota": mapping(STRING, INT, "QUOTA", "resource to amount")},
+)
+PROJECTS = listing(PROJECT_BODY)
+USER_BODY = record("USER", "a user", {"name": STRING, "uid": maybe(INT), "keys": STRINGS, "projects": STRINGS})
+USERS = listing(USER_BODY)
+DELEGATE_BODY = record(
+    "DELEGATE",
+    "an account that may say some commands of some experiments and slivers",
+    {"name": STRING, "uid": INT, "commands": STRINGS, "slivers": STRINGS},
+)
+DELEGATES = listing(DELEGATE_BODY)
+BLOB = record("BLOB", "a blob on its way", {"sha256": SHA256, "size": INT, "have": INT, "complete": FLAG})
+
+BOOT = choice("BOOT", "running: started, its inside not up; booted: up; dead: its process ended", "running", "booted", "dead")
+BOOTED = maybe(BOOT)
+
+
+def _pair(value: object) -> str | None:
+    if type(value) is not list or len(value) != 2:
+        return f"want [boot, code], got {ascii(value)[:60]}"
+    return BOOTED.fits(value[0]) or maybe(INT).fits(value[1])
+
+
+STATUS = mapping(
+    STRING,
+    mapping(STRING, Kind("[BOOT, CODE]", "boot and exit status", _pair), "NODES", "status by node"),
+    "{HYPERVISOR: {NODE: [BOOT, CODE]}}",
+    "the status of every placed node, by hypervisor",
+)
+INTERFACE = record(
+    "INTERFACE",
+    "one end of a link",
+    {"name": STRING, "link": STRING, "ip4": maybe(STRING), "netmask": maybe(STRING), "mac": maybe(STRING)},
+)
+NODE_BODY = record(
+    "NODE",
+    "one node of an experiment",
+    {
+        "node": NODE,
+        "experiment": STRING,
+        "project": STRING,
+        "name": FULL_NODE,
+        "pnode": maybe(STRING),
+        "host": maybe(STRING),
+        "kind": STRING,
+        "image": maybe(STRING),
+        "boot": BOOTED,
+        "code": maybe(INT),
+        "start_command": choice("START", "the start command's state", "none", "running", "ended"),
+        "address": maybe(STRING),
+        "interfaces": listing(INTERFACE),
+        "extra": FLAG,
+        "problems": STRINGS,
+    },
+)
+NODES = listing(NODE_BODY)
+LINK = record(
+    "LINK",
+    "one link or LAN",
+    {
+        "link": STRING,
+        "kind": choice("KIND", "link or lan", "link", "lan"),
+        "members": STRINGS,
+        "rate_kbps": maybe(FLOAT),
+        "delay_ms": maybe(FLOAT),
+        "loss": maybe(FLOAT),
+        "by": maybe(STRING),
+    },
+)
+STATE = choice(
+    "STATE",
+    "the state of an experiment",
+    "new",
+    "swapped",
+    "activating",
+    "active",
+    "swapping",
+    "modifying",
+    "terminating",
+    "failed",
+)
+EXPERIMENT_BODY = record(
+    "EXPERIMENT",
+    "one experiment",
+    {
+        "name": EXPERIMENT,
+        "project": STRING,
+        "experiment": STRING,
+        "serial": INT,
+        "owner": STRING,
+        "state": STATE,
+        "nodes": mapping(STRING, NODE_BODY, "NODES", "node by name"),
+        "links": mapping(STRING, LINK, "LINKS", "link by name"),
+        "pnodes": mapping(STRING, STRING, "PNODES", "host by pnode"),
+        "created": TIME,
+        "swapped_in": maybe(TIME),
+        "warnings": STRINGS,
+    },
+)
+EXPERIMENTS = listing(EXPERIMENT_BODY)
+FOUND = record("FINDING", "a remark on a topology", {"line": INT, "text": STRING})
+PLAN = record(
+    "PLAN",
+    "what a topology says, and where its nodes would go",
+    {
+        "nodes": listing(LITERAL),
+        "links": listing(LINK),
+        "placement": mapping(STRING, STRING, "PLACEMENT", "hypervisor by node"),
+        "warnings": listing(FOUND),
+        "errors": listing(FOUND),
+    },
+)
+MODIFIED = record(
+    "MODIFIED",
+    "what became of each node",
+    {"added": STRINGS, "removed": STRINGS, "changed": STRINGS, "kept": STRINGS},
+)
+TOPOLOGY = record("TOPOLOGY", "the topology as it is kept", {"format": STRING, "text": STRING})
+LOGS = record("LOGS", "what the start command wrote, newest boot", {"log": STRING, "out": STRING, "err": STRING})

@@ -1,0 +1,150 @@
+"""
+The configuration: a TOML file, each key known by name, type and default; unknown ones are refused with the nearest.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import attrs
+from attrs import field, frozen
+
+from hostline.protocol.names import near, shown
+
+DEFAULT_STATE = "/var/lib/hostline"
+DEFAULT_RUN = "/run/hostline"
+
+
+class BadConfig(Exception):
+    """
+    The configuration cannot be used; the message names the file and the key.
+    """
+
+
+def _key(default: Any, doc: str, least: float | None = None, reload: bool = True) -> Any:
+    def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        kind = type(default)
+        if kind is float and type(value) is int:
+            return
+        if type(value) is not kind:
+            raise BadConfig(f"{attribute.name}: want {kind.__name__}, got {shown(value)}")
+        if least is not None and value < least:
+            raise BadConfig(f"{attribute.name}: want at least {least}, got {value}")
+
+    return field(default=default, validator=check, metadata={"doc": doc, "reload": reload})
+
+
+@frozen
+class Limits:
+    """
+    What one connection and one principal may take; past a limit a client waits, is refused or is dropped, as said.
+    """
+
+    line_bytes: int = _key(1 << 20, "longest request line; a longer one is skipped and answered by an error", 1000, False)
+    line_seconds: float = _key(60.0, "how long a begun line may take to be ended; then an error and the end", 0.1)
+    lines_waiting: int = _key(256, "lines of a connection that wait for answers; past it the daemon stops reading it", 1)
+    principal_lines_waiting: int = _key(2048, "the same over all connections of a principal", 1)
+    unread_bytes: int = _key(1 << 20, "bytes a client has not read; past it the daemon stops reading from it", 1000)
+    principal_unread_bytes: int = _key(64 << 20, "the same over all its connections; past it the one is dropped", 1000)
+    unread_seconds: float = _key(60.0, "how long a client may read nothing while bytes wait; then it is dropped", 0.1)
+    connections: int = _key(1024, "connections in all; one more gets an error and the end", 1)
+    principal_connections: int = _key(256, "connections of one principal; one more gets an error and the end", 1)
+    blob_bytes: int = _key(64 << 20, "bytes of blobs that a principal may have sent and not used", 0)
+
+
+@frozen
+class Slivers:
+    """
+    How slivers run.
+    """
+
+    uid_first: int = _key(200000, "first uid of the range for slivers", 1000, False)
+    uid_count: int = _key(65536, "how many uids the range has", 1, False)
+    at_once: int = _key(8, "slivers that are started, stopped or destroyed at the same time", 1)
+
+
+@frozen
+class History:
+    """
+    What is kept of the past.
+    """
+
+    events: int = _key(20000, "events that are kept", 100)
+    operations_days: float = _key(7.0, "days an ended operation is kept", 0.0)
+    tokens_days: float = _key(7.0, "days the reply to a token= is kept", 0.0)
+
+
+@frozen
+class Config:
+    """
+    All that can be set; C{--state} and C{--socket} are options of the command line.
+    """
+
+    operators: str = _key("hostline", "the group whose members are operators")
+    limits: Limits = field(factory=Limits)
+    slivers: Slivers = field(factory=Slivers)
+    history: History = field(factory=History)
+
+
+def read_config(path: Path | None) -> Config:
+    """
+    @param path: None gives the defaults.
+    @raise BadConfig: if it cannot be read, is no TOML, or has an unknown or ill-typed key.
+    """
+    if path is None:
+        return Config()
+    try:
+        body = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadConfig(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise BadConfig(f"{path}: {error}") from error
+    try:
+        return _section(Config, body, "")
+    except BadConfig as error:
+        raise BadConfig(f"{path}: {error}") from None
+
+
+def _section(kind: Any, body: dict[str, Any], prefix: str) -> Any:
+    known = {one.name: one for one in attrs.fields(kind)}
+    values = {}
+    for name, value in body.items():
+        if name not in known:
+            raise BadConfig(f"unknown key {prefix}{name}{near(name, list(known))}; known are {', '.join(known)}")
+        inner = known[name].default
+        if isinstance(inner, attrs.Factory):  # type: ignore[arg-type]
+            if not isinstance(value, dict):
+                raise BadConfig(f"{prefix}{name}: want a table, got {shown(value)}")
+            value = _section(inner.factory, value, f"{prefix}{name}.")  # type: ignore[union-attr]
+        values[name] = value
+    try:
+        return kind(**values)
+    except BadConfig as error:
+        raise BadConfig(f"{prefix}{error}") from None
+
+
+def flat(config: Any, prefix: str = "") -> dict[str, tuple[Any, attrs.Attribute[Any]]]:
+    """
+    Every key in full (C{limits.connections}) with its value and its declaration.
+    """
+    found: dict[str, tuple[Any, attrs.Attribute[Any]]] = {}
+    for one in attrs.fields(type(config)):
+        value = getattr(config, one.name)
+        if attrs.has(type(value)):
+            found |= flat(value, f"{prefix}{one.name}.")
+        else:
+            found[prefix + one.name] = (value, one)
+    return found
+
+
+def changes(old: Config, new: Config) -> tuple[dict[str, list[Any]], list[str]]:
+    """
+    What a reload changes.
+
+    @return: C{[old, new]} by key, and those of the keys that want a restart.
+    """
+    before, after = flat(old), flat(new)
+    changed = {name: [before[name][0], value] for name, (value, _) in after.items() if before[name][0] != value}
+    return changed, [name for name in changed if not after[name][1].metadata["reload"]]

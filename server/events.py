@@ -1,0 +1,106 @@
+"""
+What came to be, in order: events with cursors, kept for a while, so that who comes back misses nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from attrs import frozen
+
+
+@frozen
+class Event:
+    """
+    One event.
+
+    @ivar body: what goes on the wire: cursor, time, topic, what, request and what it concerns.
+    @ivar scope: serials of the project and the experiment it is about, which decide who may see it; None for all.
+    """
+
+    cursor: int
+    body: dict[str, Any]
+    scope: tuple[int, int] | None = None
+
+    def as_json(self) -> str:
+        """
+        The event as the store keeps it.
+        """
+        return json.dumps({"body": self.body, "scope": self.scope}, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, cursor: int, text: str) -> Event:
+        """
+        @raise ValueError: if the text is no event.
+        """
+        try:
+            kept = json.loads(text)
+            scope = kept["scope"]
+            return cls(cursor, dict(kept["body"]), None if scope is None else (int(scope[0]), int(scope[1])))
+        except (KeyError, TypeError, IndexError) as error:
+            raise ValueError(str(error)) from error
+
+    def about(self, topic: str) -> bool:
+        """
+        Whether who watches C{topic} wants it. C{all} is everything but the audit log.
+        """
+        own = self.body["topic"]
+        if own == "audit":
+            return topic == "audit"
+        return topic in ("all", own) or topic == f"sliver/{self.body.get('sliver')}"
+
+
+class Feed:
+    """
+    The kept events, and those who wait for more.
+    """
+
+    def __init__(self, kept: int) -> None:
+        self.kept = kept
+        self._events: deque[Event] = deque()
+        self._listeners: set[Callable[[], None]] = set()
+        #: Cursor of the newest event, and of the newest that is no longer kept.
+        self.newest = 0
+        self.forgotten = 0
+
+    def load(self, events: list[Event], forgotten: int) -> None:
+        """
+        Begin with what the store kept.
+        """
+        self._events.extend(events)
+        self.forgotten = max(forgotten, 0)
+        self.newest = events[-1].cursor if events else self.forgotten
+
+    def append(self, events: list[Event]) -> None:
+        """
+        Tell all listeners of events that are now durable.
+        """
+        self._events.extend(events)
+        self.newest = max(self.newest, events[-1].cursor)
+        while len(self._events) > self.kept:
+            self.forgotten = self._events.popleft().cursor
+        for listener in tuple(self._listeners):
+            listener()
+
+    def after(self, cursor: int) -> Iterator[Event]:
+        """
+        The kept events that came after C{cursor}, oldest first.
+        """
+        missing = 0
+        for event in reversed(self._events):
+            if event.cursor <= cursor:
+                break
+            missing += 1
+        start = len(self._events) - missing
+        return iter([self._events[at] for at in range(start, len(self._events))] if missing < 64 else list(self._events)[start:])
+
+    def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """
+        @param listener: called whenever there are new events.
+        @return: call it to stop.
+        """
+        self._listeners.add(listener)
+        return lambda: self._listeners.discard(listener)

@@ -1,0 +1,239 @@
+"""
+What is kept: one frozen class for each kind of record, and its way into JSON and back.
+
+References between records are by serial, never by name, so that a new holder of a name inherits nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar, TypeVar
+
+import attrs
+from attrs import field, frozen
+from attrs.validators import deep_iterable, instance_of, optional
+
+_R = TypeVar("_R", bound="Record")
+
+_text = instance_of(str)
+_whole = instance_of(int)
+_maybe_whole = optional(instance_of(int))
+_number = instance_of((int, float))
+_maybe_number = optional(instance_of((int, float)))
+_texts = deep_iterable(instance_of(str), instance_of(tuple))
+_wholes = deep_iterable(instance_of(int), instance_of(tuple))
+
+
+class Damaged(Exception):
+    """
+    A stored record cannot be read; it is set aside and named in C{doctor}.
+    """
+
+
+@frozen(kw_only=True)
+class Record:
+    """
+    Anything that is kept.
+
+    @cvar table: the record's kind in the store.
+    @ivar serial: never used again on this host.
+    """
+
+    table: ClassVar[str] = ""
+    serial: int = field(validator=_whole)
+
+    @property
+    def key(self) -> str:
+        """
+        What the record is found by, unique in its table.
+        """
+        return str(self.serial)
+
+    def as_json(self) -> str:
+        """
+        The record as the store keeps it.
+        """
+        return json.dumps(attrs.asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls: type[_R], text: str) -> _R:
+        """
+        @raise Damaged: if the text is no such record.
+        """
+        try:
+            body = json.loads(text)
+            known = {one.name for one in attrs.fields(cls)}
+            return cls(**{name: value for name, value in body.items() if name in known})
+        except (ValueError, TypeError, AttributeError) as error:
+            raise Damaged(f"{cls.table} record: {error}"[:200]) from error
+
+
+@frozen(kw_only=True)
+class Named(Record):
+    """
+    A record found by its name.
+    """
+
+    name: str = field(validator=_text)
+
+    @property
+    def key(self) -> str:
+        """
+        The name.
+        """
+        return self.name
+
+
+@frozen(kw_only=True)
+class User(Named):
+    """
+    A person: known by a uid of this host.
+    """
+
+    table: ClassVar[str] = "user"
+    uid: int | None = field(default=None, validator=_maybe_whole)
+    keys: tuple[str, ...] = field(default=(), converter=tuple, validator=_texts)
+
+
+@frozen(kw_only=True)
+class Project(Named):
+    """
+    A project.
+
+    @ivar members: serials of users.
+    @ivar quota: resource to amount, over the project's running nodes.
+    """
+
+    table: ClassVar[str] = "project"
+    members: tuple[int, ...] = field(default=(), converter=tuple, validator=_wholes)
+    quota: dict[str, int] = field(factory=dict, validator=instance_of(dict))
+
+
+@frozen(kw_only=True)
+class Delegate(Named):
+    """
+    An account that may say C{commands} of the experiments with the serials C{targets}.
+    """
+
+    table: ClassVar[str] = "delegate"
+    uid: int = field(validator=_whole)
+    commands: tuple[str, ...] = field(default=(), converter=tuple, validator=_texts)
+    targets: tuple[int, ...] = field(default=(), converter=tuple, validator=_wholes)
+
+
+@frozen(kw_only=True)
+class Experiment(Named):
+    """
+    An experiment, C{lab/exp1}.
+
+    @ivar project: the project's serial.
+    @ivar owner: the principal that made it, L{hostline.server.rights.Caller.principal}.
+    @ivar state: as in the protocol page.
+    @ivar slivers: serial by node, while the experiment is placed.
+    @ivar reason: why it is C{failed}.
+    """
+
+    table: ClassVar[str] = "experiment"
+    project: int = field(validator=_whole)
+    owner: str = field(validator=_text)
+    state: str = field(validator=_text)
+    slivers: dict[str, int] = field(factory=dict, validator=instance_of(dict))
+    created: float = field(validator=_number)
+    swapped_in: float | None = field(default=None, validator=_maybe_number)
+    reason: str = field(default="", validator=_text)
+
+
+@frozen(kw_only=True)
+class Plan(Record):
+    """
+    The topology of the experiment with the same serial, addressed; apart from it, for it is big and seldom changes.
+
+    @ivar topology: L{hostline.server.experiments.topology.Topology.as_value}.
+    """
+
+    table: ClassVar[str] = "plan"
+    topology: dict[str, Any] = field(validator=instance_of(dict))
+    warnings: list[dict[str, Any]] = field(factory=list, validator=instance_of(list))
+
+
+@frozen(kw_only=True)
+class Sliver(Record):
+    """
+    What should be of one sliver.
+
+    @ivar name: in full, C{web.exp1.lab}.
+    @ivar experiment: the experiment's serial.
+    @ivar wanted: C{started}, C{stopped} or C{absent}.
+    @ivar boots: the boot that is wanted, counted up for each start and reboot.
+    """
+
+    table: ClassVar[str] = "sliver"
+    name: str = field(validator=_text)
+    kind: str = field(validator=_text)
+    experiment: int = field(validator=_whole)
+    pnode: str = field(default="pnode-0000", validator=_text)
+    wanted: str = field(default="started", validator=_text)
+    boots: int = field(default=1, validator=_whole)
+    start_command: str | None = field(default=None, validator=optional(instance_of(str)))
+    rspec: dict[str, int] = field(factory=dict, validator=instance_of(dict))
+    created: float = field(validator=_number)
+
+
+@frozen(kw_only=True)
+class Operation(Record):
+    """
+    Slow work; its number is its serial. What it waits for is derived from the slivers' records.
+
+    @ivar experiment: the experiment's serial.
+    @ivar scope: the project's serial, which outlives the experiment here.
+    @ivar goal: sliver serial (as text) to C{[wanted, boots]}.
+    @ivar before: the same, as it was before.
+    @ivar then: the experiment's state once the goal is reached; C{gone} removes it; empty leaves it.
+    @ivar result: the reply body, where it is not the target as it is then.
+    """
+
+    table: ClassVar[str] = "operation"
+    command: str = field(validator=_text)
+    target: str = field(validator=_text)
+    nodes: tuple[str, ...] = field(default=(), converter=tuple, validator=_texts)
+    experiment: int = field(validator=_whole)
+    scope: int = field(validator=_whole)
+    caller: str = field(validator=_text)
+    goal: dict[str, list[Any]] = field(factory=dict, validator=instance_of(dict))
+    before: dict[str, list[Any]] = field(factory=dict, validator=instance_of(dict))
+    then: str = field(default="", validator=_text)
+    state: str = field(default="running", validator=_text)
+    causes: tuple[str, ...] = field(default=(), converter=tuple, validator=_texts)
+    started: float = field(validator=_number)
+    ended: float | None = field(default=None, validator=_maybe_number)
+    result: Any = None
+
+
+@frozen(kw_only=True)
+class Token(Record):
+    """
+    The first effect of a request that was given C{token=}.
+
+    @ivar name: C{principal token}.
+    @ivar digest: of the request's words.
+    @ivar reply: body of the reply, unless an operation makes it.
+    """
+
+    table: ClassVar[str] = "token"
+    name: str = field(validator=_text)
+    digest: str = field(validator=_text)
+    reply: Any = None
+    operation: int | None = field(default=None, validator=_maybe_whole)
+    time: float = field(validator=_number)
+
+    @property
+    def key(self) -> str:
+        """
+        Principal and token.
+        """
+        return self.name
+
+
+KINDS: dict[str, type[Record]] = {
+    kind.table: kind for kind in (User, Project, Delegate, Experiment, Plan, Sliver, Operation, Token)
+}

@@ -1,0 +1,195 @@
+"""
+Who asks, how they are related to what they ask about, and whether that lets them.
+
+What a caller may not see is answered exactly like what does not exist: both ways run through the same lines here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from attrs import frozen
+
+from hostline.protocol.commands import ANYONE, BY_GRANT, KNOWN, MEMBER, OPERATOR, OWNER, Command
+from hostline.protocol.errors import (
+    Denied,
+    HostError,
+    NoSuchDelegate,
+    NoSuchExperiment,
+    NoSuchNode,
+    NoSuchOperation,
+    NoSuchProject,
+    NoSuchUser,
+)
+from hostline.protocol.names import near, split_node
+from hostline.server.host import Host
+from hostline.server.records import Delegate, Experiment, Operation, Project, Record, Sliver, User
+
+#: How many names at most are compared with a misspelt one.
+_COMPARED = 300
+
+
+@frozen
+class Caller:
+    """
+    Who is at the other end, as the kernel says.
+
+    @ivar operator: uid 0, the daemon's own uid if that is not 0, or a member of the operators' group.
+    @ivar via: the way in, C{socket}.
+    """
+
+    uid: int
+    operator: bool = False
+    via: str = "socket"
+
+
+def user_of(host: Host, caller: Caller) -> User | None:
+    """
+    @return: the user that has the caller's uid.
+    """
+    return next((one for one in host.by_uid(caller.uid) if isinstance(one, User)), None)
+
+
+def principal(host: Host, caller: Caller) -> str:
+    """
+    @return: who the caller is, by a name that outlives renaming: C{user:17}, C{delegate:18} or C{uid:1000}.
+    """
+    known = sorted(host.by_uid(caller.uid), key=lambda one: (isinstance(one, Delegate), one.serial))
+    return f"{known[0].table}:{known[0].serial}" if known else f"uid:{caller.uid}"
+
+
+def shown_principal(host: Host, name: str) -> str:
+    """
+    A principal for people: the user's name where there is one.
+    """
+    table, _, number = name.partition(":")
+    if table in ("user", "delegate"):
+        kind: type[User] | type[Delegate] = User if table == "user" else Delegate
+        found = next((one for one in host.table(kind).values() if str(one.serial) == number), None)
+        return found.name if found else f"{table} no longer known"
+    return name
+
+
+def roles(host: Host, caller: Caller) -> frozenset[str]:
+    """
+    The relations that hold whatever the target.
+    """
+    found = {ANYONE}
+    if caller.operator:
+        found.add(OPERATOR)
+    for one in host.by_uid(caller.uid):
+        found.add(KNOWN if isinstance(one, User) else BY_GRANT)
+    return frozenset(found)
+
+
+def relations(host: Host, caller: Caller, target: Record, command: str) -> frozenset[str]:
+    """
+    The relations of the caller to one record.
+
+    @param command: a delegate is related only by the commands it was granted.
+    """
+    found = {ANYONE}
+    if caller.operator:
+        found.add(OPERATOR)
+    user = user_of(host, caller)
+    if user is not None:
+        found.add(KNOWN)
+    if isinstance(target, Sliver):
+        target = host.experiments_by_serial.get(target.experiment, target)
+    if isinstance(target, Operation):
+        if target.caller == principal(host, caller):
+            found.add(OWNER)
+    elif isinstance(target, Experiment | Project):
+        project = target if isinstance(target, Project) else host.project_of(target)
+        if user is not None and project is not None and user.serial in project.members:
+            found.add(MEMBER)
+            if isinstance(target, Experiment) and target.owner == f"user:{user.serial}":
+                found.add(OWNER)
+    if isinstance(target, Experiment):
+        for one in host.by_uid(caller.uid):
+            if isinstance(one, Delegate) and command in one.commands and target.serial in one.targets:
+                found.add(BY_GRANT)
+    return frozenset(found)
+
+
+def sees(host: Host, caller: Caller, target: Record, command: str) -> bool:
+    """
+    Whether the caller may know that this record exists.
+    """
+    return not relations(host, caller, target, command).isdisjoint((MEMBER, OWNER, BY_GRANT, OPERATOR))
+
+
+def visible(host: Host, caller: Caller, command: str) -> list[Experiment]:
+    """
+    @return: the experiments that the caller may know of, by name.
+    """
+    found = [one for one in host.table(Experiment).values() if sees(host, caller, one, command)]
+    return sorted(found, key=lambda one: one.name)
+
+
+def sees_scope(host: Host, caller: Caller, scope: tuple[int, int]) -> bool:
+    """
+    Whether an event about this project and experiment, which may be gone by now, is for the caller.
+    """
+    if caller.operator:
+        return True
+    user = user_of(host, caller)
+    project = host.project_by_serial(scope[0])
+    if user is not None and project is not None and user.serial in project.members:
+        return True
+    delegates = [one for one in host.by_uid(caller.uid) if isinstance(one, Delegate)]
+    return any("events" in one.commands and scope[1] in one.targets for one in delegates)
+
+
+def allowed(host: Host, caller: Caller, row: Command, values: list[Any]) -> Any:
+    """
+    The permission check: every request passes here, and only here.
+
+    @param values: the request's arguments, read by their Kinds.
+    @return: the record that the row's target names; None if the row has none or it was left out.
+    @raise HostError: C{NO_SUCH_..} if there is no such target or the caller may not know of it; L{Denied} if it sees
+        the target but has none of the row's relations to it.
+    """
+    if row.target is None or not values:
+        if row.target is None and roles(host, caller).isdisjoint(row.who):
+            raise Denied(f"{row.name} is for {_list(row.who)}")
+        return None
+    target, missing = _find(host, caller, row, values)
+    if target is None or not sees(host, caller, target, row.name):
+        raise missing
+    if relations(host, caller, target, row.name).isdisjoint(row.who):
+        raise Denied(f"{row.name} {values[0]} is for {_list(row.who)}")
+    return target
+
+
+def _find(host: Host, caller: Caller, row: Command, values: list[Any]) -> tuple[Record | None, HostError]:
+    name = str(values[0])
+    if row.target == "experiment":
+        name = name if "/" in name else f"{name}/{values[1]}"
+        names = [one.name for one in visible(host, caller, row.name)[:_COMPARED]]
+        return host.get(Experiment, name), NoSuchExperiment(f"no experiment {name}{near(name, names)}")
+    if row.target in ("project", "new experiment"):
+        name = name.partition("/")[0]
+        return host.get(Project, name), NoSuchProject(f"no project {name}{_near(host, caller, Project, name)}")
+    if row.target == "user":
+        return host.get(User, name), NoSuchUser(f"no user {name}{_near(host, caller, User, name)}")
+    if row.target == "delegate":
+        return host.get(Delegate, name), NoSuchDelegate(f"no delegate {name}{_near(host, caller, Delegate, name)}")
+    if row.target == "operation":
+        return host.get(Operation, name), NoSuchOperation(f"no operation {name}")
+    node, experiment = split_node(name)
+    found = host.get(Experiment, experiment)
+    serial = found.slivers.get(node) if found else None
+    return host.slivers_by_serial.get(serial or 0), NoSuchNode(f"no node {name}, or it is not placed")
+
+
+def _near(host: Host, caller: Caller, kind: type[Record], name: str) -> str:
+    seen = (key for key, one in host.table(kind).items() if sees(host, caller, one, ""))
+    return near(name, [key for key, _ in zip(seen, range(_COMPARED), strict=False)])
+
+
+def _list(who: Iterable[str]) -> str:
+    order = [ANYONE, KNOWN, MEMBER, OWNER, BY_GRANT, OPERATOR]
+    plural = {KNOWN: "users", MEMBER: "members of the project", OWNER: "its owner", BY_GRANT: "delegates", OPERATOR: "operators"}
+    return ", ".join(plural.get(one, one) for one in order if one in who)

@@ -1,0 +1,297 @@
+"""
+The one file that what should be is kept in, and the one thread that writes it.
+
+A batch of changes is durable when its Deferred fires. Batches that arrive while the thread is busy share the next
+commit (group commit), so many writers cost few syncs of the disk. When a commit fails, it and every batch handed in
+since fail together, so that memory can be taken back to what the file holds.
+"""
+
+from __future__ import annotations
+
+import queue
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
+
+from hostline.protocol.errors import StoreFailed
+
+#: The version of the tables below; L{_UPGRADES} holds one step for each earlier one.
+SCHEMA = 1
+_APPLICATION = 0x686F7374
+
+_TABLES = """
+CREATE TABLE records (kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
+CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE events (cursor INTEGER PRIMARY KEY, body TEXT NOT NULL);
+CREATE TABLE audit (cursor INTEGER PRIMARY KEY, body TEXT NOT NULL);
+CREATE TRIGGER audit_is_append_only BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END;
+CREATE TRIGGER audit_keeps_all BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END;
+CREATE TABLE aside (kind TEXT, key TEXT, body TEXT, reason TEXT);
+"""
+
+#: SQL for each schema version that leads to the next one.
+_UPGRADES: dict[int, str] = {}
+
+PUT = "INSERT INTO records VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET body = excluded.body"
+REMOVE = "DELETE FROM records WHERE kind = ? AND key = ?"
+SET_META = "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
+EVENT = "INSERT INTO events VALUES (?, ?)"
+AUDIT = "INSERT INTO audit VALUES (?, ?)"
+FORGET_EVENTS = "DELETE FROM events WHERE cursor <= ?"
+SET_ASIDE = "INSERT INTO aside VALUES (?, ?, ?, ?)"
+
+Statement = tuple[str, tuple[Any, ...]]
+
+
+class CannotOpen(Exception):
+    """
+    The state cannot be used; the message says why and what to do.
+    """
+
+
+@frozen
+class Loaded:
+    """
+    All that the file held at start.
+
+    @ivar records: kind, key and JSON body of each.
+    @ivar events: cursor and JSON body, oldest first.
+    @ivar notes: what was found wrong and mended, in words.
+    """
+
+    records: list[tuple[str, str, str]]
+    meta: dict[str, int]
+    events: list[tuple[int, str]]
+    notes: list[str]
+
+
+@define(eq=False)
+class _Batch:
+    statements: list[Statement]
+    done: Deferred[None]
+    epoch: int
+    failure: str | None = field(default=None)
+    settled: bool = field(default=False)
+
+
+class Store:
+    """
+    @ivar trouble: why the last change was refused; None while all is well.
+    """
+
+    def __init__(self, path: Path, wake: Callable[[Callable[[], None]], Any]) -> None:
+        """
+        @param wake: runs a function on the reactor's thread, called from the writer's.
+        """
+        self._path = path
+        self._wake = wake
+        self._queue: queue.SimpleQueue[_Batch | Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._epoch = 0
+        self._failed_below = 0  # written by the thread only: batches of an earlier epoch fail unread
+        self._pending: list[_Batch] = []
+        self.trouble: str | None = None
+
+    def open(self) -> Loaded:
+        """
+        Check the file, bring it up to date, read it whole, and start the writer.
+
+        @raise CannotOpen: if it is newer than this program, or cannot be read or made.
+        """
+        notes: list[str] = []
+        try:
+            self._path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+            connection = _connect(self._path)
+            if not _sound(connection):
+                connection.close()
+                notes.append(_salvage(self._path))
+                connection = _connect(self._path)
+            notes += _bring_up_to_date(connection, self._path)
+            loaded = Loaded(
+                records=connection.execute("SELECT kind, key, body FROM records").fetchall(),
+                meta=dict(connection.execute("SELECT name, value FROM meta").fetchall()),
+                events=connection.execute("SELECT cursor, body FROM events ORDER BY cursor").fetchall(),
+                notes=notes,
+            )
+        except (sqlite3.Error, OSError) as error:
+            raise CannotOpen(f"the state in {self._path} cannot be opened: {error}") from error
+        self._thread = threading.Thread(target=self._write, args=(connection,), name="store", daemon=True)
+        self._thread.start()
+        return loaded
+
+    def submit(self, statements: Iterable[Statement]) -> Deferred[None]:
+        """
+        Make a batch durable; batches become so in the order they are handed in.
+
+        @return: fires with None once they are on the disk; fails with L{StoreFailed}, and then all batches handed in
+            since fail before it, the newest first, so that each can undo what it did to memory.
+        """
+        batch = _Batch(list(statements), Deferred(), self._epoch)
+        self._pending.append(batch)
+        self._queue.put(batch)
+        return batch.done
+
+    def run(self, function: Callable[[], Any]) -> Deferred[Any]:
+        """
+        Run a blocking function on the writer's thread (for files that belong to the state).
+        """
+        result: Deferred[Any] = Deferred()
+
+        def run() -> None:
+            try:
+                value = function()
+            except Exception as error:
+                failed = error
+                self._wake(lambda: result.errback(failed))
+            else:
+                self._wake(lambda: result.callback(value))
+
+        self._queue.put(run)
+        return result
+
+    def close(self) -> None:
+        """
+        Write what was handed in, close the file, end the thread.
+        """
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _write(self, connection: sqlite3.Connection) -> None:
+        while True:
+            first = self._queue.get()
+            group: list[_Batch] = []
+            last: Callable[[], None] | None = None
+            stop = first is None
+            while first is not None:
+                if not isinstance(first, _Batch):
+                    last = first
+                    break
+                group.append(first)
+                try:
+                    first = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                stop = first is None
+            if group:
+                self._commit(connection, group)
+                self._wake(lambda group=group: self._committed(group))  # type: ignore[misc]
+            if last is not None:
+                last()
+            if stop:
+                connection.close()
+                return
+
+    def _commit(self, connection: sqlite3.Connection, group: list[_Batch]) -> None:
+        live = [batch for batch in group if batch.epoch >= self._failed_below]
+        for batch in group:
+            if batch.epoch < self._failed_below:
+                batch.failure = "an earlier change could not be written"
+        if not live:
+            return
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for batch in live:
+                for sql, values in batch.statements:
+                    connection.execute(sql, values)
+            connection.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            reason = str(error)
+            try:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            except sqlite3.Error as worse:
+                reason += f"; {worse}"
+            self._failed_below = live[-1].epoch + 1
+            for batch in live:
+                batch.failure = reason
+
+    def _committed(self, group: list[_Batch]) -> None:
+        reason = next((batch.failure for batch in group if batch.failure is not None and not batch.settled), None)
+        if reason is not None:
+            self.trouble = reason
+            self._epoch += 1
+            failed, self._pending = self._pending, []
+            for batch in reversed(failed):
+                batch.settled = True
+                batch.done.errback(StoreFailed(f"the change was not made, the state cannot be written: {reason}"))
+        good = [batch for batch in group if batch.failure is None]
+        if good:
+            self.trouble = None
+            del self._pending[: len(good)]
+        for batch in good:
+            batch.settled = True
+            batch.done.callback(None)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10, cached_statements=64)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA wal_autocheckpoint = 1000")
+    return connection
+
+
+def _sound(connection: sqlite3.Connection) -> bool:
+    try:
+        return bool(connection.execute("PRAGMA quick_check").fetchone()[0] == "ok")
+    except sqlite3.DatabaseError:
+        return False
+
+
+def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> list[str]:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA:
+        raise CannotOpen(
+            f"the state in {path} is of schema {version}, written by a newer hostline; this one knows {SCHEMA}. "
+            "Nothing was touched: install the newer hostline again, or restore the backup beside the state."
+        )
+    notes = []
+    if version == 0:
+        connection.executescript(
+            f"BEGIN; {_TABLES} PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {SCHEMA}; COMMIT;"
+        )
+    while 0 < version < SCHEMA:
+        backup = path.with_name(f"{path.name}.schema-{version}")
+        with sqlite3.connect(backup) as copy:
+            connection.backup(copy)
+        connection.executescript(f"BEGIN; {_UPGRADES[version]} PRAGMA user_version = {version + 1}; COMMIT;")
+        version += 1
+        notes.append(f"the state was brought to schema {version}; the old one is kept in {backup.name}")
+    return notes
+
+
+def _salvage(path: Path) -> str:
+    """
+    Put a damaged file aside and carry over every row that can still be read.
+    """
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    for suffix in ("", "-wal", "-shm"):
+        if (one := path.with_name(path.name + suffix)).exists():
+            shutil.move(one, aside.with_name(aside.name + suffix))
+    fresh = _connect(path)
+    _bring_up_to_date(fresh, path)
+    kept = 0
+    try:
+        with sqlite3.connect(aside) as old:
+            for table, width in (("records", 3), ("meta", 2), ("events", 2), ("audit", 2)):
+                try:
+                    marks = ", ".join("?" * width)
+                    for row in old.execute(f"SELECT * FROM {table}"):
+                        fresh.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", row)
+                        kept += 1
+                except sqlite3.Error:
+                    continue
+    except sqlite3.Error:
+        pass
+    fresh.close()
+    return f"the state was damaged: {kept} rows were carried over, the damaged file is kept as {aside.name}"
