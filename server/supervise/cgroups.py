@@ -1,0 +1,270 @@
+"""
+Control groups: one C{hostline-INSTANCE/sSERIAL} per sliver, under version 1, 2, or 1 with an empty 2 beside it.
+
+What is not ours is never touched. Where control groups cannot be used, L{Cgroups.find} says why and all goes on
+without limits.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from hostline.server.supervise import limits
+
+_CONTROLLERS = ("cpu", "memory", "pids")
+
+
+class Cgroups:
+    """
+    Our part of the host's control groups.
+
+    @ivar version: 1 or 2.
+    @ivar problems: which limits cannot be applied on this host, in words for the user.
+    """
+
+    def __init__(
+        self, version: int, bases: Mapping[str, Path], kill_base: Path, cores: int, problems: Sequence[str] = ()
+    ) -> None:
+        """
+        @param bases: controller to our own directory in its hierarchy.
+        @param kill_base: our own directory where members are listed and killed.
+        """
+        self.version = version
+        self.problems = tuple(problems)
+        self._bases = dict(bases)
+        self._kill_base = kill_base
+        self._cores = cores
+        self._rspecs: dict[int, dict[str, int]] = {}
+
+    @classmethod
+    def find(
+        cls,
+        instance: str,
+        *,
+        root: Path = Path("/sys/fs/cgroup"),
+        own: Path = Path("/proc/self/cgroup"),
+        note: Path | None = None,
+        unified: bool = True,
+        cores: int | None = None,
+    ) -> tuple[Cgroups | None, str]:
+        """
+        Find what this host has, and make our own subtree.
+
+        @param note: where to keep, under version 2, the place of the subtree: a daemon started from elsewhere later
+            still finds it.
+        @param unified: under version 1, kill by the empty version 2 beside it, if it is there.
+        @return: what can be used, or None and why not.
+        """
+        name = f"hostline-{instance[:12]}"
+        count = cores or os.cpu_count() or 1
+        try:
+            if (root / "cgroup.controllers").exists():
+                return cls._find_v2(root, own, name, note, count), ""
+            if not (root / "pids").is_dir():
+                return None, "limits not applied: no control groups are mounted"
+            return cls._find_v1(root, name, unified, count), ""
+        except OSError as e:
+            return None, f"limits not applied: no control group of our own ({e.strerror}: {e.filename})"
+
+    @classmethod
+    def _find_v1(cls, root: Path, name: str, unified: bool, cores: int) -> Cgroups:
+        missing = [c for c in _CONTROLLERS if not (root / c).is_dir()]
+        bases = {c: root / c / name for c in _CONTROLLERS if c not in missing}
+        for base in bases.values():
+            base.mkdir(exist_ok=True)
+        kill_base = root / "unified" / name
+        try:
+            if not unified or not (root / "unified" / "cgroup.procs").exists():
+                raise FileNotFoundError
+            kill_base.mkdir(exist_ok=True)
+        except OSError:
+            kill_base = root / "freezer" / name
+            kill_base.mkdir(exist_ok=True)
+        if "cpu" in bases:
+            _write(bases["cpu"] / "cpu.shares", str(1024 * cores))
+        return cls(1, bases, kill_base, cores, [f"limits not applied: no {c} control groups" for c in missing])
+
+    @classmethod
+    def _find_v2(cls, root: Path, own: Path, name: str, note: Path | None, cores: int) -> Cgroups:
+        noted = Path(note.read_text().strip()) if note is not None and note.exists() else None
+        if noted is not None and noted.name == name and noted.is_dir():
+            base = noted
+        else:
+            mine = next((line[3:] for line in own.read_text().splitlines() if line.startswith("0::")), "/")
+            parent = root / mine.strip("/")
+            leaf = f"{name}-daemon"
+            if parent.name == leaf:
+                parent = parent.parent
+            elif parent != root:  # a group with members of its own can give nothing to its children
+                (parent / leaf).mkdir(exist_ok=True)
+                _write(parent / leaf / "cgroup.procs", str(os.getpid()))
+            base = parent / name
+        there = (base.parent / "cgroup.controllers").read_text().split()
+        usable = [c for c in _CONTROLLERS if c in there]
+        for c in usable:
+            _write(base.parent / "cgroup.subtree_control", f"+{c}")
+        base.mkdir(exist_ok=True)
+        for c in usable:
+            _write(base / "cgroup.subtree_control", f"+{c}")
+        if note is not None:
+            note.write_text(f"{base}\n")
+        missing = [f"limits not applied: no {c} control groups" for c in _CONTROLLERS if c not in usable]
+        return cls(2, dict.fromkeys(usable, base), base, cores, missing)
+
+    def prepare(self, serial: int, rspec: Mapping[str, int]) -> tuple[list[Path], list[str]]:
+        """
+        Make a sliver's groups, and put its limits in force; may be repeated, also while it runs.
+
+        @return: the files that a process joins by writing 0 to each, and what could not be done.
+        """
+        directories = self._directories(serial)
+        try:
+            for directory in directories:
+                directory.mkdir(exist_ok=True)
+        except OSError as e:
+            return [], [f"limits not applied: {e.strerror}: {e.filename}"]
+        return [directory / "cgroup.procs" for directory in directories], self.apply(serial, rspec)
+
+    def apply(self, serial: int, rspec: Mapping[str, int]) -> list[str]:
+        """
+        Put limits in force for a sliver that has its groups.
+
+        @return: what could not be done.
+        """
+        old = self._rspecs.get(serial)
+        self._rspecs[serial] = dict(rspec)
+        weights = self._reweigh(serial, moved=old is None or _cpu(old) != _cpu(rspec))
+        writes = (limits.files_v1 if self.version == 1 else limits.files_v2)(rspec, weights[serial])
+        problems: dict[str, str] = {}
+        for controller, file, value in writes:
+            path = self._path(controller, serial)
+            if path is None or (file.startswith(("memory.memsw", "memory.swap")) and not (path / file).exists()):
+                continue
+            try:
+                _write(path / file, value)
+                problems.pop(file, None)
+            except OSError as e:
+                problems[file] = f"limit not applied: {file} {value}: {e.strerror}"
+        return list(problems.values())
+
+    def read(self, serial: int) -> dict[str, int]:
+        """
+        @return: what is really in force for a sliver (L{limits.read_back}); empty if it has no groups.
+        """
+        texts = {}
+        for directory in self._directories(serial):
+            for name in ("memory.limit_in_bytes", "memory.max", "pids.max", "cpu.shares", "cpu.weight", "cpu.max"):
+                with suppress(OSError):
+                    texts[name] = (directory / name).read_text()
+            with suppress(OSError):
+                texts["cpu.cfs_quota_us"] = (directory / "cpu.cfs_quota_us").read_text()
+        return limits.read_back(self.version, texts)
+
+    def serials(self) -> set[int]:
+        """
+        @return: every sliver that has a group here.
+        """
+        found = set()
+        for base in {*self._bases.values(), self._kill_base}:
+            with suppress(OSError):
+                found |= {int(p.name[1:]) for p in base.iterdir() if p.name[:1] == "s" and p.name[1:].isdigit()}
+        return found
+
+    def members(self, serial: int) -> list[int]:
+        """
+        @return: the pids of a sliver's living processes.
+        """
+        try:
+            return [int(line) for line in (self._kill_base / f"s{serial}" / "cgroup.procs").read_text().split()]
+        except (OSError, ValueError):
+            return []
+
+    def signal(self, serial: int, pid: int, number: int) -> None:
+        """
+        Send a signal to one member, never to a later process with its pid.
+        """
+        with suppress(OSError):
+            fd = os.pidfd_open(pid)
+            try:
+                if pid in self.members(serial):  # after the pidfd: the pid is still that of the process that we hold
+                    signal.pidfd_send_signal(fd, number)
+            finally:
+                os.close(fd)
+
+    def kill(self, serial: int) -> None:
+        """
+        Kill every member; to be repeated until L{members} is empty.
+        """
+        directory = self._kill_base / f"s{serial}"
+        with suppress(OSError):
+            if (directory / "cgroup.kill").exists():
+                _write(directory / "cgroup.kill", "1")
+                return
+            frozen = (directory / "freezer.state").exists()
+            try:
+                if frozen:  # so that none is born behind our back
+                    _write(directory / "freezer.state", "FROZEN")
+                for pid in self.members(serial):
+                    self.signal(serial, pid, signal.SIGKILL)
+            finally:
+                if frozen:
+                    _write(directory / "freezer.state", "THAWED")
+
+    def remove(self, serial: int) -> bool:
+        """
+        Remove a sliver's groups.
+
+        @return: False if some are still there, for instance because processes are still ending.
+        """
+        gone = True
+        for directory in self._directories(serial):
+            try:
+                directory.rmdir()
+            except FileNotFoundError:
+                pass
+            except OSError:
+                gone = False
+        old = self._rspecs.pop(serial, None)
+        if old is not None:
+            self._reweigh(serial, moved=True)
+        return gone
+
+    def close(self) -> None:
+        """
+        Remove our own subtree where it is empty.
+        """
+        for base in {*self._bases.values(), self._kill_base}:
+            with suppress(OSError):
+                base.rmdir()
+
+    def _path(self, controller: str, serial: int) -> Path | None:
+        base = self._bases.get(controller)
+        return None if base is None else base / f"s{serial}"
+
+    def _directories(self, serial: int) -> list[Path]:
+        return [base / f"s{serial}" for base in dict.fromkeys([*self._bases.values(), self._kill_base])]
+
+    def _reweigh(self, changed: int, *, moved: bool) -> dict[int, float]:
+        if not any(rspec.get("cpu_min") for rspec in self._rspecs.values()):
+            rspec = self._rspecs.get(changed)
+            return {} if rspec is None else limits.weights({changed: rspec}, self._cores)
+        weights = limits.weights(self._rspecs, self._cores)
+        for serial, rspec in self._rspecs.items():
+            path = self._path("cpu", serial)
+            if moved and serial != changed and rspec.get("cpu_min") and path is not None:
+                _, file, value = limits.weight_file(self.version, weights[serial])
+                with suppress(OSError):
+                    _write(path / file, value)
+        return weights
+
+
+def _cpu(rspec: Mapping[str, int]) -> tuple[int | None, int | None]:
+    return rspec.get("cpu_share"), rspec.get("cpu_min")
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text)

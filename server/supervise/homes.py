@@ -1,0 +1,147 @@
+"""
+The directories of one sliver that last from boot to boot, made so that nothing its users do can lead us astray.
+
+C{SERIAL/home/NODE} and C{SERIAL/tmp} are the sliver's own; C{SERIAL/log/hostline} is root's, and sticky, so that the
+sliver can write there but not move our files away. Every step is taken without following a link.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from attrs import frozen
+
+_LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}\Z")
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+LOGS = ("start_command.out", "start_command.err", "start_command.log")
+
+
+@frozen
+class Home:
+    """
+    Where a sliver's directories are.
+
+    @ivar root: C{STATE/slivers/SERIAL}.
+    @ivar node: its first label, the name of its home directory and of its user.
+    @ivar mounted: whether they are seen at their usual places inside.
+    """
+
+    root: Path
+    node: str
+    mounted: bool
+
+    @property
+    def home(self) -> str:
+        """
+        @return: C{HOME}, as seen inside.
+        """
+        return f"/home/{self.node}" if self.mounted else str(self.root / "home" / self.node)
+
+    @property
+    def tmp(self) -> str:
+        """
+        @return: C{TMPDIR}, as seen inside.
+        """
+        return "/tmp" if self.mounted else str(self.root / "tmp")
+
+    @property
+    def log(self) -> str:
+        """
+        @return: where the start command's output is, as seen inside.
+        """
+        return "/var/log/hostline" if self.mounted else str(self.root / "log" / "hostline")
+
+    def binds(self) -> list[tuple[Path, str]]:
+        """
+        @return: which directory is shown where.
+        """
+        places = (("home", "/home"), ("log", "/var/log"), ("tmp", "/var/tmp"), ("tmp", "/tmp"))
+        return [(self.root / name, place) for name, place in places]
+
+
+def node_label(name: str) -> str:
+    """
+    @return: the first label of a full name.
+    @raise ValueError: if it cannot be the name of a directory and a user.
+    """
+    label = name.split(".")[0]
+    if not _LABEL.match(label):
+        raise ValueError(f"want a name that begins with letters or digits, got {name!r}")
+    return label
+
+
+def ensure_home(home: Home, uid: int | None) -> None:
+    """
+    Make what is missing.
+
+    @param uid: whose it is; None: ours, and nobody else looks in.
+    @raise OSError: if that fails, or something else is in a place of ours.
+    """
+    mine = uid is None
+    home.root.mkdir(mode=0o700, exist_ok=True)
+    with _opened(home.root, None) as root:
+        _own(root, None, 0o700 if mine or home.mounted else 0o711)
+        with _made("home", root, None, 0o700 if mine else 0o755) as fd, _made(home.node, fd, uid, 0o700):
+            pass
+        with _made("tmp", root, uid, 0o1700):
+            pass
+        with _made("log", root, None, 0o1770, group=uid) as fd, _made("hostline", fd, None, 0o1770, group=uid) as logs:
+            for name in LOGS:
+                _file(name, logs, uid)
+
+
+def open_log(home: Home, name: str, flags: int) -> int:
+    """
+    @return: a descriptor of one of the L{LOGS}, which is a plain file of ours, whatever the sliver did.
+    @raise OSError: if it is not there.
+    """
+    fd = os.open(home.root / "log" / "hostline" / name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(f"not a plain file: {name}")
+    return fd
+
+
+@contextmanager
+def _opened(path: Path | str, parent: int | None) -> Iterator[int]:
+    fd = os.open(path, _DIRECTORY, dir_fd=parent)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _made(name: str, parent: int, uid: int | None, mode: int, *, group: int | None = None) -> Iterator[int]:
+    try:
+        os.mkdir(name, 0o700, dir_fd=parent)
+    except FileExistsError:
+        pass
+    with _opened(name, parent) as fd:
+        _own(fd, uid, mode, group=group)
+        yield fd
+
+
+def _own(fd: int, uid: int | None, mode: int, *, group: int | None = None) -> None:
+    wanted_uid = os.geteuid() if uid is None else uid
+    wanted_gid = group if group is not None else os.getegid() if uid is None else uid
+    now = os.fstat(fd)
+    if (now.st_uid, now.st_gid) != (wanted_uid, wanted_gid):
+        os.fchown(fd, wanted_uid, wanted_gid)
+    if stat.S_IMODE(now.st_mode) != mode:
+        os.fchmod(fd, mode)
+
+
+def _file(name: str, parent: int, group: int | None) -> None:
+    fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=parent)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(f"not a plain file: {name}")
+        _own(fd, None, 0o640 if name.endswith(".log") else 0o660, group=group)
+    finally:
+        os.close(fd)

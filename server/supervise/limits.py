@@ -1,0 +1,106 @@
+"""
+What a sliver's rspec means in the kernel's words: pure, for control groups of both versions.
+
+cpu_share is a weight whose default is 32 (PlanetLab's); it is mapped linearly so that 32 becomes the kernel's own
+default: 1024 C{cpu.shares} (times 32), 100 C{cpu.weight} (times 100/32). cpu_min raises the weight of those who have
+one, so far that all slivers together, all busy, still leave them their part of the host: see L{weights}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+#: The resources that control groups enforce.
+ENFORCED = frozenset({"cpu_share", "cpu_min", "cpu_max", "memory_max", "pids_max"})
+_SHARE = 32
+_PERIOD_US = 100_000
+_MOST_PROMISED = 0.9
+
+
+def weights(rspecs: Mapping[int, Mapping[str, int]], cores: int) -> dict[int, float]:
+    """
+    What each sliver weighs, in units of cpu_share.
+
+    With B the sum of all shares and r the part of the host promised by all cpu_min, everybody together never weighs
+    more than T = B/(1-r) if each weighs max(share, T * its promised part); so each has at least its part of T.
+
+    @param rspecs: of every sliver that competes, by serial.
+    @param cores: of the host.
+    """
+    parts = {serial: rspec.get("cpu_min", 0) / (1000 * cores) for serial, rspec in rspecs.items()}
+    shares = {serial: max(1, rspec.get("cpu_share", _SHARE)) for serial, rspec in rspecs.items()}
+    promised = sum(parts.values())
+    squeeze = min(1.0, _MOST_PROMISED / promised) if promised else 1.0
+    total = sum(shares.values()) / (1 - promised * squeeze)
+    return {serial: max(share, total * parts[serial] * squeeze) for serial, share in shares.items()}
+
+
+def files_v1(rspec: Mapping[str, int], weight: float) -> list[tuple[str, str, str]]:
+    """
+    @return: controller, file and what to write, in order; memory twice, since memsw must never be below it.
+    """
+    quota = _quota_us(rspec)
+    writes = [
+        ("cpu", "cpu.shares", str(_between(2, weight * 32, 262144))),
+        ("cpu", "cpu.cfs_period_us", str(_PERIOD_US)),
+        ("cpu", "cpu.cfs_quota_us", str(quota or -1)),
+    ]
+    if "memory_max" in rspec:
+        limit = str(rspec["memory_max"])
+        writes += [("memory", "memory.limit_in_bytes", limit), ("memory", "memory.memsw.limit_in_bytes", limit)]
+        writes += [("memory", "memory.limit_in_bytes", limit)]
+    if "pids_max" in rspec:
+        writes.append(("pids", "pids.max", str(rspec["pids_max"])))
+    return writes
+
+
+def files_v2(rspec: Mapping[str, int], weight: float) -> list[tuple[str, str, str]]:
+    """
+    @return: controller, file and what to write; swap is not given, as under version 1.
+    """
+    quota = _quota_us(rspec)
+    writes = [
+        ("cpu", "cpu.weight", str(_between(1, weight * 100 / _SHARE, 10000))),
+        ("cpu", "cpu.max", f"{quota or 'max'} {_PERIOD_US}"),
+    ]
+    if "memory_max" in rspec:
+        writes += [("memory", "memory.max", str(rspec["memory_max"])), ("memory", "memory.swap.max", "0")]
+    if "pids_max" in rspec:
+        writes.append(("pids", "pids.max", str(rspec["pids_max"])))
+    return writes
+
+
+def weight_file(version: int, weight: float) -> tuple[str, str, str]:
+    """
+    @return: the one entry of L{files_v1} or L{files_v2} that depends on the other slivers.
+    """
+    return (files_v1 if version == 1 else files_v2)({}, weight)[0]
+
+
+def read_back(version: int, texts: Mapping[str, str]) -> dict[str, int]:
+    """
+    @param texts: file name to content, as far as there are such files.
+    @return: what is in force, in the units of the rspec; a limit that is off is left out (cpu_max: 0).
+    """
+    found: dict[str, int] = {}
+    for resource, name in (
+        ("memory_max", "memory.limit_in_bytes" if version == 1 else "memory.max"),
+        ("pids_max", "pids.max"),
+        ("cpu_weight", "cpu.shares" if version == 1 else "cpu.weight"),
+    ):
+        text = texts.get(name, "").strip()
+        if text.isdigit():
+            found[resource] = int(text)
+    quota = texts.get("cpu.cfs_quota_us" if version == 1 else "cpu.max", "").split()
+    if quota:
+        found["cpu_max"] = int(quota[0]) * 1000 // _PERIOD_US if quota[0].isdigit() else 0
+    return found
+
+
+def _quota_us(rspec: Mapping[str, int]) -> int:
+    per_mille = rspec.get("cpu_max", 0)
+    return max(1000, per_mille * _PERIOD_US // 1000) if per_mille > 0 else 0
+
+
+def _between(low: int, value: float, high: int) -> int:
+    return int(min(max(low, value), high))
