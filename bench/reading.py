@@ -74,8 +74,8 @@ def reading(setting: Setting) -> list[Table]:
 def _one(core: int, ours: bool, text: str) -> float:
     from hostline.protocol import literal
 
-    # About as long for both: ours is taken for 20 times as fast.
-    times = range(max(2_000_000 // len(text) if ours else 100_000 // len(text), 1))
+    # About as long for both: ours is taken for 20 times as fast. Long enough for each to pay for its own garbage.
+    times = range(max((10_000_000 if ours else 500_000) // len(text), 2))
     with pinned(core):
         begun = time.process_time_ns()
         if ours:

@@ -4,9 +4,11 @@ The benchmark's arithmetic, on numbers whose answer is known, and its generators
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -17,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 sys.path.append(str(Path(__file__).parent.parent))  # bench/ is no part of the package
 
+from bench.__main__ import main
 from bench.generator import Counted, Exact, Http
 from bench.rounds import Goal, Series, Spread, Table, by_turns, ratio, spread, verdict
 from bench.table import kept, page, plain, shown
@@ -276,3 +279,40 @@ class LoadTests(SynchronousTestCase):
         server = self.serve(b"arson!\n")
         error = self.assertRaises(LoadFailed, Load(self.directory).slice, server, self.core, 1, 4, 50)
         self.assertIn("not the reply that was expected", str(error))
+
+
+class MainTests(SynchronousTestCase):
+    """
+    The command itself.
+    """
+
+    def setUp(self) -> None:
+        for number in (signal.SIGALRM, signal.SIGTERM):
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+        self.said = io.StringIO()
+        self.patch(sys, "stdout", self.said)
+        self.patch(sys, "stderr", io.StringIO())
+
+    def test_short(self) -> None:
+        """
+        A short run of the parts that need no daemon measures them, leaves no file and keeps no figures.
+        """
+        where = self.mktemp()
+        Path(where).mkdir(parents=True)
+        self.assertEqual(main(["--short", "--where", where, "encoding", "reading"]), 0)
+        self.assertIn("at most 3", self.said.getvalue())
+        self.assertIn("at least 20", self.said.getvalue())
+        self.assertEqual(list(Path(where).iterdir()), [])
+
+    def test_unknownPart(self) -> None:
+        """
+        A part that does not exist is refused before anything is measured.
+        """
+        self.assertRaises(SystemExit, main, ["speed"])
+
+    def test_keepWantsAll(self) -> None:
+        """
+        Figures of a short run, or of a part, do not replace those that are kept.
+        """
+        self.assertRaises(SystemExit, main, ["--keep", "--short"])
+        self.assertRaises(SystemExit, main, ["--keep", "reading"])

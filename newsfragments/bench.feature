@@ -1,0 +1,1 @@
+`make bench` measures polling, encoding, reading, whole commands, durable changes and stalls side by side with their peers and says which goals are reached; `python -m bench --keep` keeps the figures in docs/bench.md.
