@@ -18,6 +18,7 @@ from attrs import frozen
 
 _LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}\Z")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 LOGS = ("start_command.out", "start_command.err", "start_command.log")
 
 
@@ -95,16 +96,26 @@ def ensure_home(home: Home, uid: int | None) -> None:
                 _file(name, logs, uid)
 
 
-def open_log(home: Home, name: str, flags: int) -> int:
+def cut_logs(root: Path, limit: int) -> None:
     """
-    @return: a descriptor of one of the L{LOGS}, which is a plain file of ours, whatever the sliver did.
-    @raise OSError: if it is not there.
+    Empty those of the L{LOGS} that are longer than a limit, and say so in them; who writes there goes on.
+
+    @param root: C{STATE/slivers/SERIAL}.
     """
-    fd = os.open(home.root / "log" / "hostline" / name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise OSError(f"not a plain file: {name}")
-    return fd
+    for name in LOGS:
+        try:
+            fd = os.open(root / "log" / "hostline" / name, os.O_WRONLY | os.O_APPEND | _PLAIN)
+        except OSError:
+            continue
+        try:
+            found = os.fstat(fd)
+            if stat.S_ISREG(found.st_mode) and found.st_size > limit:
+                os.ftruncate(fd, 0)
+                os.write(fd, f"[hostline: emptied after {found.st_size} bytes]\n".encode())
+        except OSError:
+            pass
+        finally:
+            os.close(fd)
 
 
 @contextmanager
@@ -138,7 +149,7 @@ def _own(fd: int, uid: int | None, mode: int, *, group: int | None = None) -> No
 
 
 def _file(name: str, parent: int, group: int | None) -> None:
-    fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=parent)
+    fd = os.open(name, os.O_RDWR | os.O_CREAT | _PLAIN, 0o600, dir_fd=parent)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(f"not a plain file: {name}")

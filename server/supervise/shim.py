@@ -20,10 +20,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from attrs import frozen
+
+from hostline.server.supervise.homes import Home
 
 SHELL = "/bin/sh"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -32,6 +35,7 @@ TAG = "HOSTLINE_SLIVER"
 #: The keeper's exit statuses when it did not run the boot.
 LOST_THE_RACE, CANNOT_WRITE = 3, 4
 _LIMIT = 4096
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _SCRIPT = Path(__file__).with_name("shim.sh")
 
 
@@ -127,6 +131,30 @@ def keeper_argv(
     """
     words = [SHELL, str(script), "keep", str(serial), str(directory), str(fstab or ""), home, log, str(int(clock))]
     return [*words, *(str(path) for path in cgroup_procs), "--", *command]
+
+
+def command_environment(home: Home, *, name: str, tag: str, more: Mapping[str, str]) -> dict[str, str]:
+    """
+    @param more: of the sliver's own; it may change everything but the tag.
+    @return: all that a start command sees.
+    @raise ValueError: if one of the names is none.
+    """
+    for variable in more:
+        if not _VARIABLE.match(variable):
+            raise ValueError(f"want the name of an environment variable, got {variable!r}")
+    return {
+        "PATH": PATH,
+        "HOME": home.home,
+        "TMPDIR": home.tmp,
+        "USER": home.node,
+        "LOGNAME": home.node,
+        "SHELL": SHELL,
+        "LANG": "C.UTF-8",
+        "HOSTLINE_NODE": name,
+        "HOSTLINE_LOG": home.log,
+        **more,
+        TAG: tag,
+    }
 
 
 def command_argv(command: str, *, environment: Mapping[str, str], uid: int | None) -> list[str]:

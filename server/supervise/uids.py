@@ -36,6 +36,50 @@ class UidRange:
         return self.first <= uid < self.first + self.size
 
 
+class Uids:
+    """
+    Who has which uid; noted beside each sliver's directories, in C{SERIAL/uid}.
+    """
+
+    def __init__(self, directory: Path, uids: UidRange, accounts: Container[int]) -> None:
+        """
+        @param accounts: uids that are never given.
+        """
+        self._directory = directory
+        self._range = uids
+        self._accounts = accounts
+        self.by_serial: dict[int, int] = {}
+
+    def load(self) -> None:
+        """
+        Read what earlier daemons noted.
+        """
+        for note in self._directory.glob("*/uid"):
+            with suppress(OSError, ValueError):
+                self.by_serial[int(note.parent.name)] = int(note.read_text())
+
+    def ensure(self, serial: int) -> int:
+        """
+        @return: the sliver's uid, noted before anything can belong to it.
+        @raise OSError: if it cannot be noted.
+        @raise ValueError: if none is free.
+        """
+        uid = self.by_serial.get(serial)
+        if uid is None:
+            in_use = set(self.by_serial.values())
+            uid = self._range.allocate(serial, lambda u: u in in_use or u in self._accounts)
+            (self._directory / str(serial)).mkdir(mode=0o700, exist_ok=True)
+            (self._directory / str(serial) / "uid").write_text(f"{uid}\n")
+            self.by_serial[serial] = uid
+        return uid
+
+    def forget(self, serial: int) -> None:
+        """
+        The sliver is gone, and all that belonged to its uid.
+        """
+        self.by_serial.pop(serial, None)
+
+
 def accounts(etc: Path = Path("/etc")) -> Container[int]:
     """
     @return: the uids and gids that accounts, groups and the containers of accounts (subuid, subgid) have.

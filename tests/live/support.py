@@ -49,8 +49,8 @@ class LoopClock:
     def seconds(self) -> float:
         return self._loop.time()
 
-    def callLater(self, delay: float, call: Callable[..., Any], *args: Any, **kw: Any) -> Any:
-        return _Call(self._loop.call_later(delay, lambda: call(*args, **kw)))
+    def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kwargs: object) -> Any:
+        return _Call(self._loop.call_later(delay, lambda: callable(*args, **kwargs)))
 
     def getDelayedCalls(self) -> list[Any]:
         return []

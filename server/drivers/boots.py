@@ -1,0 +1,65 @@
+"""
+One sliver as the process driver remembers it, and what that means as a status.
+"""
+
+from __future__ import annotations
+
+from attrs import define, evolve, field
+from twisted.internet.defer import DeferredLock
+
+from hostline.server.drivers.driver import CANNOT_START, Status
+from hostline.server.supervise import shim
+from hostline.server.supervise.spawn import Child
+
+
+@define
+class ProcessSliver:
+    """
+    @ivar boots: the boot reached; 0 if there is none.
+    @ivar boot: what the files of that boot said last.
+    @ivar keeper: while it lives.
+    @ivar has_command: whether this boot has a start command.
+    @ivar failure: why this boot could not be started.
+    @ivar problems: what this sliver lacks beyond what all lack.
+    @ivar joining: another keeper runs this boot, and is being looked for.
+    @ivar ending: its processes are being ended.
+    @ivar cleared: nothing of this boot is left but its files.
+    @ivar lock: one piece of work at a time.
+    """
+
+    serial: int
+    boots: int = 0
+    boot: shim.Boot = field(factory=shim.Boot)
+    keeper: Child | None = None
+    has_command: bool = False
+    failure: str | None = None
+    problems: tuple[str, ...] = ()
+    joining: bool = False
+    ending: bool = False
+    cleared: bool = True
+    lock: DeferredLock = field(factory=DeferredLock)
+
+    def status(self, standing: tuple[str, ...]) -> Status:
+        """
+        @param standing: what every sliver of this host lacks.
+        """
+        boot = self.boot
+        status = Status(self.serial, boots=self.boots)
+        if self.boots == 0:
+            return status
+        dead = self.failure is not None or boot.exit is not None or (self.keeper is None and not self.joining)
+        over = dead or boot.ended is not None
+        status = evolve(
+            status,
+            start_command="none" if not self.has_command else "ended" if over else "running",
+            start_code=boot.ended,
+            problems=standing + self.problems,
+        )
+        if dead:
+            why = self.failure or (boot.errors if not boot.up else "")
+            if why:
+                status = evolve(status, problems=(*status.problems, f"could not be started: {why}"))
+            code = CANNOT_START if self.failure is not None else 0 if boot.stopped else boot.exit
+            return evolve(status, boot="dead", exit_code=code)
+        up = boot.up and (boot.started or not self.has_command)
+        return evolve(status, boot="booted" if up else "running", pid=boot.node.pid if boot.node else None)

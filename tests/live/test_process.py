@@ -1,0 +1,670 @@
+"""
+The process driver with real processes: what every driver promises, and what only processes do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import unittest
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, ClassVar
+
+from attrs import evolve
+
+from hostline.server.drivers.driver import CANNOT_START, Driver, Workload
+from hostline.server.drivers.process import ProcessDriver
+from hostline.server.supervise import shim, survey
+from hostline.server.supervise.cgroups import Cgroups
+from hostline.server.supervise.spawn import Spawner
+from hostline.server.supervise.uids import UidRange
+from tests.drivers import DriverContract
+from tests.live import support
+
+ROOT = os.geteuid() == 0
+
+
+class Processes(DriverContract, unittest.TestCase):
+    """
+    One state directory, one driver at a time; at the end nothing of it may be left.
+    """
+
+    root: ClassVar[bool] = False
+    with_cgroups: ClassVar[bool] = False
+    grace_s: float = 5.0
+
+    def setUp(self) -> None:
+        self.loop = self.new_loop()
+        self.directory = support.temporary_directory()
+        self.instance = os.urandom(8).hex()
+        self.spawner = Spawner(self.loop)
+        self.cgroups = self.find_cgroups() if self.with_cgroups else None
+        self.driver: Driver = self.make()
+        self.addCleanup(self.clean)
+        self.remake({})
+
+    def new_loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.new_event_loop()
+
+    def find_cgroups(self) -> Cgroups:
+        found, why = Cgroups.find(self.instance)
+        if found is None:
+            raise AssertionError(why)
+        return found
+
+    def make(self) -> ProcessDriver:
+        return ProcessDriver(
+            self.directory / "slivers",
+            self.directory / "run",
+            instance=self.instance,
+            spawner=self.spawner,
+            loop=self.loop,
+            clock=support.LoopClock(self.loop),
+            uids=UidRange(300000, 1000),
+            cgroups=self.cgroups,
+            as_root=self.root,
+            grace_s=self.grace_s,
+        )
+
+    def go(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        support.run(self.loop, coroutine)
+
+    def until(self, true: Callable[[], object]) -> None:
+        support.until(self.loop, true)
+
+    def kill_node(self, serial: int) -> None:
+        os.kill(self.node(serial), signal.SIGKILL)
+        self.until(lambda: self.files(serial).exit is not None)
+
+    def make_unstartable(self, serial: int) -> None:
+        (self.directory / "slivers" / str(serial)).write_text("in the way")
+        self.addCleanup(support.remove_directory, self.directory)
+
+    def clean(self) -> None:
+        """
+        The records are gone: a last daemon leaves nothing of ours behind.
+        """
+        try:
+            self.remake({})
+            self.assertEqual(dict(self.driver.status()), {})
+            self.assertEqual(self.ours(), {})
+            left = [p.name for p in (self.directory / "slivers").iterdir()]
+            self.assertEqual(left if left != ["5"] else [".trash"], [".trash"])
+            self.assertEqual(list((self.directory / "slivers" / ".trash").iterdir()), [])
+            self.assertEqual([p.name for p in (self.directory / "run" / "slivers").iterdir()], [])
+            self.assertNotIn(str(self.directory), Path("/proc/self/mountinfo").read_text())
+            if self.cgroups is not None:
+                self.assertEqual(self.cgroups.serials(), set())
+                self.cgroups.close()
+                self.assertEqual(list(Path("/sys/fs/cgroup").glob(f"*/hostline-{self.instance[:12]}")), [])
+        finally:
+            self.driver.close()
+            self.spawner.close()
+            self.loop.close()
+            support.remove_directory(self.directory)
+
+    # What the tests look at
+
+    def ours(self) -> dict[int, list[shim.Process]]:
+        """
+        @return: every living process with our tag or one of our uids, by serial.
+        """
+        uids = {300000 + n: n for n in range(1000)} if self.root else {}
+        return survey.members(survey.look_around(), self.instance, uids)
+
+    def files(self, serial: int, boots: int = 1) -> shim.Boot:
+        return shim.read_boot(self.directory / "run" / "slivers" / str(serial) / str(boots))
+
+    def node(self, serial: int) -> int:
+        pid = self.status(serial).pid
+        assert pid is not None
+        return pid
+
+    def keeper(self, serial: int) -> int:
+        keeper = self.files(serial).keeper
+        assert keeper is not None
+        return keeper.pid
+
+    def out(self, serial: int = 5, stream: str = "out") -> str:
+        return (self.directory / f"slivers/{serial}/log/hostline/start_command.{stream}").read_text()
+
+    def ran(self, command: str, **more: Any) -> str:
+        """
+        Run a start command to its end.
+
+        @return: its output.
+        """
+        self.start(Workload(5, "web.exp1.lab", start_command=command, **more))
+        self.until(lambda: self.status(5).start_command == "ended")
+        return self.out()
+
+    def said(self, serial: int = 5) -> int:
+        """
+        @return: the pid that a start command wrote to its output.
+        """
+        self.until(lambda: self.out(serial).endswith("\n"))
+        return int(self.out(serial).split()[0])
+
+
+class ProcessTests(Processes):
+    """
+    Without any privilege: the daemon's own user, no control groups.
+    """
+
+    def test_keepsArgumentsAsTheyWere(self) -> None:
+        """
+        Blanks, quotes, newlines and other languages in a start command and its environment survive.
+        """
+        out = self.ran("printf '%s|' \"a  b\" 'c\"d' \"$X\"\nprintf 'ü\\n'", environment={"X": "1 '2'\n\"3\" $HOME"})
+        self.assertEqual(out, 'a  b|c"d|1 \'2\'\n"3" $HOME|ü\n')
+
+    def test_seesACleanEnvironment(self) -> None:
+        """
+        A start command sees its own variables and ours, and nothing of the daemon's.
+        """
+        os.environ["HOSTLINE_TEST_LEAK"] = "1"
+        self.addCleanup(os.environ.pop, "HOSTLINE_TEST_LEAK")
+        lines = self.ran("env", environment={"X": "1", "HOSTLINE_SLIVER": "other/7"}).splitlines()
+        names = {line.split("=")[0] for line in lines}
+        ours = {"HOSTLINE_NODE", "HOSTLINE_LOG", "HOSTLINE_SLIVER"}
+        self.assertEqual(names, {"PATH", "HOME", "TMPDIR", "USER", "LOGNAME", "SHELL", "LANG", "X", "PWD", *ours})
+        self.assertIn(f"HOSTLINE_SLIVER={self.instance}/5", lines)
+        self.assertIn("HOSTLINE_NODE=web.exp1.lab", lines)
+        self.assertIn("USER=web", lines)
+
+    def test_startsWithCleanSignalsAndDescriptors(self) -> None:
+        """
+        A start command ignores and blocks no signal, and holds its three streams only.
+        """
+        fd = os.open(os.devnull, os.O_RDONLY)
+        os.set_inheritable(fd, True)
+        self.addCleanup(os.close, fd)
+        self.driver.close()
+        self.spawner = Spawner(self.loop)
+        self.remake({})
+        out = self.ran("grep -E 'Sig(Blk|Ign)' /proc/self/status; ls -l /proc/self/fd | wc -l; ulimit -Sn").split()
+        threads = 3 << 31  # 32 and 33 are the C library's own: no program can set them
+        self.assertEqual([int(out[1], 16), int(out[3], 16) & ~threads], [0, 0])
+        self.assertEqual(out[4:], ["5", "1024"])
+
+    def test_writesWhenAndHowItEnded(self) -> None:
+        """
+        start_command.log tells the time and the exit status; each boot starts with empty files.
+        """
+        self.ran("echo old; echo bad >&2; exit 7")
+        self.assertRegex(self.out(stream="log"), r"\A20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ exit status 7\n\Z")
+        now = subprocess.run(["date", "-u", "+%Y-%m-%dT%H"], capture_output=True, text=True, check=True).stdout.strip()
+        self.assertTrue(self.out(stream="log").startswith(now))
+        self.assertEqual(self.out(stream="err"), "bad\n")
+        self.start(Workload(5, "web.exp1.lab", boots=2, start_command="echo new"))
+        self.until(lambda: self.status(5).start_command == "ended")
+        self.assertEqual((self.out(), self.out(stream="err")), ("new\n", ""))
+
+    def test_tellsTheSignalThatEndedTheCommand(self) -> None:
+        """
+        A start command ended by a signal counts as 128 + the signal, one that is not there as 127.
+        """
+        self.ran("kill -9 $$")
+        self.assertEqual(self.status(5).code, 137)
+        self.start(Workload(5, "web.exp1.lab", boots=2, start_command="exec /no/such/program"))
+        self.until(lambda: self.status(5).start_command == "ended")
+        self.assertEqual(self.status(5).code, 127)
+
+    def test_usesNoProcessWhenIdle(self) -> None:
+        """
+        After its start command a node is two sleeping shells and nothing else.
+        """
+        self.ran("exit 0")
+        self.until(lambda: len(self.ours()[5]) == 2)
+
+    def test_isDeadWithNoCodeWhenKeeperIsKilled(self) -> None:
+        """
+        When what keeps the exit status is killed, the sliver ends and its status is unknown.
+        """
+        self.start(Workload(5, "web.exp1.lab", start_command="sleep 1000"))
+        os.kill(self.keeper(5), signal.SIGKILL)
+        self.until(lambda: self.status(5).boot == "dead")
+        self.assertIsNone(self.status(5).code)
+        self.until(lambda: self.ours() == {})
+
+    def test_isDeadWhenAllIsKilledMeanwhile(self) -> None:
+        """
+        Keeper and node killed while no daemon ran: dead, status unknown, and the rest is ended too.
+        """
+        workload = self.start(Workload(5, "web.exp1.lab", start_command="sleep 1000"))
+        self.driver.close()
+        keeper, node = self.keeper(5), self.node(5)
+        os.kill(keeper, signal.SIGKILL)
+        os.kill(node, signal.SIGKILL)
+        self.remake({5: workload})
+        self.assertEqual((self.status(5).boot, self.status(5).code), ("dead", None))
+        self.assertEqual(self.ours(), {})
+
+    def test_leavesNothingWhenNodeIsKilled(self) -> None:
+        """
+        A start command does not outlive its node.
+        """
+        self.start(Workload(5, "web.exp1.lab", start_command="sleep 1000"))
+        self.kill_node(5)
+        self.until(lambda: self.ours() == {})
+        self.assertEqual(self.status(5).code, 137)
+
+    def test_leavesNothingWhenStoppedAtOnce(self) -> None:
+        """
+        Stopping a sliver that has only just been started ends it, whatever it was about to do.
+        """
+        for boots in range(1, 8):
+            self.go(self.driver.ensure_started(Workload(5, "web.exp1.lab", boots=boots, start_command="sleep 1000")))
+            support.idle(self.loop, boots * 0.001)
+            self.go(self.driver.ensure_stopped(5))
+            self.assertEqual((self.status(5).boots, self.status(5).boot, self.status(5).code), (boots, "dead", 0))
+            self.assertEqual(self.ours(), {})
+
+    def test_startsOneCopyWhenTwoDaemonsStart(self) -> None:
+        """
+        A daemon that died between starting and noting so, and one that starts again: there is one copy, and it is
+        known.
+        """
+        late = self.make()
+        self.go(late.recover({}))
+        workload = Workload(5, "web.exp1.lab", start_command="echo $$; sleep 1000")
+        self.go(self.driver.ensure_started(workload))
+        self.driver.close()
+        self.driver = late
+        self.go(late.ensure_started(workload))
+        self.until(lambda: self.status(5).boot == "booted")
+        support.idle(self.loop, 0.3)
+        self.assertEqual(self.status(5).boot, "booted")
+        self.assertEqual(len(self.ours()[5]), 4)  # keeper, node, sh, sleep
+        self.kill_node(5)
+        self.until(lambda: self.status(5).code == 137)
+
+    def test_isStartedAgainWhenTheHostRestarted(self) -> None:
+        """
+        After a restart of the host no boot has been reached.
+        """
+        workload = self.start(Workload(5, "web.exp1.lab"))
+        self.go(self.driver.ensure_stopped(5))
+        (self.directory / "run" / "boot_id").write_text("another\n")
+        self.remake({5: workload})
+        self.assertEqual((self.status(5).boots, self.status(5).boot), (0, None))
+        self.start(workload)
+
+    def test_isDeadWhenKeeperDiedAtItsFirstBreath(self) -> None:
+        """
+        A keeper that was killed after it took the boot and before it said who it is: dead, status unknown.
+        """
+        workload = Workload(5, "web.exp1.lab")
+        directory = self.directory / "run" / "slivers" / "5" / "1"
+        directory.mkdir(parents=True)
+        (directory / "shim").touch()
+        self.remake({5: workload})
+        self.assertEqual((self.status(5).boots, self.status(5).boot, self.status(5).code), (1, "dead", None))
+
+    def test_startsWhenADaemonOnlyMadeTheDirectory(self) -> None:
+        """
+        A boot whose directory is there and that no keeper took is started as if it were not.
+        """
+        (self.directory / "run" / "slivers" / "5" / "1").mkdir(parents=True)
+        self.remake({5: Workload(5, "web.exp1.lab")})
+        self.start(Workload(5, "web.exp1.lab"))
+
+    def test_killsWhatIgnoresTerm(self) -> None:
+        """
+        What ignores TERM is killed when the grace is over.
+        """
+        self.grace_s = 0.2
+        self.remake({})
+        self.start(Workload(5, "web.exp1.lab", start_command="trap '' TERM; echo $$; while :; do sleep 1000; done"))
+        pid = self.said()
+        self.go(self.driver.ensure_stopped(5))
+        self.assertFalse(support.living(pid))
+        self.assertEqual(self.status(5).code, 0)
+
+    def test_letsAProcessEndPolitely(self) -> None:
+        """
+        What ends at TERM has time to, and nobody waits longer than it needs.
+        """
+        command = "trap 'echo bye; kill $!; exit 3' TERM; sleep 1000 & echo $$; wait"
+        self.start(Workload(5, "web.exp1.lab", start_command=command))
+        self.said()
+        support.idle(self.loop, 0.2)  # a shell that has just forked may lose a signal
+        before = self.loop.time()
+        self.go(self.driver.ensure_stopped(5))
+        self.assertLess(self.loop.time() - before, 2)
+        self.assertTrue(self.out().endswith("bye\n"))
+        self.assertEqual(self.status(5).code, 0)
+
+    def test_endsWhatRanAway(self) -> None:
+        """
+        A daemon that a start command left in a session of its own is ended with the sliver.
+        """
+        self.ran("setsid sh -c 'sleep 1000 & echo $!' &\nsleep 0.3")
+        pid = self.said()
+        self.assertTrue(support.living(pid))
+        self.go(self.driver.ensure_stopped(5))
+        self.assertFalse(support.living(pid))
+
+    def test_restartsWhatRanAway(self) -> None:
+        """
+        Nothing of one boot is left in the next.
+        """
+        self.ran("setsid sh -c 'sleep 1000 & echo $!' &\nsleep 0.3")
+        pid = self.said()
+        self.start(Workload(5, "web.exp1.lab", boots=2))
+        self.assertFalse(support.living(pid))
+
+    def test_isStillUpWhenItsLogIsGone(self) -> None:
+        """
+        A start command that removes what it can of its own log does not harm its exit status.
+        """
+        self.start(Workload(5, "web.exp1.lab", start_command="rm -rf $HOSTLINE_LOG/* $HOSTLINE_LOG; exit 5"))
+        self.until(lambda: self.status(5).start_command == "ended")
+        self.assertEqual((self.status(5).boot, self.status(5).code), ("booted", 5))
+        self.start(Workload(5, "web.exp1.lab", boots=2, start_command="echo back"))
+        self.until(lambda: self.status(5).start_command == "ended")
+        self.assertEqual(self.out(), "back\n")
+
+    def test_isCutWhenItsLogGrows(self) -> None:
+        """
+        A log that grows past the limit is emptied, with a word about it; the command goes on.
+        """
+        self.start(Workload(5, "web.exp1.lab", start_command="head -c 300000 /dev/zero; echo $$ >&2; sleep 1000"))
+        self.until(lambda: self.out(stream="err").endswith("\n"))
+        assert isinstance(self.driver, ProcessDriver)
+        self.driver.tidy()
+        self.assertEqual(len(self.out()), 300000)
+        self.driver.log_limit = 200000
+        self.driver.tidy()
+        self.assertLess(len(self.out()), 200)
+        self.assertIn("hostline", self.out())
+        self.assertEqual(self.status(5).start_command, "running")
+
+    def test_saysWhatIsMissing(self) -> None:
+        """
+        A sliver that has not all that it should have says so.
+        """
+        self.start(Workload(5, "web.exp1.lab"))
+        problems = " ".join(self.status(5).problems)
+        self.assertEqual("no uid of its own" in problems, not self.root)
+        self.assertEqual("limits not applied" in problems, self.cgroups is None)
+
+    def test_refusesWhatCannotBe(self) -> None:
+        """
+        Names and variables that cannot be are a start that failed.
+        """
+        bad = [
+            Workload(5, "../../etc.exp1.lab"),
+            Workload(5, "web", start_command="a\0b"),
+            Workload(5, "web", start_command="x", environment={"A=B": "1"}),
+            Workload(5, "web", start_command="x" * 200000),
+        ]
+        for boots, workload in enumerate(bad, 1):
+            self.go(self.driver.ensure_started(evolve(workload, boots=boots)))
+            self.until(lambda: self.status(5).boot == "dead")
+            self.assertEqual((self.status(5).boots, self.status(5).code), (boots, CANNOT_START))
+
+    def test_removesABigTree(self) -> None:
+        """
+        What a sliver made is gone with it, also what was to trap whoever removes it.
+        """
+        outside = self.directory / "outside"
+        outside.mkdir()
+        (outside / "kept").touch()
+        command = f"ln -s {outside} ~/link; mkdir -p ~/a/b; i=0; while [ $i -lt 300 ]; do i=$((i+1)); : >~/a/b/$i; done"
+        self.ran(f"{command}; chmod 0 ~/a/b ~/a")
+        if not ROOT:
+            (self.directory / "slivers/5/home/web/a").chmod(0o700)
+            (self.directory / "slivers/5/home/web/a/b").chmod(0o700)
+        self.go(self.driver.ensure_destroyed(5))
+        self.assertFalse((self.directory / "slivers" / "5").exists())
+        self.assertTrue((outside / "kept").exists())
+
+    def test_removesWhatWasThrownAway(self) -> None:
+        """
+        What an earlier daemon threw away and could not remove is removed by the next.
+        """
+        (self.directory / "slivers" / ".trash" / "9.1.1" / "home").mkdir(parents=True)
+        self.remake({})
+        self.until(lambda: not list((self.directory / "slivers" / ".trash").iterdir()))
+
+    def test_touchesNothingElse(self) -> None:
+        """
+        Processes of another state directory, and files that are not ours, are left alone.
+        """
+        other = subprocess.Popen(["sleep", "100"], env={"PATH": shim.PATH, shim.TAG: "someoneelse/5"})
+        self.addCleanup(other.wait)
+        self.addCleanup(other.kill)
+        (self.directory / "slivers" / "README").touch()
+        self.addCleanup((self.directory / "slivers" / "README").unlink, missing_ok=True)
+        self.start(Workload(5, "web.exp1.lab"))
+        self.remake({})
+        self.assertTrue(support.living(other.pid))
+        self.assertTrue((self.directory / "slivers" / "README").exists())
+        (self.directory / "slivers" / "README").unlink()
+
+    def test_isNotConfusedByAReusedPid(self) -> None:
+        """
+        A pid that another process has by now is not taken for the keeper.
+        """
+        workload = self.start(Workload(5, "web.exp1.lab"))
+        self.go(self.driver.ensure_stopped(5))
+        directory = self.directory / "run" / "slivers" / "5" / "1"
+        (directory / "exit").unlink()
+        (directory / "shim").write_text(f"{os.getpid()} 1\n")
+        self.remake({5: workload})
+        self.assertEqual(self.status(5).boot, "dead")
+
+
+class UvloopTests(ProcessTests):
+    """
+    The same on uvloop.
+    """
+
+    def new_loop(self) -> asyncio.AbstractEventLoop:
+        try:
+            import uvloop
+        except ImportError:
+            raise unittest.SkipTest("uvloop is not installed")
+        return uvloop.new_event_loop()
+
+
+@unittest.skipUnless(ROOT, "wants root")
+class RootWithoutCgroupsTests(ProcessTests):
+    """
+    Under a root daemon where control groups cannot be used: processes are found by their tag and uid.
+    """
+
+    root = True
+
+    def test_hasItsOwnUid(self) -> None:
+        """
+        A start command is its sliver's own uid and group, without groups, capabilities and ways to more.
+        """
+        out = self.ran("id -u; id -G; grep -E '^(CapEff|CapBnd|CapPrm|CapInh|NoNewPrivs)' /proc/self/status").split()
+        self.assertEqual(out[:2], ["300005", "300005"])
+        self.assertEqual(set(out[3:11:2]), {"0000000000000000"})
+        self.assertEqual(out[-2:], ["NoNewPrivs:", "1"])
+
+    def test_hasItsOwnPlaces(self) -> None:
+        """
+        /home, /tmp, /var/tmp and /var/log are the sliver's own; the host sees nothing of what it writes there.
+        """
+        name = f"hl-{self.instance}"
+        out = self.ran(
+            f"pwd; touch /tmp/{name} ~/{name} $HOSTLINE_LOG/{name}; ls /home /tmp /var/tmp; echo $HOSTLINE_LOG"
+        )
+        self.assertEqual(out.split()[0], "/home/web")
+        self.assertEqual(out.split()[1:3], ["/home:", "web"])
+        self.assertEqual(out.split()[-1], "/var/log/hostline")
+        self.assertFalse(Path(f"/tmp/{name}").exists())
+        self.assertTrue((self.directory / "slivers" / "5" / "tmp" / name).exists())
+        self.assertTrue((self.directory / "slivers" / "5" / "home" / "web" / name).exists())
+
+    def test_keepsSliversApart(self) -> None:
+        """
+        One sliver sees neither the files of another nor our notes.
+        """
+        self.ran("echo secret >~/s; chmod 777 ~/s ~; chmod 777 /tmp")
+        state = self.directory
+        tries = (
+            f"cat {state}/slivers/5/home/web/s; ls {state}/slivers/5/tmp; ls {state}/run/slivers; ls {state}/slivers"
+        )
+        self.start(Workload(6, "db.exp1.lab", start_command=tries))
+        self.until(lambda: self.status(6).start_command == "ended")
+        self.assertEqual(self.out(6), "")
+
+    def test_cannotLeadUsAstray(self) -> None:
+        """
+        A sliver that puts links where root will write again gains nothing by it.
+        """
+        target = self.directory / "target"
+        target.write_text("untouched")
+        self.ran(
+            f"cd /var/log; mv hostline elsewhere; mkdir hostline; cd hostline; for f in out err log; do"
+            f" rm -f start_command.$f; ln -sf {target} start_command.$f; done; echo x >start_command.log"
+        )
+        self.start(Workload(5, "web.exp1.lab", boots=2, start_command="echo written"))
+        self.until(lambda: self.status(5).start_command == "ended")
+        self.assertEqual(target.read_text(), "untouched")
+        self.assertEqual(self.out(), "written\n")
+
+    def test_cannotBeTurnedByItsEnvironment(self) -> None:
+        """
+        Nothing of a sliver's environment reaches what runs as root.
+        """
+        env = {"LD_PRELOAD": "/nonexistent/evil.so", "PATH": "/nonexistent", "ENV": "/nonexistent"}
+        self.ran("echo $PATH", environment=env)
+        self.assertEqual(self.out(), "/nonexistent\n")
+        self.assertEqual(self.files(5).errors, "")
+        environ = Path(f"/proc/{self.node(5)}/environ").read_bytes()
+        self.assertNotIn(b"nonexistent", environ)
+
+    def test_cannotKillItsKeeper(self) -> None:
+        """
+        A sliver's users cannot end the node's own process, nor reach the notes about it.
+        """
+        self.ran("kill -9 -1; kill -9 $PPID; exit 0")
+        self.assertEqual((self.status(5).boot, self.status(5).pid), ("booted", self.files(5).node and self.node(5)))
+
+    def test_losesWhatClearsItsTraces(self) -> None:
+        """
+        What clears its environment, its session and its parent is found by its uid.
+        """
+        self.ran("setsid env -i sh -c 'sleep 1000 & echo $!' &\nsleep 0.3")
+        pid = self.said()
+        self.go(self.driver.ensure_stopped(5))
+        self.assertFalse(support.living(pid))
+
+    def test_keepsItsUid(self) -> None:
+        """
+        A sliver's uid is the same to the next daemon, and two slivers whose serials collide differ.
+        """
+        workload = self.start(Workload(5, "web.exp1.lab", start_command="id -u"))
+        self.remake({5: workload})
+        other = self.start(Workload(1005, "db.exp1.lab", start_command="id -u"))
+        self.until(lambda: self.status(other.serial).start_command == "ended")
+        self.assertEqual((self.out(5), self.out(1005)), ("300005\n", "300006\n"))
+
+
+@unittest.skipUnless(ROOT, "wants root")
+class RootTests(RootWithoutCgroupsTests):
+    """
+    Under a root daemon with control groups.
+    """
+
+    with_cgroups = True
+
+    def test_isLimited(self) -> None:
+        """
+        Its limits are those asked for, read back from the kernel, and change while it runs.
+        """
+        assert self.cgroups is not None
+        rspec = {"memory_max": 64 << 20, "pids_max": 40, "cpu_share": 64, "cpu_max": 500}
+        workload = self.start(Workload(5, "web.exp1.lab", start_command="sleep 1000", rspec=rspec))
+        found = self.cgroups.read(5)
+        self.assertEqual(
+            {k: found[k] for k in ("memory_max", "pids_max", "cpu_max")},
+            {
+                "memory_max": 64 << 20,
+                "pids_max": 40,
+                "cpu_max": 500,
+            },
+        )
+        self.assertEqual(found["cpu_weight"], 2048 if self.cgroups.version == 1 else 200)
+        self.go(self.driver.ensure_created(evolve(workload, rspec={**rspec, "memory_max": 32 << 20, "cpu_max": 0})))
+        found = self.cgroups.read(5)
+        self.assertEqual((found["memory_max"], found["cpu_max"]), (32 << 20, 0))
+        self.assertEqual(len(self.cgroups.members(5)), 3)  # node, sh or sleep
+        self.assertEqual(self.status(5).problems, ())
+
+    def test_isUpWhenItForksWithoutEnd(self) -> None:
+        """
+        A start command that uses up all its processes does not take its node down, and is ended like any other.
+        """
+        command = "i=0; while [ $i -lt 100 ]; do i=$((i+1)); sleep 1000 & done; exit 3"
+        self.start(Workload(5, "web.exp1.lab", start_command=command, rspec={"pids_max": 20}))
+        self.until(lambda: self.status(5).start_command == "ended")
+        self.assertEqual(self.status(5).boot, "booted")
+        self.assertIn("exit status", self.out(stream="log"))
+        self.go(self.driver.ensure_stopped(5))
+        self.assertEqual(self.ours(), {})
+
+    def test_isUpWhenItsCommandTakesTooMuch(self) -> None:
+        """
+        A start command that takes more memory than it may is killed; its node stays.
+        """
+        self.ran("head -c 300000000 /dev/zero | tail", rspec={"memory_max": 32 << 20})
+        self.assertEqual((self.status(5).boot, self.status(5).code), ("booted", 137))
+
+
+@unittest.skipUnless(ROOT, "wants root")
+class FreezerTests(RootTests):
+    """
+    Where there is no version 2 beside version 1: killing by the freezer.
+    """
+
+    def find_cgroups(self) -> Cgroups:
+        found, why = Cgroups.find(self.instance, unified=False)
+        if found is None:
+            raise AssertionError(why)
+        return found
+
+
+@unittest.skipUnless(ROOT, "without root the other tests are this one")
+class WithoutRootTests(unittest.TestCase):
+    """
+    The tests above as a user without any privilege.
+    """
+
+    def test_asAnotherUser(self) -> None:
+        """
+        A daemon that does not run as root runs slivers too.
+        """
+        here = Path(__file__).parents[2]
+        libraries = [str(here), str(here / "twistd_plugins"), *(p for p in sys.path if p.endswith("site-packages"))]
+        candidates = [sys.executable, f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}"]
+        user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+        environment = {"PATH": shim.PATH, "PYTHONPATH": ":".join(libraries), "PYTHONDONTWRITEBYTECODE": "1"}
+        usable = [
+            python
+            for python in candidates
+            if shutil.which(python)
+            and subprocess.run([*user, python, "-c", "import pytest"], env=environment, check=False).returncode == 0
+        ]
+        self.assertTrue(usable, f"want a Python that another user may run, one of {candidates}")
+        argv = [*user, usable[0], "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "ProcessTests"]
+        done = subprocess.run(
+            [*argv, "tests/live/test_process.py"], cwd=here, env=environment, check=False, timeout=300,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        self.assertEqual(done.returncode, 0, done.stdout[-5000:])
+        self.assertIn("passed", done.stdout)
+
+
+del Processes, DriverContract
