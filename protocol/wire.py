@@ -98,12 +98,12 @@ def text_of(line: bytes) -> str:
         raise BadLine(f"want UTF-8, got byte 0x{line[error.start]:02x} at {error.start + 1}") from None
 
 
-def reply(word: str, body: Any, tag: str | None = None) -> bytes:
+def reply(word: str, body: Any, tag: str | None = None, as_json: bool = False) -> bytes:
     """
-    One reply as it goes on the wire, its newline included: pure ASCII, the body a Python literal.
+    One reply as it goes on the wire, its newline included: pure ASCII, the body a Python literal or JSON.
     """
-    prefix = f"@{tag} {word} " if tag else f"{word} "
-    return (prefix + literal.write(body) + "\n").encode("ascii", "backslashreplace")
+    text = literal.write_json(body) if as_json else literal.write(body)
+    return f"@{tag} {word} {text}\n".encode("ascii") if tag else f"{word} {text}\n".encode("ascii")
 
 
 class Reply(NamedTuple):

@@ -5,8 +5,8 @@ What came to be, in order: events with cursors, kept for a while, so that who co
 from __future__ import annotations
 
 import json
-from collections import deque
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable
 from typing import Any
 
 from attrs import frozen
@@ -56,46 +56,44 @@ class Event:
 class Feed:
     """
     The kept events, and those who wait for more.
+
+    @ivar newest: cursor of the newest event.
+    @ivar forgotten: cursor of the newest event that is no longer kept; 0 if all are.
     """
 
     def __init__(self, kept: int) -> None:
         self.kept = kept
-        self._events: deque[Event] = deque()
-        self._listeners: set[Callable[[], None]] = set()
-        #: Cursor of the newest event, and of the newest that is no longer kept.
         self.newest = 0
         self.forgotten = 0
+        self._events: list[Event] = []
+        self._listeners: set[Callable[[], None]] = set()
 
     def load(self, events: list[Event], forgotten: int) -> None:
         """
         Begin with what the store kept.
         """
-        self._events.extend(events)
-        self.forgotten = max(forgotten, 0)
-        self.newest = events[-1].cursor if events else self.forgotten
+        self._events = events
+        self.forgotten = forgotten
+        self.newest = events[-1].cursor if events else forgotten
 
     def append(self, events: list[Event]) -> None:
         """
         Tell all listeners of events that are now durable.
         """
-        self._events.extend(events)
+        self._events += events
         self.newest = max(self.newest, events[-1].cursor)
-        while len(self._events) > self.kept:
-            self.forgotten = self._events.popleft().cursor
+        # Cut by the quarter: taking one off the front of a list at each event would cost its whole length each time.
+        if len(self._events) > self.kept * 5 // 4:
+            self.forgotten = self._events[-self.kept - 1].cursor
+            del self._events[: -self.kept]
         for listener in tuple(self._listeners):
             listener()
 
-    def after(self, cursor: int) -> Iterator[Event]:
+    def after(self, cursor: int) -> list[Event]:
         """
         The kept events that came after C{cursor}, oldest first.
         """
-        missing = 0
-        for event in reversed(self._events):
-            if event.cursor <= cursor:
-                break
-            missing += 1
-        start = len(self._events) - missing
-        return iter([self._events[at] for at in range(start, len(self._events))] if missing < 64 else list(self._events)[start:])
+        return self._events[bisect_right(self._events, cursor, key=lambda event: event.cursor) :]
 
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
         """

@@ -83,6 +83,8 @@ class Host:
         """
         if change.events:
             self.feed.append(change.events)
+        for step in change.when_committed:
+            step()
 
     def touched(self) -> None:
         """
@@ -178,6 +180,9 @@ class Change:
     @ivar statements: for the store.
     @ivar events: told when the change is durable.
     @ivar slivers: serials whose wanted state this touches, for the sync that follows.
+    @ivar removed: serials of slivers whose record this removes.
+    @ivar handed_over: whether the store has it, and will say how it went.
+    @ivar when_committed: called once the change is durable.
     """
 
     def __init__(self, host: Host, now: float, request: str | None) -> None:
@@ -187,6 +192,9 @@ class Change:
         self.statements: list[store.Statement] = []
         self.events: list[Event] = []
         self.slivers: list[int] = []
+        self.removed: list[int] = []
+        self.handed_over = False
+        self.when_committed: list[Callable[[], Any]] = []
         self._undo: list[Callable[[], Any]] = []
 
     def put(self, record: _R) -> _R:
@@ -213,6 +221,8 @@ class Change:
         Remove a record.
         """
         self._replace(record.table, record.key, None)
+        if isinstance(record, Sliver):
+            self.removed.append(record.serial)
         self.statements.append((store.REMOVE, (record.table, record.key)))
 
     def serial(self) -> int:
@@ -239,9 +249,7 @@ class Change:
         body = {"cursor": cursor, "time": self.now, "topic": topic, "what": what, "request": self.request, **about}
         event = Event(cursor, body, scope)
         self.events.append(event)
-        if topic == "audit":
-            self.statements.append((store.AUDIT, (cursor, event.as_json())))
-        self.statements.append((store.EVENT, (cursor, event.as_json())))
+        self.statements.append((store.AUDIT if topic == "audit" else store.EVENT, (cursor, event.as_json())))
         if cursor % 512 == 0:
             oldest = cursor - host.feed.kept
             self.statements += [(store.FORGET_EVENTS, (oldest,)), (store.SET_META, ("forgotten", max(oldest, 0)))]

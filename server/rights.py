@@ -6,7 +6,7 @@ What a caller may not see is answered exactly like what does not exist: both way
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from attrs import frozen
@@ -157,31 +157,37 @@ def allowed(host: Host, caller: Caller, row: Command, values: list[Any]) -> Any:
         return None
     target, missing = _find(host, caller, row, values)
     if target is None or not sees(host, caller, target, row.name):
-        raise missing
+        raise missing()
     if relations(host, caller, target, row.name).isdisjoint(row.who):
         raise Denied(f"{row.name} {values[0]} is for {_list(row.who)}")
     return target
 
 
-def _find(host: Host, caller: Caller, row: Command, values: list[Any]) -> tuple[Record | None, HostError]:
+def _find(host: Host, caller: Caller, row: Command, values: list[Any]) -> tuple[Record | None, Callable[[], HostError]]:
     name = str(values[0])
     if row.target == "experiment":
         name = name if "/" in name else f"{name}/{values[1]}"
-        names = [one.name for one in visible(host, caller, row.name)[:_COMPARED]]
-        return host.get(Experiment, name), NoSuchExperiment(f"no experiment {name}{near(name, names)}")
-    if row.target in ("project", "new experiment"):
+        return host.get(Experiment, name), lambda: NoSuchExperiment(
+            f"no experiment {name}{near(name, [one.name for one in visible(host, caller, row.name)[:_COMPARED]])}"
+        )
+    if row.target == "node":
+        node, experiment = split_node(name)
+        found = host.get(Experiment, experiment)
+        serial = found.slivers.get(node) if found else None
+        return host.slivers_by_serial.get(serial or 0), lambda: NoSuchNode(f"no node {name}, or it is not placed")
+    if row.target == "new experiment":
         name = name.partition("/")[0]
-        return host.get(Project, name), NoSuchProject(f"no project {name}{_near(host, caller, Project, name)}")
-    if row.target == "user":
-        return host.get(User, name), NoSuchUser(f"no user {name}{_near(host, caller, User, name)}")
-    if row.target == "delegate":
-        return host.get(Delegate, name), NoSuchDelegate(f"no delegate {name}{_near(host, caller, Delegate, name)}")
-    if row.target == "operation":
-        return host.get(Operation, name), NoSuchOperation(f"no operation {name}")
-    node, experiment = split_node(name)
-    found = host.get(Experiment, experiment)
-    serial = found.slivers.get(node) if found else None
-    return host.slivers_by_serial.get(serial or 0), NoSuchNode(f"no node {name}, or it is not placed")
+    kind, error = _TARGETS[row.target or ""]
+    return host.get(kind, name), lambda: error(f"no {kind.table} {name}{_near(host, caller, kind, name)}")
+
+
+_TARGETS: dict[str, tuple[type[Record], type[HostError]]] = {
+    "project": (Project, NoSuchProject),
+    "new experiment": (Project, NoSuchProject),
+    "user": (User, NoSuchUser),
+    "delegate": (Delegate, NoSuchDelegate),
+    "operation": (Operation, NoSuchOperation),
+}
 
 
 def _near(host: Host, caller: Caller, kind: type[Record], name: str) -> str:

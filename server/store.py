@@ -8,6 +8,8 @@ since fail together, so that memory can be taken back to what the file holds.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import queue
 import shutil
 import sqlite3
@@ -44,6 +46,11 @@ SET_META = "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = exc
 EVENT = "INSERT INTO events VALUES (?, ?)"
 AUDIT = "INSERT INTO audit VALUES (?, ?)"
 FORGET_EVENTS = "DELETE FROM events WHERE cursor <= ?"
+_HISTORY = """
+SELECT cursor, body FROM events UNION ALL
+SELECT cursor, body FROM audit WHERE cursor > (SELECT IFNULL(MAX(value), 0) FROM meta WHERE name = 'forgotten')
+ORDER BY cursor
+"""
 SET_ASIDE = "INSERT INTO aside VALUES (?, ?, ?, ?)"
 
 Statement = tuple[str, tuple[Any, ...]]
@@ -61,7 +68,7 @@ class Loaded:
     All that the file held at start.
 
     @ivar records: kind, key and JSON body of each.
-    @ivar events: cursor and JSON body, oldest first.
+    @ivar events: cursor and JSON body, oldest first, those of the audit log among them.
     @ivar notes: what was found wrong and mended, in words.
     """
 
@@ -116,7 +123,7 @@ class Store:
             loaded = Loaded(
                 records=connection.execute("SELECT kind, key, body FROM records").fetchall(),
                 meta=dict(connection.execute("SELECT name, value FROM meta").fetchall()),
-                events=connection.execute("SELECT cursor, body FROM events ORDER BY cursor").fetchall(),
+                events=connection.execute(_HISTORY).fetchall(),
                 notes=notes,
             )
         except (sqlite3.Error, OSError) as error:
@@ -232,6 +239,8 @@ class Store:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    with contextlib.suppress(FileExistsError):  # nobody else reads it; SQLite gives its -wal and -shm the same mode
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10, cached_statements=64)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")

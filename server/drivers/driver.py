@@ -115,6 +115,19 @@ class Driver(Protocol):
         @return: what is so, by serial, from memory: asks nobody, costs nothing.
         """
 
+    def problems(self) -> list[str]:
+        """
+        @return: what no sliver of this kind can be given on this host, in words for the operator.
+        """
+
+    def logs(self, serial: int, tail: int) -> Mapping[str, str]:
+        """
+        What the start command wrote at the newest boot.
+
+        @param tail: how many bytes at most of each, from the end.
+        @return: C{log}, C{out} and C{err}; bytes that are no UTF-8 are replaced.
+        """
+
     def close(self) -> None:
         """
         Stop watching; every sliver goes on as it is.

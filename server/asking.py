@@ -1,0 +1,139 @@
+"""
+One request while it is answered, and the register of the functions that answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from attrs import define, field
+
+from hostline.protocol.commands import Command
+from hostline.server import rights
+from hostline.server.host import Change, Host
+from hostline.server.records import Operation, Record
+from hostline.server.rights import Caller
+
+if TYPE_CHECKING:
+    from hostline.server.daemon import Daemon
+
+
+class Session(Protocol):
+    """
+    What a responder may ask of the connection that a request came on.
+    """
+
+    caller: Caller
+    format: str
+
+    def watch(self, topics: list[str], since: int | None, tag: str | None) -> dict[str, Any]:
+        """
+        Turn on event lines.
+        """
+
+    def unwatch(self, topics: list[str]) -> dict[str, Any]:
+        """
+        Turn them off; an empty list means all.
+        """
+
+
+@define(eq=False)
+class Ask:
+    """
+    One request.
+
+    @ivar values: its arguments, read by their Kinds.
+    @ivar target: the record that its row's target names.
+    @ivar operation: set by a responder whose work is slow; the reply then waits for it.
+    """
+
+    daemon: Daemon
+    session: Session
+    row: Command
+    request: str
+    values: list[Any]
+    tag: str | None = None
+    target: Any = None
+    operation: Operation | None = None
+    _change: Change | None = field(default=None)
+
+    @property
+    def host(self) -> Host:
+        """
+        What should be.
+        """
+        return self.daemon.host
+
+    @property
+    def caller(self) -> Caller:
+        """
+        Who asks.
+        """
+        return self.session.caller
+
+    @property
+    def principal(self) -> str:
+        """
+        Who asks, as it is kept in records.
+        """
+        return rights.principal(self.host, self.caller)
+
+    @property
+    def now(self) -> float:
+        """
+        Unix seconds.
+        """
+        return self.daemon.now()
+
+    @property
+    def change(self) -> Change:
+        """
+        The change that this request makes; begun at first use, after which nothing may be awaited.
+        """
+        if self._change is None:
+            self._change = self.host.change(self.now, self.request)
+        return self._change
+
+    @property
+    def changed(self) -> Change | None:
+        """
+        The change, if one was begun.
+        """
+        return self._change
+
+    def look_again(self) -> None:
+        """
+        Check the right and find the target once more, after something was awaited.
+
+        @raise HostError: as L{rights.allowed}.
+        """
+        self.target = rights.allowed(self.host, self.caller, self.row, self.values)
+
+    def sees(self, record: Record) -> bool:
+        """
+        Whether the caller may know of a record.
+        """
+        return rights.sees(self.host, self.caller, record, self.row.name)
+
+
+Responder = Callable[..., Any]
+_F = TypeVar("_F", bound=Responder)
+
+#: Function by command name; every row has one, a test compares.
+RESPONDERS: dict[str, Responder] = {}
+
+
+def responds(row: Command) -> Callable[[_F], _F]:
+    """
+    Register the function that answers a command.
+
+    It is called with the L{Ask}, the arguments, and the options by name; it returns the reply body (or a
+    L{StatusText}, which is kept encoded), or a coroutine of it; for slow work it sets C{ask.operation}. It raises a L{HostError} to refuse.
+    """
+
+    def register(function: _F) -> _F:
+        RESPONDERS[row.name] = function
+        return function
+
+    return register

@@ -1,0 +1,391 @@
+"""
+One connection: bytes in, replies out, in the order and within the limits that docs/protocol.md states.
+
+A native asyncio protocol on the reactor's own loop: Twisted's transports cost a poll at 64 lines in one packet three
+times as much. What is polled is answered from a cache of raw line to reply, for each principal, without being read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, Any, cast
+
+from attrs import define, field
+
+from hostline.protocol import wire
+from hostline.protocol.errors import BadLine, TooMany
+from hostline.server.rights import Caller
+from hostline.server.watch import Watch
+
+if TYPE_CHECKING:
+    from hostline.server.daemon import Daemon
+    from hostline.server.line import Prepared
+
+#: Lines answered in one turn of the loop, so that one client's heap does not delay the others.
+_TURN = 32
+_SO_PEERGROUPS = 59  # asm-generic/socket.h; the socket module has no name for it
+#: Kept replies of a principal: how many lines, of how many bytes each.
+_KEPT_LINES = 256
+_KEPT_LINE = 200
+
+
+class Account:
+    """
+    What all connections of one principal take together, and the replies kept for it.
+
+    @ivar kept: reply by raw line, its newline included, by format; good for C{generation}.
+    """
+
+    def __init__(self) -> None:
+        self.connections: set[Connection] = set()
+        self.waiting = 0
+        self.generation = -1
+        self.kept: dict[str, dict[bytes, bytes]] = {"literal": {}, "json": {}}
+
+    def renew(self, generation: int) -> None:
+        """
+        Forget the kept replies: something they hang on has changed.
+        """
+        self.generation = generation
+        for one in self.kept.values():
+            one.clear()
+
+    def keep(self, generation: int, format: str, line: bytes, reply: bytes) -> None:
+        """
+        Keep a reply for as long as the host's generation stays.
+        """
+        kept = self.kept[format]
+        if generation == self.generation and len(line) <= _KEPT_LINE and len(kept) < _KEPT_LINES:
+            kept[line] = reply
+
+    @property
+    def unread(self) -> int:
+        """
+        Bytes that wait to be read by its clients.
+        """
+        return sum(one.unread for one in self.connections)
+
+
+@define(eq=False)
+class _Slot:
+    """
+    The place of an untagged reply in the order of its connection.
+    """
+
+    reply: bytes | None = None
+    blocks: bool = field(default=False)
+
+
+class Connection(asyncio.Protocol):
+    """
+    One client.
+    """
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._limits = daemon.config.limits
+        self._lines = wire.Lines(self._limits.line_bytes)
+        self._queue: deque[bytes] = deque()
+        self._held: deque[Prepared] = deque()
+        self._slots: deque[_Slot] = deque()
+        self._tagged = 0
+        self._ended = False
+        self._reading = True
+        self._paused = False
+        self._turning = False
+        self._line_timer: asyncio.TimerHandle | None = None
+        self._unread_timer: asyncio.TimerHandle | None = None
+        self._watch: Watch | None = None
+        self.format = "literal"
+        self.caller = Caller(-1)
+        self._account = Account()
+        self._admitted = False
+        self._counted = 0
+
+    # The session, for responders.
+
+    def watch(self, topics: list[str], since: int | None, tag: str | None) -> dict[str, Any]:
+        """
+        Turn on event lines.
+        """
+        if self._watch is None:
+            self._watch = Watch(self._daemon.host, self.caller, self._send_event, self._daemon.loop.call_soon)
+        return self._watch.add(topics, since, tag)
+
+    def unwatch(self, topics: list[str]) -> dict[str, Any]:
+        """
+        Turn them off; an empty list means all.
+        """
+        if self._watch is None:
+            return {"cursor": self._daemon.host.feed.newest, "topics": []}
+        return self._watch.remove(topics)
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """
+        Somebody connected: the kernel says who.
+        """
+        transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
+        self._transport = transport
+        transport.set_write_buffer_limits(high=self._limits.unread_bytes)
+        self.caller = self._daemon.caller(transport.get_extra_info("socket"))
+        refusal = self._daemon.admit(self)
+        if refusal is not None:
+            self._ended = True
+            transport.write(wire.reply("error_reply", TooMany(refusal).body()))
+            transport.close()
+            return
+        self._admitted = True
+        self._account = self._daemon.account(self.caller)
+        self._account.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """
+        The connection is over; nothing that was asked is cancelled by that.
+        """
+        self._ended = True
+        for waiting in (self._queue, self._held, self._slots):
+            waiting.clear()  # type: ignore[attr-defined]
+        self._tagged = 0
+        self._count()
+        for timer in (self._line_timer, self._unread_timer):
+            if timer is not None:
+                timer.cancel()
+        if self._watch is not None:
+            self._watch.close()
+        if self._admitted:
+            self._account.connections.discard(self)
+            self._daemon.left(self)
+
+    def data_received(self, data: bytes) -> None:
+        """
+        Bytes came.
+        """
+        account = self._account
+        if account.generation != self._daemon.host.generation:
+            account.renew(self._daemon.host.generation)
+        elif not (self._slots or self._queue or self._held or self._paused or self._lines.waiting):
+            kept = account.kept[self.format]
+            reply = kept.get(data)
+            if reply is not None:
+                self._transport.write(reply)
+                return
+            if data[-1] == 10:
+                try:
+                    self._transport.write(b"".join([kept[line] for line in data.splitlines(True)]))
+                except KeyError:
+                    pass
+                else:
+                    return
+        self._queue.extend(self._lines.feed(data))
+        self._watch_the_line()
+        self._work()
+
+    def eof_received(self) -> bool:
+        """
+        The client will say no more: answer everything asked, then close.
+        """
+        rest = self._lines.end()
+        if rest is not None:
+            self._queue.append(_Unended(rest[: wire.KEPT]))
+        self._ended = True
+        self._work()
+        return True
+
+    def pause_writing(self) -> None:
+        """
+        The client reads slower than it asks: stop reading it; if all its connections do so, drop it.
+        """
+        self._paused = True
+        self._regulate()
+        if self._account.unread > self._limits.principal_unread_bytes:
+            self._daemon.dropped("principal_unread_bytes", self)
+            self._transport.abort()
+            return
+        self._unread_timer = self._daemon.loop.call_later(self._limits.unread_seconds, self._unread_late, self.unread)
+
+    def resume_writing(self) -> None:
+        """
+        The client caught up.
+        """
+        self._paused = False
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
+        self._work()
+        if self._watch is not None:
+            self._watch.flush()
+
+    @property
+    def unread(self) -> int:
+        """
+        Bytes that this client has not read.
+        """
+        return self._transport.get_write_buffer_size()
+
+    # The order of lines.
+
+    def _work(self) -> None:
+        """
+        Answer what waits, as far as order and limits allow; a turn's worth of it now, the rest when others had theirs.
+        """
+        if self._turning:
+            return
+        budget = _TURN
+        while budget and not self._paused and (line := self._next()) is not None:
+            budget -= 1
+            if line.tag is not None:
+                self._answer_tagged(line)
+            else:
+                self._answer(line)
+        if not budget and (self._queue or self._held):
+            self._turning = True
+            self._daemon.loop.call_soon(self._turn)
+        self._count()
+        self._regulate()
+        if self._ended and not (self._queue or self._held or self._slots or self._tagged):
+            self._transport.close()
+
+    def _turn(self) -> None:
+        self._turning = False
+        if not self._transport.is_closing():
+            self._work()
+
+    def _next(self) -> Prepared | None:
+        """
+        The next line that may be answered: in order, but a tagged line passes those that wait.
+        """
+        if self._held and self._may_begin(self._held[0]):
+            return self._held.popleft()
+        while self._queue:
+            line = self._queue.popleft()
+            if not line or line.isspace():
+                continue
+            if isinstance(line, _Unended):
+                prepared = self._daemon.answers.unended(line)
+            else:
+                prepared = self._daemon.answers.prepare(line)
+            if prepared.tag is not None or (not self._held and self._may_begin(prepared)):
+                return prepared
+            self._held.append(prepared)
+        return None
+
+    def _may_begin(self, line: Prepared) -> bool:
+        # Changes follow each other into one commit; whatever else is asked behind a change sees it done.
+        if not self._slots:
+            return True
+        return line.row is not None and line.row.changes and not any(slot.blocks for slot in self._slots)
+
+    def _answer(self, line: Prepared) -> None:
+        answer = self._daemon.answers.answer(self, line)
+        if answer.reply is not None and not self._slots:
+            if answer.keep:
+                self._account.keep(self._daemon.host.generation, self.format, line.line + b"\n", answer.reply)
+            self._transport.write(answer.reply)
+            return
+        slot = _Slot(answer.reply, answer.blocks)
+        self._slots.append(slot)
+        if answer.later is not None:
+            answer.later.addCallback(self._fill, slot)
+
+    def _fill(self, reply: bytes, slot: _Slot) -> None:
+        slot.reply = reply
+        ready = []
+        while self._slots and self._slots[0].reply is not None:
+            ready.append(self._slots.popleft().reply or b"")
+        if ready and not self._transport.is_closing():
+            self._transport.write(b"".join(ready))
+            self._work()
+
+    def _answer_tagged(self, line: Prepared) -> None:
+        answer = self._daemon.answers.answer(self, line)
+        if answer.reply is not None:
+            self._transport.write(answer.reply)
+        elif answer.later is not None:
+            self._tagged += 1
+            answer.later.addCallback(self._tagged_done)
+
+    def _tagged_done(self, reply: bytes) -> None:
+        self._tagged -= 1
+        if not self._transport.is_closing():
+            self._transport.write(reply)
+            self._work()
+
+    def _send_event(self, body: dict[str, Any], tag: str | None) -> bool:
+        if self._paused or self._transport.is_closing():
+            return False
+        self._transport.write(wire.reply("event", body, tag, self.format == "json"))
+        return True
+
+    # The limits.
+
+    def _count(self) -> None:
+        waiting = len(self._queue) + len(self._held) + len(self._slots) + self._tagged
+        self._account.waiting += waiting - self._counted
+        self._counted = waiting
+
+    def _regulate(self) -> None:
+        """
+        Read on, or stop reading, by what waits here and for all of the principal.
+        """
+        free = (
+            not self._paused
+            and self._counted < self._limits.lines_waiting
+            and (self._counted == 0 or self._account.waiting < self._limits.principal_lines_waiting)
+        )
+        if free == self._reading or self._transport.is_closing():
+            return
+        self._reading = free
+        if free:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    def _watch_the_line(self) -> None:
+        if not self._lines.waiting:
+            if self._line_timer is not None:
+                self._line_timer.cancel()
+                self._line_timer = None
+        elif self._line_timer is None:
+            self._line_timer = self._daemon.loop.call_later(self._limits.line_seconds, self._line_late)
+
+    def _line_late(self) -> None:
+        self._daemon.dropped("line_seconds", self)
+        self._ended = True
+        error = BadLine(f"want a line ended within {self._limits.line_seconds:g} s of its first byte")
+        self._transport.write(wire.reply("error_reply", error.body()))
+        self._transport.close()
+
+    def _unread_late(self, before: int) -> None:
+        if self.unread < before:
+            self._unread_timer = self._daemon.loop.call_later(
+                self._limits.unread_seconds, self._unread_late, self.unread
+            )
+            return
+        self._daemon.dropped("unread_seconds", self)
+        self._transport.abort()
+
+
+class _Unended(bytes):
+    """
+    What stood after the last newline when the client ended its side.
+    """
+
+
+def peer(connection: socket.socket, operators_gid: int | None) -> Caller:
+    """
+    Who is at the other end of a Unix socket, as the kernel says (SO_PEERCRED, SO_PEERGROUPS).
+    """
+    _, uid, gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    groups = {gid}
+    try:
+        raw = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4096)
+        groups.update(struct.unpack(f"{len(raw) // 4}I", raw))
+    except OSError:
+        pass  # more groups than fit, or an old kernel: the primary one decides
+    return Caller(uid, uid in (0, os.geteuid()) or operators_gid in groups)

@@ -1,0 +1,303 @@
+"""
+The daemon: its parts, put together; the clock and the reactor come in by argument.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import os
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from hostline.protocol.errors import StoreFailed
+from hostline.server import config as configuration
+from hostline.server import rights
+from hostline.server.blobs import Blobs
+from hostline.server.board import Board
+from hostline.server.config import Config
+from hostline.server.connection import Account, Connection, peer
+from hostline.server.drivers.driver import Driver
+from hostline.server.experiments import views
+from hostline.server.experiments.lifecycle import Lifecycle
+from hostline.server.experiments.requests import result
+from hostline.server.health import Health
+from hostline.server.host import Change, Host
+from hostline.server.line import Answers
+from hostline.server.offload import Offload
+from hostline.server.operations import Operations
+from hostline.server.records import Experiment, Operation, Record, Token
+from hostline.server.rights import Caller
+from hostline.server.store import Loaded, Store
+from hostline.server.sync import Sync
+
+#: Seconds between the rounds that end, purge and look again.
+ROUND_S = 5.0
+
+
+class Daemon:
+    """
+    Everything that answers and acts, given what the store held.
+
+    @ivar run: a word that tells this run of the daemon from others, the first part of request ids.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        host: Host,
+        keeper: Store,
+        drivers: Mapping[str, Driver],
+        offload: Offload,
+        config: Config,
+        state: Path,
+        run_directory: Path,
+        loop: asyncio.AbstractEventLoop,
+        clock: IReactorTime,
+        now: Callable[[], float],
+        run: str,
+    ) -> None:
+        self.host = host
+        self.store = keeper
+        self.offload = offload
+        self.config = config
+        self.loop = loop
+        self.clock = clock
+        self.now = now
+        self.run = run
+        self.started = now()
+        self.connections = 0
+        self.board = Board(host)
+        self.sync = Sync(host, drivers, self.board, clock, config.slivers.at_once, self._news, self.commit)
+        self.operations = Operations(host, self.sync.status, self._news, self.commit, self.result)
+        self.sync.operations = self.operations
+        self.lifecycle = Lifecycle(host, self.operations)
+        self.blobs = Blobs(state / "blobs", keeper.run, lambda: self.config.limits.blob_bytes)
+        self.health = Health(self, state, run_directory)
+        self.answers = Answers(self)
+        self._accounts: dict[int, Account] = {}
+        self._group = config.operators
+        self._operators_gid = _gid(config.operators)
+        self._last_purge = 0.0
+
+    # Changes.
+
+    def commit(self, change: Change) -> Deferred[None]:
+        """
+        Make a change durable; then tell of it, and work towards it.
+
+        @return: fires when it is durable; fails with L{StoreFailed} once it is undone.
+        """
+        change.handed_over = True
+        done = self.store.submit(change.statements)
+        done.addCallbacks(self._committed, self._undone, callbackArgs=(change,), errbackArgs=(change,))
+        return done
+
+    def _committed(self, _: None, change: Change) -> None:
+        self.host.committed(change)
+        for serial in change.removed:
+            self.sync.gone(serial)
+        if change.slivers:
+            self.sync.run(change.slivers)
+
+    def _undone(self, failure: Failure, change: Change) -> Failure:
+        change.undo()
+        return failure
+
+    def _news(self) -> Change:
+        return self.host.change(self.now())
+
+    def cancel(self, change: Change, operation: Operation) -> dict[str, Any]:
+        """
+        Cancel an operation, in the name of whoever began it.
+        """
+        return self.operations.body(self.lifecycle.cancel(change, operation, operation.caller))
+
+    # Waiting.
+
+    async def ended(self, number: int, timeout: float) -> None:
+        """
+        Wait until an operation has ended, or for C{timeout} seconds.
+        """
+        await self._within(self.operations.ended(number), timeout)
+
+    async def news(self, timeout: float) -> bool:
+        """
+        Wait for the next event.
+
+        @return: false if none came in C{timeout} seconds.
+        """
+        if timeout <= 0:
+            return False
+        came: Deferred[None] = Deferred()
+        stop = self.host.feed.listen(lambda: None if came.called else came.callback(None))
+        try:
+            return await self._within(came, timeout)
+        finally:
+            stop()
+
+    async def _within(self, waited: Deferred[None], timeout: float) -> bool:
+        if waited.called:
+            return True
+        late = self.clock.callLater(timeout, waited.cancel)
+        try:
+            await waited
+        except Exception:
+            return False
+        if late.active():
+            late.cancel()
+        return True
+
+    # Replies.
+
+    def experiment_body(self, experiment: Experiment) -> dict[str, Any]:
+        """
+        An experiment as it goes on the wire.
+        """
+        owner = rights.shown_principal(self.host, experiment.owner)
+        return views.experiment_body(self.host, experiment, self.sync.status, owner)
+
+    def result(self, operation: Operation) -> Any:
+        """
+        The reply body of an operation that is done.
+        """
+        return result(self.experiment_body, self.host, operation)
+
+    # Connections.
+
+    def caller(self, connection: socket.socket) -> Caller:
+        """
+        Who is at the other end.
+        """
+        return peer(connection, self._operators_gid)
+
+    def account(self, caller: Caller) -> Account:
+        """
+        What is counted and kept for a principal. An operator by group is another one than the same uid without it.
+        """
+        return self._accounts.setdefault(_account_key(caller), Account())
+
+    def admit(self, connection: Connection) -> str | None:
+        """
+        Count a new connection.
+
+        @return: why it is refused, if it is.
+        """
+        limits = self.config.limits
+        account = self._accounts.get(_account_key(connection.caller))
+        if self.connections >= limits.connections:
+            return f"want at most {limits.connections} connections to this host; try again later"
+        if account is not None and len(account.connections) >= limits.principal_connections:
+            return f"want at most {limits.principal_connections} connections from one principal"
+        self.connections += 1
+        return None
+
+    def left(self, connection: Connection) -> None:
+        """
+        A connection that was admitted is over.
+        """
+        self.connections -= 1
+        key = _account_key(connection.caller)
+        account = self._accounts.get(key)
+        if account is not None and not account.connections:
+            del self._accounts[key]
+
+    def dropped(self, limit: str, connection: Connection) -> None:
+        """
+        A connection is ended by a limit: say so in the log.
+        """
+        self._log.warn("a connection of uid {uid} was ended by {limit}", uid=connection.caller.uid, limit=limit)
+
+    # Life.
+
+    async def recover(self) -> None:
+        """
+        Find what runs, go on with what was begun.
+        """
+        await self.sync.recover()
+        self.operations.load()
+
+    def reload(self, config: Config) -> tuple[dict[str, list[Any]], list[str]]:
+        """
+        Take over a new configuration, as far as that needs no restart.
+
+        @return: as L{configuration.changes}.
+        """
+        changed, wanting_restart = configuration.changes(self.config, config)
+        self.config = config
+        self._operators_gid = _gid(config.operators)
+        self.host.feed.kept = config.history.events
+        self.host.touched()
+        change = self._news()
+        change.tell("host", "configuration", changed=changed, wants_restart=wanting_restart)
+        self.commit(change).addErrback(lambda failure: failure.trap(StoreFailed) and None)
+        return changed, wanting_restart
+
+    def round(self) -> None:
+        """
+        What is done every L{ROUND_S} seconds.
+        """
+        self.operations.look_again()
+        if self.now() - self._last_purge > 3600:
+            self._last_purge = self.now()
+            self._purge()
+            self.store.run(self.blobs.forget_old).addErrback(lambda _: None)
+
+    def _purge(self) -> None:
+        history = self.config.history
+        old: list[Record] = [
+            one
+            for one in self.host.table(Token).values()
+            if one.time < self.now() - history.tokens_days * 86400
+        ]
+        old += [
+            one
+            for one in self.host.table(Operation).values()
+            if one.ended is not None and one.ended < self.now() - history.operations_days * 86400
+        ]
+        if old:
+            change = self._news()
+            for record in old:
+                change.remove(record)
+            self.commit(change).addErrback(lambda failure: failure.trap(StoreFailed) and None)
+
+    def close(self) -> None:
+        """
+        Take no further step; slivers go on as they are.
+        """
+        self.sync.close()
+
+
+def open_host(keeper: Store, name: str, config: Config) -> tuple[Host, Loaded]:
+    """
+    Read the state into memory.
+
+    @raise CannotOpen: if it cannot be used.
+    """
+    host = Host(name, config.history.events)
+    loaded = keeper.open()
+    mend = host.load(loaded)
+    if mend:
+        keeper.submit(mend).addErrback(lambda failure: failure.trap(StoreFailed) and None)
+    return host, loaded
+
+
+def _account_key(caller: Caller) -> int:
+    return caller.uid if not caller.operator or caller.uid in (0, os.geteuid()) else -2 - caller.uid
+
+
+def _gid(group: str) -> int | None:
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        return None
+
+

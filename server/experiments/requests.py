@@ -1,0 +1,290 @@
+"""
+Answers about experiments and their nodes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hostline.protocol.commands import TABLE
+from hostline.protocol.errors import BadTopology, Exists, OperationFailed, Timeout
+from hostline.protocol.names import node_name
+from hostline.server import rights
+from hostline.server.asking import Ask, responds
+from hostline.server.experiments import topdl, views
+from hostline.server.experiments.addresses import assign
+from hostline.server.experiments.topology import Topology
+from hostline.server.records import Experiment, Operation, Plan, Project, Sliver
+from hostline.server.status import StatusText
+
+
+def experiment_body(ask: Ask, experiment: Experiment) -> dict[str, Any]:
+    """
+    An experiment as it goes on the wire.
+    """
+    return ask.daemon.experiment_body(experiment)
+
+
+@responds(TABLE["status_request"])
+def status_request(ask: Ask, name: str) -> StatusText:
+    """
+    Say what every placed node is.
+    """
+    return ask.daemon.board.text(ask.target)
+
+
+@responds(TABLE["node_list"])
+def node_list(ask: Ask, name: str | None = None, *, extra: bool) -> list[dict[str, Any]]:
+    """
+    List the nodes of one experiment, or of all that the caller may see.
+    """
+    found = [ask.target] if ask.target is not None else rights.visible(ask.host, ask.caller, ask.row.name)
+    nodes: list[Any] = []
+    for experiment in found:
+        nodes += views.hosts_of(ask.host, experiment)
+        nodes += [node for node in _nodes(ask, experiment).values() if extra or not node["extra"]]
+    return nodes
+
+
+@responds(TABLE["extra_nodes"])
+def extra_nodes(ask: Ask, project: str, name: str) -> list[str]:
+    """
+    Name the nodes that live inside a host.
+    """
+    experiment: Experiment = ask.target
+    return [node_name(node, experiment.name) for node in sorted(ask.host.slivers_of(experiment))]
+
+
+@responds(TABLE["check_topology"])
+async def check_topology(ask: Ask, text: str) -> dict[str, Any]:
+    """
+    Read a topology and say what is wrong with it.
+    """
+    return _plan(await ask.daemon.offload.call("check_topology", text))
+
+
+@responds(TABLE["plan_experiment"])
+async def plan_experiment(ask: Ask, name: str, text: str) -> dict[str, Any]:
+    """
+    Say what an experiment of this topology would be.
+    """
+    return _plan(await ask.daemon.offload.call("check_topology", text))
+
+
+@responds(TABLE["create_experiment"])
+async def create_experiment(ask: Ask, name: str, text: str, swap_in: bool) -> dict[str, Any]:
+    """
+    Make an experiment.
+    """
+    if ask.host.get(Experiment, name) is not None:
+        raise Exists(f"experiment {name} exists")
+    read = await _read(ask, text)
+    ask.look_again()
+    project: Project = ask.target
+    experiment = Experiment(
+        serial=ask.change.serial(),
+        name=name,
+        project=project.serial,
+        owner=ask.principal,
+        state="swapped",
+        created=ask.now,
+    )
+    topology, warnings = _addressed(read, experiment.serial)
+    ask.daemon.lifecycle.create(ask.change, experiment, topology, warnings)
+    if swap_in:
+        ask.operation = ask.daemon.lifecycle.swap_in(ask.change, experiment, ask.principal, "create_experiment")
+    return experiment_body(ask, experiment)
+
+
+@responds(TABLE["swap_in"])
+def swap_in(ask: Ask, name: str) -> dict[str, Any]:
+    """
+    Start an experiment's nodes.
+    """
+    ask.operation = ask.daemon.lifecycle.swap_in(ask.change, ask.target, ask.principal)
+    return experiment_body(ask, ask.target)
+
+
+@responds(TABLE["swap_out"])
+def swap_out(ask: Ask, name: str) -> dict[str, Any]:
+    """
+    Take an experiment's nodes off the host.
+    """
+    ask.operation = ask.daemon.lifecycle.swap_out(ask.change, ask.target, ask.principal)
+    return experiment_body(ask, ask.target)
+
+
+@responds(TABLE["terminate"])
+def terminate(ask: Ask, name: str) -> dict[str, Any]:
+    """
+    End an experiment for good.
+    """
+    ask.operation = ask.daemon.lifecycle.terminate(ask.change, ask.target, ask.principal)
+    return experiment_body(ask, ask.target)
+
+
+@responds(TABLE["modify_experiment"])
+async def modify_experiment(ask: Ask, name: str, text: str) -> dict[str, list[str]]:
+    """
+    Make an experiment what another topology says.
+    """
+    read = await _read(ask, text)
+    ask.look_again()
+    experiment: Experiment = ask.target
+    previous = Topology.from_value(ask.host.plan_of(experiment).topology)
+    topology, warnings = _addressed(read, experiment.serial, previous)
+    ask.operation, said = ask.daemon.lifecycle.modify(ask.change, experiment, topology, warnings, ask.principal)
+    return said
+
+
+@responds(TABLE["experiments"])
+def experiments(ask: Ask) -> list[dict[str, Any]]:
+    """
+    List the experiments that the caller may see.
+    """
+    return [experiment_body(ask, one) for one in rights.visible(ask.host, ask.caller, ask.row.name)]
+
+
+@responds(TABLE["experiment"])
+def experiment(ask: Ask, name: str) -> dict[str, Any]:
+    """
+    Show one experiment.
+    """
+    return experiment_body(ask, ask.target)
+
+
+@responds(TABLE["topology"])
+def topology(ask: Ask, name: str) -> dict[str, Any]:
+    """
+    Write an experiment's topology back.
+    """
+    return {"format": "topdl", "text": topdl.write(ask.host.plan_of(ask.target).topology["document"])}
+
+
+@responds(TABLE["wait_for"])
+async def wait_for(ask: Ask, name: str, state: str, timeout: float) -> dict[str, Any]:
+    """
+    Wait until an experiment is in a state.
+    """
+    deadline = ask.now + timeout
+    serial = ask.target.serial
+    while True:
+        experiment = ask.host.experiments_by_serial.get(serial)
+        ask.look_again()
+        if experiment is None or ask.target.serial != serial:
+            raise OperationFailed(f"{name} was terminated")
+        if _is_so(ask, experiment, state):
+            return experiment_body(ask, experiment)
+        if experiment.state == "failed" and state in ("active", "started"):
+            raise OperationFailed(f"{name} failed: {experiment.reason}")
+        if not await ask.daemon.news(deadline - ask.now):
+            raise Timeout(f"{name} is {experiment.state}, not {state}, after {timeout:g} s")
+
+
+@responds(TABLE["node_reboot"])
+def node_reboot(ask: Ask, name: str, nodes: list[str]) -> list[dict[str, Any]]:
+    """
+    Stop and start nodes.
+    """
+    ask.operation = ask.daemon.lifecycle.nodes(ask.change, ask.target, "node_reboot", nodes, ask.principal)
+    return []
+
+
+@responds(TABLE["start_node"])
+def start_node(ask: Ask, name: str, nodes: list[str]) -> list[dict[str, Any]]:
+    """
+    Start nodes that are not up.
+    """
+    ask.operation = ask.daemon.lifecycle.nodes(ask.change, ask.target, "start_node", nodes, ask.principal)
+    return []
+
+
+@responds(TABLE["stop_node"])
+def stop_node(ask: Ask, name: str, nodes: list[str]) -> list[dict[str, Any]]:
+    """
+    Stop nodes.
+    """
+    ask.operation = ask.daemon.lifecycle.nodes(ask.change, ask.target, "stop_node", nodes, ask.principal)
+    return []
+
+
+@responds(TABLE["logs"])
+def logs(ask: Ask, name: str, tail: int) -> dict[str, Any]:
+    """
+    Show what a start command wrote.
+    """
+    sliver: Sliver = ask.target
+    return dict(ask.daemon.sync.drivers[sliver.kind].logs(sliver.serial, tail))
+
+
+def result(ask_body: Any, host: Any, operation: Operation) -> Any:
+    """
+    The reply body of an operation that is done.
+
+    @param ask_body: makes the body of an experiment.
+    """
+    if operation.result is not None:
+        return operation.result
+    experiment = host.experiments_by_serial.get(operation.experiment)
+    if experiment is None:
+        raise OperationFailed(f"{operation.target} was terminated", operation=operation.serial)
+    body = ask_body(experiment)
+    return [body["nodes"][node] for node in operation.nodes if node in body["nodes"]] if operation.nodes else body
+
+
+async def _read(ask: Ask, text: str) -> Topology:
+    found = await ask.daemon.offload.call("check_topology", text)
+    _refuse(found["errors"], found["warnings"])
+    return Topology.from_value(found["topology"])
+
+
+def _addressed(read: Topology, serial: int, previous: Topology | None = None) -> tuple[Topology, list[dict[str, Any]]]:
+    addressed = assign(read, serial, previous)
+    _refuse([{"line": one.line, "text": one.text} for one in addressed.errors], [])
+    warnings = [{"line": one.line, "text": one.text} for one in addressed.warnings]
+    return addressed, warnings + [_kind(node) for node in addressed.nodes if node.kind not in (None, views.KIND)]
+
+
+def _refuse(errors: list[dict[str, Any]], warnings: list[dict[str, Any]]) -> None:
+    if errors:
+        first = errors[0]
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        raise BadTopology(f"line {first['line']}: {first['text']}{more}", errors=errors, warnings=warnings)
+
+
+def _kind(node: Any) -> dict[str, Any]:
+    kind = node["kind"] if isinstance(node, dict) else node.kind
+    name = node["node"] if isinstance(node, dict) else node.name
+    line = node["line"] if isinstance(node, dict) else node.line
+    return {"line": line, "text": f"node {name} asks for kind {kind}; this host runs every node as a {views.KIND}"}
+
+
+def _plan(found: dict[str, Any]) -> dict[str, Any]:
+    warnings = [_kind(node) for node in found["nodes"] if node["kind"] not in (None, views.KIND)]
+    placement = {node["node"]: f"hv:{views.KIND}:{views.PNODE}" for node in found["nodes"]}
+    return {
+        "nodes": found["nodes"],
+        "links": found["links"],
+        "placement": {} if found["errors"] else placement,
+        "warnings": found["warnings"] + warnings,
+        "errors": found["errors"],
+    }
+
+
+def _nodes(ask: Ask, experiment: Experiment) -> dict[str, dict[str, Any]]:
+    plan = ask.host.get(Plan, str(experiment.serial))
+    if plan is None:
+        return {}
+    return views.nodes_of(ask.host, experiment, Topology.from_value(plan.topology), ask.daemon.sync.status)
+
+
+def _is_so(ask: Ask, experiment: Experiment, state: str) -> bool:
+    if state != "started":
+        return experiment.state == state
+    if not experiment.slivers:
+        return False
+    found = [ask.daemon.sync.status(serial) for serial in experiment.slivers.values()]
+    return all(
+        one is not None and (one.boot == "dead" or (one.boot == "booted" and one.start_command != "running"))
+        for one in found
+    )

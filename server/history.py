@@ -1,0 +1,37 @@
+"""
+Answers about what came to be: watch, unwatch, events.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hostline.protocol.commands import TABLE
+from hostline.server.asking import Ask, responds
+from hostline.server.watch import check_topic, may_see
+
+
+@responds(TABLE["watch"])
+def watch(ask: Ask, topics: list[str], since: int | None) -> dict[str, Any]:
+    """
+    Turn on event lines.
+    """
+    return ask.session.watch(topics, since, ask.tag)
+
+
+@responds(TABLE["unwatch"])
+def unwatch(ask: Ask, topics: list[str] | None = None) -> dict[str, Any]:
+    """
+    Turn them off.
+    """
+    return ask.session.unwatch(topics or [])
+
+
+@responds(TABLE["events"])
+def events(ask: Ask, since: int, limit: int, topic: str) -> list[dict[str, Any]]:
+    """
+    List what came to be.
+    """
+    check_topic(ask.host, ask.caller, topic)
+    found = (one for one in ask.host.feed.after(since) if one.about(topic) and may_see(ask.host, ask.caller, one))
+    return [one.body for one, _ in zip(found, range(limit), strict=False)]

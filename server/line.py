@@ -1,0 +1,287 @@
+"""
+From a line to its reply: words, command, permission, responder, durable change; the one place where errors become
+replies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from hostline.protocol import commands, kinds, literal, wire, words
+from hostline.protocol.commands import Command
+from hostline.protocol.errors import (
+    BadArguments,
+    BadLine,
+    Cancelled,
+    HostError,
+    Internal,
+    LineTooLong,
+    OperationFailed,
+    TokenReused,
+)
+from hostline.server import about, history, people, rights, work  # noqa: F401  (they register their responders)
+from hostline.server.asking import RESPONDERS, Ask, Session
+from hostline.server.experiments import requests as _experiments  # noqa: F401
+from hostline.server.records import Operation, Token
+from hostline.server.status import StatusText
+
+if TYPE_CHECKING:
+    from hostline.server.daemon import Daemon
+
+#: How much of a request the audit log keeps.
+_AUDITED = 500
+
+
+@frozen
+class Prepared:
+    """
+    A line taken apart.
+
+    @ivar error: what is wrong with it; then there is no row.
+    """
+
+    line: bytes
+    tag: str | None
+    command: str
+    row: Command | None
+    request: words.Request | None
+    error: HostError | None = None
+
+
+@frozen
+class Answer:
+    """
+    @ivar reply: the reply line, if it is there already.
+    @ivar later: fires with it, if not.
+    @ivar blocks: whether untagged requests behind this one wait for it before they begin.
+    @ivar keep: whether the same line has the same reply until the host's generation changes.
+    """
+
+    reply: bytes | None
+    later: Deferred[bytes] | None = None
+    blocks: bool = False
+    keep: bool = False
+
+
+class Answers:
+    """
+    Answers lines, for every connection of a daemon.
+    """
+
+    _log = Logger()
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._count = 0
+
+    def prepare(self, line: bytes) -> Prepared:
+        """
+        Take a line apart; never raises.
+        """
+        tag, command = None, ""
+        try:
+            if isinstance(line, wire.Overlong):
+                tag, command = _begun(line)
+                raise LineTooLong(f"want at most {self._daemon.config.limits.line_bytes} bytes on a line; it was skipped")
+            try:
+                text = wire.text_of(line)
+            except HostError:
+                tag, command = _begun(line)
+                raise
+            request = words.split(text)
+            tag, command = request.tag, request.command
+            if not command:
+                raise BadArguments("want a command after the tag; 'help' lists them")
+            return Prepared(line, tag, command, commands.command_named(command), request)
+        except words.Broken as broken:
+            return Prepared(line, broken.tag, broken.command, None, None, broken.error)
+        except HostError as error:
+            return Prepared(line, tag, command, None, None, error)
+
+    def unended(self, line: bytes) -> Prepared:
+        """
+        What stood on a last line without its newline: cut off, so nothing is done.
+        """
+        tag, command = _begun(line)
+        return Prepared(line, tag, command, None, None, BadLine("the input ended within a line; nothing was done"))
+
+    def refuse(self, session: Session, prepared: Prepared, error: HostError) -> bytes:
+        """
+        @return: the C{error_reply} to a line.
+        """
+        return _encoded(session, "error_reply", error.body(prepared.command[:64]), prepared.tag)
+
+    def answer(self, session: Session, prepared: Prepared) -> Answer:
+        """
+        Answer a line; never raises.
+        """
+        row, request = prepared.row, prepared.request
+        if row is None or request is None:
+            error = prepared.error or Internal("no row")
+            return Answer(self.refuse(session, prepared, error))
+        self._count += 1
+        ask = Ask(self._daemon, session, row, f"{self._daemon.run}-{self._count:x}", [], prepared.tag)
+        try:
+            values, options = row.read(request)
+            ask.values = values
+            token = options.pop("token", None)
+            wait = options.pop("wait", 0.0)
+            ask.target = rights.allowed(ask.host, ask.caller, row, values)
+            if token is not None:
+                known = self._known(ask, token, request)
+                if known is not None:
+                    return self._later(ask, prepared, self._again(ask, known, wait))
+            self._fill_in(ask)
+            result = RESPONDERS[row.name](ask, *values, **options)
+            if isinstance(result, Coroutine):
+                return self._later(ask, prepared, self._await(ask, result, request, token, wait), blocks=True)
+            if ask.changed is not None or ask.operation is not None:
+                change = self._make(ask, result, request, token)
+                blocks = ask.operation is not None
+                return self._later(ask, prepared, self._finish(ask, result, change, wait), blocks=blocks)
+            keep = row.polled and prepared.tag is None
+            return Answer(_encoded(session, row.reply_word, result, prepared.tag), keep=keep)
+        except Exception as error:
+            return Answer(self._failed(ask, prepared, error))
+
+    def _fill_in(self, ask: Ask) -> None:
+        for at, (_, kind) in enumerate(ask.row.args):
+            if kind is kinds.TEXT and at < len(ask.values) and ask.values[at].startswith("blob:"):
+                ask.values[at] = self._daemon.blobs.text(ask.principal, ask.values[at][5:])
+
+    def _later(self, ask: Ask, prepared: Prepared, work: Coroutine[Any, Any, Any], blocks: bool = False) -> Answer:
+        later: Deferred[bytes] = Deferred.fromCoroutine(work)
+        later.addErrback(lambda failure: self._failed(ask, prepared, failure.value, failure))
+        if later.called and isinstance(later.result, bytes):
+            return Answer(later.result)
+        return Answer(None, later, blocks)
+
+    async def _await(
+        self, ask: Ask, result: Coroutine[Any, Any, Any], request: words.Request, token: str | None, wait: float
+    ) -> bytes:
+        body = await result
+        known = self._known(ask, token, request) if token is not None else None
+        if known is not None:  # the same request came again while this one was on its way, and was faster
+            if ask.changed is not None:
+                ask.changed.undo()
+            return await self._again(ask, known, wait)
+        change = self._make(ask, body, request, token)
+        return await self._finish(ask, body, change, wait)
+
+    def _make(self, ask: Ask, body: Any, request: words.Request, token: str | None) -> Deferred[None] | None:
+        """
+        Hand the change over to be made durable, with its audit entry and its token.
+        """
+        change = ask.changed
+        if change is None:
+            return None
+        if token is not None:
+            operation = ask.operation.serial if ask.operation else None
+            name = f"{ask.principal} {token}"
+            kept = body if operation is None else None
+            digest = _digest(request)
+            change.put(Token(serial=0, name=name, digest=digest, reply=kept, operation=operation, time=change.now))
+        self._audit(ask, change, "ok")
+        if ask.operation is not None:
+            operation_ = ask.operation
+            change.when_committed.append(lambda: self._daemon.operations.track(operation_))
+        self._log.info(
+            "{request} {principal} {command} {target}",
+            request=ask.request,
+            principal=rights.shown_principal(ask.host, ask.principal),
+            command=ask.row.name,
+            target=str(ask.values[0])[:100] if ask.values else "",
+        )
+        return self._daemon.commit(change)
+
+    async def _finish(self, ask: Ask, body: Any, change: Deferred[None] | None, wait: float) -> bytes:
+        if change is not None:
+            await change
+        if ask.operation is not None:
+            return await self._slow(ask, ask.operation.serial, wait)
+        return _encoded(ask.session, ask.row.reply_word, body, ask.tag)
+
+    async def _slow(self, ask: Ask, number: int, wait: float) -> bytes:
+        await self._daemon.ended(number, wait)
+        operation = ask.host.get(Operation, str(number))
+        if operation is None:
+            raise OperationFailed(f"operation {number} is no longer kept")
+        if operation.state in ("failed", "cancelled"):
+            kind = OperationFailed if operation.state == "failed" else Cancelled
+            cause = operation.causes[0] if operation.causes else operation.state
+            raise kind(cause, operation=number, causes=list(operation.causes))
+        if operation.ended is None:
+            return _encoded(ask.session, "operation_reply", self._daemon.operations.body(operation), ask.tag)
+        return _encoded(ask.session, ask.row.reply_word, self._daemon.result(operation), ask.tag)
+
+    def _known(self, ask: Ask, token: str, request: words.Request) -> Token | None:
+        known = ask.host.get(Token, f"{ask.principal} {token}")
+        if known is not None and known.digest != _digest(request):
+            raise TokenReused(f"token {token} was used before with another request")
+        return known
+
+    async def _again(self, ask: Ask, known: Token, wait: float) -> bytes:
+        # The first request may not be durable yet: an empty change is durable after it.
+        await self._daemon.commit(ask.host.change(ask.now))
+        if known.operation is not None:
+            return await self._slow(ask, known.operation, wait)
+        return _encoded(ask.session, ask.row.reply_word, known.reply, ask.tag)
+
+    def _failed(self, ask: Ask, prepared: Prepared, error: BaseException, failure: Failure | None = None) -> bytes:
+        if not isinstance(error, HostError):
+            self._log.failure("{request} {command}", failure, request=ask.request, command=prepared.command)
+            error = Internal(f"a bug of the daemon's; its log has it under request {ask.request}", request=ask.request)
+        change = ask.changed
+        if change is not None and not change.handed_over:
+            change.undo()
+        if ask.row.changes and not isinstance(error, OperationFailed | Cancelled):
+            refusal = ask.host.change(ask.now, ask.request)
+            self._audit(ask, refusal, error.code)
+            self._daemon.commit(refusal).addErrback(lambda _: None)
+        return self.refuse(ask.session, prepared, error)
+
+    def _audit(self, ask: Ask, change: Any, outcome: str) -> None:
+        change.tell(
+            "audit",
+            ask.row.name,
+            principal=ask.principal,
+            via=ask.caller.via,
+            uid=ask.caller.uid,
+            arguments=literal.write(ask.values)[:_AUDITED],
+            outcome=outcome,
+        )
+
+
+def _begun(line: bytes) -> tuple[str | None, str]:
+    """
+    The tag and the command of a line that cannot be read whole.
+    """
+    try:
+        tag, rest = words.split_tag(line[: wire.KEPT].decode("ascii", "replace"))
+    except HostError:
+        return None, ""
+    return tag, rest.split(" ", 1)[0][:64]
+
+
+def _digest(request: words.Request) -> str:
+    options = {name: word.value for name, word in request.options.items() if name not in ("token", "wait")}
+    said = [request.command, [word.value for word in request.values], options]
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _encoded(session: Session, word: str, body: Any, tag: str | None) -> bytes:
+    as_json = session.format == "json"
+    if not isinstance(body, StatusText):
+        return wire.reply(word, body, tag, as_json)
+    if as_json:
+        return wire.reply(word, body.value(), tag, as_json)
+    prefix = f"@{tag} {word} " if tag else f"{word} "
+    return b"%b%b\n" % (prefix.encode("ascii"), body.encode())

@@ -1,0 +1,277 @@
+"""
+Operations: slow work with a number.
+
+An operation is no running code. Its record names the slivers it waits for and what is wanted of each; it is done when
+that is so, by whoever and whenever, so a crash between act and note is harmless and a restart has nothing to resume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, succeed
+
+from hostline.protocol.errors import StoreFailed, WrongState
+from hostline.server.drivers.driver import Status
+from hostline.server.host import Change, Host
+from hostline.server.records import Experiment, Operation, Plan
+from hostline.server.slivers import plan
+from hostline.server.slivers.plan import ABSENT, folded
+
+#: The commands that can be taken back while they run, and those that cannot.
+_FINAL = ("terminate",)
+GONE = "gone"
+
+
+class Operations:
+    """
+    The operations that have not ended, and those who wait for them.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        statuses: Callable[[int], Status | None],
+        begin: Callable[[], Change],
+        commit: Callable[[Change], Deferred[None]],
+        result: Callable[[Operation], Any],
+    ) -> None:
+        """
+        @param statuses: what is, by sliver serial.
+        @param begin: begins a change that is nobody's request.
+        @param commit: makes it durable.
+        @param result: the reply body of an operation whose target is about to go.
+        """
+        self._host = host
+        self.status = statuses
+        self._begin = begin
+        self._commit = commit
+        self._result = result
+        self._left: dict[int, set[int]] = {}
+        self._waiting_for: dict[int, set[int]] = {}
+        self._waiters: dict[int, list[Deferred[None]]] = {}
+
+    def start(
+        self,
+        change: Change,
+        command: str,
+        experiment: Experiment,
+        goal: Mapping[int, tuple[str, int]],
+        before: Mapping[int, tuple[str, int]],
+        caller: str,
+        nodes: tuple[str, ...] = (),
+        then: str = "",
+        result: Any = None,
+    ) -> Operation:
+        """
+        Begin an operation; an older one whose slivers it wants otherwise is cancelled.
+
+        @param goal: wanted state and boot by sliver serial; C{before} the same as it was.
+        @param then: the experiment's state once the goal is reached.
+        @param caller: the principal, as in L{hostline.server.rights.principal}.
+        """
+        operation = Operation(
+            serial=change.serial(),
+            command=command,
+            target=experiment.name,
+            nodes=nodes,
+            experiment=experiment.serial,
+            scope=experiment.project,
+            caller=caller,
+            goal={str(serial): list(wanted) for serial, wanted in goal.items()},
+            before={str(serial): list(was) for serial, was in before.items()},
+            then=then,
+            started=change.now,
+            result=result,
+        )
+        for number in list(self._left):
+            older = self._host.get(Operation, str(number))
+            if older is None or older.experiment != experiment.serial:
+                continue
+            if then or not older.goal.keys().isdisjoint(operation.goal):
+                self._end(change, older, "cancelled", [f"superseded by operation {operation.serial} ({command})"])
+        change.put(operation)
+        self._tell(change, operation)
+        return operation
+
+    def track(self, operation: Operation) -> None:
+        """
+        Follow an operation whose record is durable, from now on or again after a restart.
+        """
+        if operation.state not in ("queued", "running"):
+            return
+        left = self._left[operation.serial] = set(map(int, operation.goal))
+        for serial in left:
+            self._waiting_for.setdefault(serial, set()).add(operation.serial)
+        self._look(operation.serial, list(left))
+
+    def load(self) -> None:
+        """
+        Follow again what had not ended when the last daemon did.
+        """
+        for operation in list(self._host.table(Operation).values()):
+            self.track(operation)
+
+    def news(self, serial: int) -> None:
+        """
+        Something is no longer what it was for this sliver.
+        """
+        for number in list(self._waiting_for.get(serial, ())):
+            self._look(number, [serial])
+
+    def ended(self, number: int) -> Deferred[None]:
+        """
+        @return: fires when the operation has ended, at once if it has.
+        """
+        if number not in self._left:
+            return succeed(None)
+        waiter: Deferred[None] = Deferred(lambda _: self._waiters[number].remove(waiter))
+        self._waiters.setdefault(number, []).append(waiter)
+        return waiter
+
+    def cancel(self, change: Change, operation: Operation) -> Operation:
+        """
+        Take back what the operation has not reached.
+
+        @raise WrongState: if it has ended or cannot be taken back.
+        """
+        if operation.ended is not None:
+            raise WrongState(f"operation {operation.serial} is {operation.state}")
+        if operation.command in _FINAL:
+            raise WrongState(f"operation {operation.serial}: {operation.command} cannot be taken back once it runs")
+        left = self._left.get(operation.serial, set())
+        for serial in left:
+            sliver = self._host.slivers_by_serial.get(serial)
+            wanted, boots = operation.before.get(str(serial), [ABSENT, 0])
+            if sliver is not None:
+                change.put(attrs.evolve(sliver, wanted=wanted, boots=boots))
+                change.slivers.append(serial)
+        return self._end(change, operation, "cancelled", ["cancelled on request"])
+
+    def body(self, operation: Operation) -> dict[str, Any]:
+        """
+        The operation as it goes on the wire.
+        """
+        left = self._left.get(operation.serial)
+        goals = len(operation.goal)
+        running = operation.ended is None
+        count = len(left) if left is not None else (goals if running else 0)
+        return {
+            "operation": operation.serial,
+            "command": operation.command,
+            "target": operation.target,
+            "nodes": list(operation.nodes),
+            "state": operation.state,
+            "step": f"{goals - count} of {goals} nodes" if running else operation.state,
+            "progress": plan.progress(goals, count) if running or operation.state == "done" else None,
+            "started": operation.started,
+            "ended": operation.ended,
+            "causes": list(operation.causes),
+        }
+
+    def _look(self, number: int, serials: list[int]) -> None:
+        operation = self._host.get(Operation, str(number))
+        left = self._left.get(number)
+        if operation is None or left is None or operation.ended is not None:
+            return
+        for serial in serials:
+            wanted, boots = operation.goal[str(serial)]
+            if plan.reached(wanted, boots, self.status(serial)) is not None:
+                left.discard(serial)
+        if not left:
+            self._finish(operation)
+
+    def _finish(self, operation: Operation) -> None:
+        causes = []
+        failed = []
+        for number, (wanted, boots) in operation.goal.items():
+            cause = plan.reached(wanted, boots, self.status(int(number)))
+            sliver = self._host.slivers_by_serial.get(int(number))
+            if cause and sliver is not None:
+                failed.append(sliver.name.partition(".")[0])
+                causes.append(f"{failed[-1]}: {cause}")
+        change = self._begin()
+        experiment = self._host.experiments_by_serial.get(operation.experiment)
+        if experiment is not None and operation.then:
+            operation = self._settle(change, operation, experiment, failed)
+        if causes:
+            causes = [*causes[:20], f"{folded(failed)} of {operation.target} could not be started"]
+        self._end(change, operation, "failed" if causes else "done", causes)
+        # If this cannot be written (a full disk) the operation is running again, and look_again tries later.
+        self._commit(change).addErrback(lambda failure: failure.trap(StoreFailed) and None)
+
+    def _settle(self, change: Change, operation: Operation, experiment: Experiment, failed: list[str]) -> Operation:
+        slivers = dict(experiment.slivers)
+        for number, (wanted, _) in operation.goal.items():
+            sliver = self._host.slivers_by_serial.get(int(number))
+            if wanted == ABSENT and sliver is not None:
+                change.remove(sliver)
+                node = sliver.name.partition(".")[0]
+                if slivers.get(node) == sliver.serial:
+                    del slivers[node]
+        state = "failed" if failed else operation.then
+        reason = f"{folded(failed)} could not be started" if failed else ""
+        swapped_in = change.now if operation.command in ("swap_in", "create_experiment") else experiment.swapped_in
+        experiment = attrs.evolve(
+            experiment,
+            state="terminating" if state == GONE else state,
+            slivers=slivers,
+            reason=reason,
+            swapped_in=None if state in ("swapped", GONE) else swapped_in,
+        )
+        change.put(experiment)
+        change.tell(
+            f"experiment/{experiment.name}",
+            "terminated" if state == GONE else state,
+            (experiment.project, experiment.serial),
+            experiment=experiment.name,
+            operation=operation.serial,
+            **({"reason": reason} if reason else {}),
+        )
+        if state == GONE:
+            operation = attrs.evolve(operation, result=self._result(operation))
+            kept = self._host.get(Plan, str(experiment.serial))
+            if kept is not None:
+                change.remove(kept)
+            change.remove(experiment)
+        return operation
+
+    def _end(self, change: Change, operation: Operation, state: str, causes: list[str]) -> Operation:
+        operation = attrs.evolve(operation, state=state, causes=tuple(causes), ended=change.now)
+        change.put(operation)
+        self._tell(change, operation)
+        change.when_committed.append(lambda: self._forget(operation))
+        return operation
+
+    def _tell(self, change: Change, operation: Operation) -> None:
+        change.tell(
+            f"operation/{operation.serial}",
+            operation.state,
+            (operation.scope, operation.experiment),
+            operation=operation.serial,
+            command=operation.command,
+            experiment=operation.target,
+            causes=list(operation.causes),
+        )
+
+    def _forget(self, operation: Operation) -> None:
+        number = operation.serial
+        self._left.pop(number, None)
+        for serial in map(int, operation.goal):
+            numbers = self._waiting_for.get(serial)
+            if numbers is not None:
+                numbers.discard(number)
+                if not numbers:
+                    del self._waiting_for[serial]
+        for waiter in self._waiters.pop(number, []):
+            waiter.callback(None)
+
+    def look_again(self) -> None:
+        """
+        End what could not be ended because the state could not be written; called on a slow timer.
+        """
+        for number, left in list(self._left.items()):
+            if not left:
+                self._look(number, [])

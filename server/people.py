@@ -1,0 +1,198 @@
+"""
+Answers about projects, users and delegates.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from hostline.protocol.commands import TABLE
+from hostline.protocol.errors import BadValue, Exists, NoSuchExperiment, NoSuchUser, WrongState
+from hostline.protocol.names import near, shown
+from hostline.server import rights
+from hostline.server.asking import Ask, responds
+from hostline.server.host import Host
+from hostline.server.records import Delegate, Experiment, Project, User
+from hostline.server.slivers.rspec import RESOURCES
+
+
+def project_body(host: Host, project: Project) -> dict[str, Any]:
+    """
+    A project as it goes on the wire.
+    """
+    users = [host.user_by_serial(serial) for serial in project.members]
+    members = sorted(one.name for one in users if one is not None)
+    return {"name": project.name, "serial": project.serial, "members": members, "quota": project.quota}
+
+
+def user_body(host: Host, user: User) -> dict[str, Any]:
+    """
+    A user as it goes on the wire.
+    """
+    projects = sorted(one.name for one in host.table(Project).values() if user.serial in one.members)
+    return {"name": user.name, "serial": user.serial, "uid": user.uid, "keys": list(user.keys), "projects": projects}
+
+
+def delegate_body(host: Host, delegate: Delegate) -> dict[str, Any]:
+    """
+    A delegate as it goes on the wire; experiments that are gone are no longer named.
+    """
+    known = host.experiments_by_serial
+    slivers = sorted(known[serial].name for serial in delegate.targets if serial in known)
+    return {
+        "name": delegate.name,
+        "serial": delegate.serial,
+        "uid": delegate.uid,
+        "commands": list(delegate.commands),
+        "slivers": slivers,
+    }
+
+
+@responds(TABLE["add_project"])
+def add_project(ask: Ask, name: str, quota: dict[str, int]) -> dict[str, Any]:
+    """
+    Make a project.
+    """
+    for resource in quota:
+        if resource not in RESOURCES:
+            raise BadValue(f"quota: no resource {shown(resource)}{near(resource, list(RESOURCES))}")
+    project = ask.change.add(Project(serial=ask.change.serial(), name=name, quota=quota))
+    return project_body(ask.host, project)
+
+
+@responds(TABLE["remove_project"])
+def remove_project(ask: Ask, name: str) -> dict[str, Any]:
+    """
+    Remove a project, unless something is in it.
+    """
+    project: Project = ask.target
+    inside = [one.name for one in ask.host.table(Experiment).values() if one.project == project.serial]
+    if inside:
+        raise WrongState(f"project {name} has experiments ({', '.join(sorted(inside)[:5])}); terminate them first")
+    body = project_body(ask.host, project)
+    ask.change.remove(project)
+    return body
+
+
+@responds(TABLE["add_member"])
+def add_member(ask: Ask, project: str, user: str) -> dict[str, Any]:
+    """
+    Make a user a member.
+    """
+    record: Project = ask.target
+    member = _user(ask, user)
+    members = dict.fromkeys((*record.members, member.serial))
+    return project_body(ask.host, ask.change.put(attrs.evolve(record, members=tuple(members))))
+
+
+@responds(TABLE["remove_member"])
+def remove_member(ask: Ask, project: str, user: str) -> dict[str, Any]:
+    """
+    End a membership.
+    """
+    record: Project = ask.target
+    serial = _user(ask, user).serial
+    if serial not in record.members:
+        raise NoSuchUser(f"{user} is no member of {project}")
+    members = tuple(one for one in record.members if one != serial)
+    return project_body(ask.host, ask.change.put(attrs.evolve(record, members=members)))
+
+
+@responds(TABLE["projects"])
+def projects(ask: Ask) -> list[dict[str, Any]]:
+    """
+    Name the projects that the caller may see.
+    """
+    seen = [one for one in ask.host.table(Project).values() if ask.sees(one)]
+    return [project_body(ask.host, one) for one in sorted(seen, key=lambda one: one.name)]
+
+
+@responds(TABLE["add_user"])
+def add_user(ask: Ask, name: str, uid: int | None, keys: list[str]) -> dict[str, Any]:
+    """
+    Make a user.
+    """
+    _free(ask, uid)
+    user = ask.change.add(User(serial=ask.change.serial(), name=name, uid=uid, keys=tuple(keys)))
+    return user_body(ask.host, user)
+
+
+@responds(TABLE["remove_user"])
+def remove_user(ask: Ask, name: str) -> dict[str, Any]:
+    """
+    Remove a user from the host and from all projects.
+    """
+    user: User = ask.target
+    body = user_body(ask.host, user)
+    for project in list(ask.host.table(Project).values()):
+        if user.serial in project.members:
+            left = tuple(one for one in project.members if one != user.serial)
+            ask.change.put(attrs.evolve(project, members=left))
+    ask.change.remove(user)
+    return body
+
+
+@responds(TABLE["users"])
+def users(ask: Ask) -> list[dict[str, Any]]:
+    """
+    Name all users.
+    """
+    return [user_body(ask.host, one) for _, one in sorted(ask.host.table(User).items())]
+
+
+@responds(TABLE["add_delegate"])
+def add_delegate(
+    ask: Ask, name: str, uid: int | None, commands: list[str], slivers: list[str]
+) -> dict[str, Any]:
+    """
+    Let an account say a few commands of a few experiments.
+    """
+    if uid is None:
+        raise BadValue("uid: want the uid of the delegate's account")
+    _free(ask, uid)
+    for command in commands:
+        if command not in TABLE:
+            raise BadValue(f"commands: no command {shown(command)}{near(command, list(TABLE))}")
+    targets = []
+    for experiment in slivers:
+        found = ask.host.get(Experiment, experiment)
+        if found is None:
+            names = [one.name for one in rights.visible(ask.host, ask.caller, ask.row.name)]
+            raise NoSuchExperiment(f"no experiment {experiment}{near(experiment, names)}")
+        targets.append(found.serial)
+    delegate = Delegate(serial=ask.change.serial(), name=name, uid=uid, commands=tuple(commands), targets=tuple(targets))
+    return delegate_body(ask.host, ask.change.add(delegate))
+
+
+@responds(TABLE["remove_delegate"])
+def remove_delegate(ask: Ask, name: str) -> dict[str, Any]:
+    """
+    End a grant.
+    """
+    body = delegate_body(ask.host, ask.target)
+    ask.change.remove(ask.target)
+    return body
+
+
+@responds(TABLE["delegates"])
+def delegates(ask: Ask) -> list[dict[str, Any]]:
+    """
+    Name all delegates.
+    """
+    return [delegate_body(ask.host, one) for _, one in sorted(ask.host.table(Delegate).items())]
+
+
+def _user(ask: Ask, name: str) -> User:
+    user = ask.host.get(User, name)
+    if user is None:
+        raise NoSuchUser(f"no user {name}{near(name, list(ask.host.table(User)))}")
+    return user
+
+
+def _free(ask: Ask, uid: int | None) -> None:
+    # One uid is one principal: a delegate's account must not be somebody's own.
+    taken = ask.host.by_uid(uid) if uid is not None else []
+    if taken:
+        raise Exists(f"uid {uid} is that of {taken[0].table} {taken[0].key}")

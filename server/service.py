@@ -1,0 +1,228 @@
+"""
+The service: opens everything when it starts (after any fork), closes it when it stops; nodes live on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from hostline.server.config import BadConfig, Config, read_config
+from hostline.server.connection import Connection
+from hostline.server.daemon import ROUND_S, Daemon, open_host
+from hostline.server.drivers.process import ProcessDriver
+from hostline.server.lock import Locked, StateLock
+from hostline.server.loop import loop_of
+from hostline.server.offload import Offload
+from hostline.server.sockets import SocketTaken, listen
+from hostline.server.store import CannotOpen, Store
+from hostline.server.supervise.cgroups import Cgroups
+from hostline.server.supervise.spawn import Spawner, become_subreaper
+from hostline.server.supervise.uids import UidRange
+
+
+class CannotStart(Exception):
+    """
+    The daemon cannot start; the message says why, for people.
+    """
+
+
+class HostlineService(Service):
+    """
+    One daemon.
+
+    @ivar daemon: its parts, while it runs.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, state: Path, run: Path, socket_path: Path, config_path: Path | None, config: Config, reactor: Any
+    ) -> None:
+        self._state = state
+        self._run = run
+        self._socket_path = socket_path
+        self._config_path = config_path
+        self._config = config
+        self._reactor = reactor
+        self._lock = StateLock(state / "lock")
+        self._closers: list[Callable[[], Any]] = []
+        self.daemon: Daemon | None = None
+
+    def startService(self) -> None:
+        """
+        Take the lock, read the state, bind the socket; serve as soon as the reactor runs.
+
+        @raise CannotStart: and nothing is left open.
+        """
+        try:
+            self._start()
+        except (Locked, CannotOpen, SocketTaken, OSError) as error:
+            self._close()
+            raise CannotStart(str(error)) from error
+        super().startService()
+
+    def _start(self) -> None:
+        for directory in (self._state, self._run):
+            directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self._lock.take()
+        self._closers.append(self._lock.release)
+        reactor = self._reactor or _global_reactor()
+        loop = loop_of(reactor)
+        keeper = Store(self._state / "host.db", loop.call_soon_threadsafe)
+        self._closers.append(keeper.close)
+        host, loaded = open_host(keeper, socket.gethostname(), self._config)
+        host.instance = _instance(self._state / "instance")
+        listening = listen(self._socket_path, 0o666 if os.geteuid() == 0 else 0o600)
+        self._closers.append(listening.close)
+        become_subreaper()
+        spawner = Spawner(loop, reaps_strangers=True)
+        self._closers.append(spawner.close)
+        cgroups, why_not = Cgroups.find(host.instance, note=self._run / "cgroup")
+        if cgroups is not None:
+            self._closers.append(cgroups.close)
+        slivers = self._config.slivers
+        process = ProcessDriver(
+            self._state / "slivers",
+            self._run,
+            instance=host.instance,
+            spawner=spawner,
+            loop=loop,
+            clock=reactor,
+            uids=UidRange(slivers.uid_first, slivers.uid_count),
+            cgroups=cgroups,
+            no_cgroups=why_not,
+        )
+        self.daemon = Daemon(
+            host,
+            keeper,
+            {"process": process},
+            Offload(spawner, loop=loop, clock=reactor),
+            self._config,
+            self._state,
+            self._run,
+            loop,
+            reactor,
+            time.time,
+            f"{int(time.time()):x}",
+        )
+        self._closers.append(self.daemon.close)
+        for note in loaded.notes + host.aside:
+            self._log.warn("{note}", note=note)
+        reactor.callWhenRunning(self._serve, reactor, loop, listening, spawner)
+
+    def _serve(self, reactor: Any, loop: asyncio.AbstractEventLoop, listening: socket.socket, spawner: Spawner) -> None:
+        daemon = self.daemon
+        if daemon is None:
+            return
+        reaping = LoopingCall(self._round, spawner)
+        reaping.clock = reactor
+        reaping.start(ROUND_S, now=False)
+        self._closers.append(lambda: reaping.stop() if reaping.running else None)
+        previous = signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(self.reload))
+        self._closers.append(lambda: signal.signal(signal.SIGHUP, previous))
+        serving = Deferred.fromCoroutine(self._recover_and_listen(daemon, loop, listening))
+        serving.addErrback(self._failed, reactor)
+
+    async def _recover_and_listen(
+        self, daemon: Daemon, loop: asyncio.AbstractEventLoop, listening: socket.socket
+    ) -> None:
+        # Whoever connects before this waits in the socket's backlog: the first answer is already true.
+        await daemon.recover()
+        server = await Deferred.fromFuture(
+            asyncio.ensure_future(loop.create_unix_server(lambda: Connection(daemon), sock=listening), loop=loop)
+        )
+        self._closers.append(server.close)
+        self._log.info(
+            "hostline serves {host} at {socket}, state {state}, as uid {uid}",
+            host=daemon.host.name,
+            socket=str(self._socket_path),
+            state=str(self._state),
+            uid=os.geteuid(),
+        )
+
+    def _failed(self, failure: Failure, reactor: Any) -> None:
+        self._log.failure("the daemon could not start", failure)
+        reactor.stop()
+
+    def _round(self, spawner: Spawner) -> None:
+        spawner.reap_strangers()
+        if self.daemon is not None:
+            self.daemon.round()
+
+    def reload(self) -> None:
+        """
+        Read the configuration again (SIGHUP), and say what that changed.
+        """
+        if self.daemon is None:
+            return
+        try:
+            config = read_config(self._config_path)
+        except BadConfig as error:
+            self._log.error("the configuration stays as it was: {reason}", reason=str(error))
+            return
+        changed, wanting_restart = self.daemon.reload(config)
+        self._config = config
+        self._log.info(
+            "configuration read again: {changed}; waiting for a restart: {restart}",
+            changed=", ".join(f"{key} {old!r} -> {new!r}" for key, (old, new) in changed.items()) or "nothing changed",
+            restart=", ".join(wanting_restart) or "nothing",
+        )
+
+    def stopService(self) -> None:
+        """
+        Close everything; every sliver goes on as it is.
+        """
+        super().stopService()
+        self._log.info("hostline ends; what it runs goes on")
+        self._close()
+
+    def _close(self) -> None:
+        closers, self._closers = self._closers, []
+        for closer in reversed(closers):
+            closer()
+        if self.daemon is not None:
+            self._socket_path.unlink(missing_ok=True)
+            self.daemon = None
+
+
+def _instance(path: Path) -> str:
+    """
+    The random id of this state directory: part of the tag on all that is made on the host for it.
+    """
+    try:
+        return path.read_text("ascii").strip()
+    except FileNotFoundError:
+        fresh = path.with_name(path.name + ".new")
+        fresh.write_text(secrets.token_hex(8) + "\n", "ascii")
+        with fresh.open("rb") as file:
+            os.fsync(file.fileno())
+        fresh.rename(path)
+        return path.read_text("ascii").strip()
+
+
+def _global_reactor() -> Any:
+    from twisted.internet import reactor
+
+    return reactor
+
+
+def complain(error: CannotStart) -> None:
+    """
+    Say on standard error why there is no daemon.
+    """
+    print(f"hostline: {error}", file=sys.stderr)

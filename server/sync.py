@@ -1,0 +1,223 @@
+"""
+From what should be to what is: asks the plan for the next step of a sliver, has its driver take it, hears what came
+of it, and tells whoever hangs on that.
+
+One step at a time for each sliver, a set number at once on the host; a slow one delays no other's answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from hostline.protocol.errors import HostError, StoreFailed
+from hostline.server.board import Board
+from hostline.server.drivers.driver import CANNOT_START, Driver, Status, Workload
+from hostline.server.host import Change, Host
+from hostline.server.operations import Operations
+from hostline.server.records import Sliver
+from hostline.server.slivers import plan
+
+#: Seconds until a step that failed is tried again.
+RETRY_S = 10.0
+
+
+class Sync:
+    """
+    The drivers of this host, and what they say.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        host: Host,
+        drivers: Mapping[str, Driver],
+        board: Board,
+        clock: IReactorTime,
+        at_once: int,
+        begin: Callable[[], Change],
+        commit: Callable[[Change], Deferred[None]],
+    ) -> None:
+        self._host = host
+        self.drivers = drivers
+        self._board = board
+        self._clock = clock
+        self._slots = DeferredSemaphore(at_once)
+        self._begin = begin
+        self._commit = commit
+        self._busy: set[int] = set()
+        self._again: set[int] = set()
+        self._failed: dict[int, Status] = {}
+        self._told: dict[int, Status | None] = {}
+        self._closed = False
+        self.operations: Operations | None = None
+
+    def status(self, serial: int) -> Status | None:
+        """
+        What is so of a sliver; None if no driver knows it. A sliver that could not be made or started is dead.
+        """
+        failed = self._failed.get(serial)
+        if failed is not None:
+            return failed
+        sliver = self._host.slivers_by_serial.get(serial)
+        if sliver is None:
+            return None
+        return self.drivers[sliver.kind].status().get(serial)
+
+    async def recover(self) -> None:
+        """
+        Have every driver find its slivers again, then work towards what should be.
+        """
+        for kind, driver in self.drivers.items():
+            known = {one.serial: workload(one) for one in self._host.slivers_by_serial.values() if one.kind == kind}
+            driver.changed = self.news
+            await driver.recover(known)
+        for sliver in list(self._host.slivers_by_serial.values()):
+            self._told[sliver.serial] = self.status(sliver.serial)
+            self._board.place(sliver, self._told[sliver.serial])
+        self.run(list(self._host.slivers_by_serial))
+
+    def run(self, serials: Iterable[int]) -> None:
+        """
+        Take the next step of each of these slivers, if there is one; returns at once.
+        """
+        for serial in serials:
+            sliver = self._host.slivers_by_serial.get(serial)
+            if sliver is not None and serial not in self._told:
+                self._told[serial] = None
+                self._board.place(sliver, None)
+            if serial in self._busy:
+                self._again.add(serial)
+            elif sliver is not None and not self._closed and self._next(sliver) is not None:
+                self._busy.add(serial)
+                self._slots.run(lambda serial=serial: Deferred.fromCoroutine(self._steps(serial)))
+
+    def gone(self, serial: int) -> None:
+        """
+        The sliver's record was removed.
+        """
+        self._failed.pop(serial, None)
+        self._told.pop(serial, None)
+        self._board.remove(serial)
+
+    def close(self) -> None:
+        """
+        Take no further step; every sliver goes on as it is.
+        """
+        self._closed = True
+        for driver in self.drivers.values():
+            driver.close()
+
+    def _next(self, sliver: Sliver) -> str | None:
+        failed = self._failed.get(sliver.serial)
+        if failed is not None and (sliver.wanted != plan.STARTED or sliver.boots > failed.boots):
+            # A newer intent: what failed for the older one no longer counts.
+            del self._failed[sliver.serial]
+        return plan.next_action(sliver.wanted, sliver.boots, self.status(sliver.serial))
+
+    async def _steps(self, serial: int) -> None:
+        last: tuple[str, int] | None = None
+        try:
+            while not self._closed:
+                self._again.discard(serial)
+                sliver = self._host.slivers_by_serial.get(serial)
+                action = None if sliver is None else self._next(sliver)
+                if sliver is None or action is None:
+                    break
+                if last == (action, sliver.boots):
+                    self._log.error("{action} {sliver} changed nothing", action=action, sliver=sliver.name)
+                    self._clock.callLater(RETRY_S, self.run, [serial])
+                    break
+                last = (action, sliver.boots)
+                if not await self._step(sliver, action):
+                    break
+        finally:
+            self._busy.discard(serial)
+        if serial in self._again and not self._closed:
+            self._again.discard(serial)
+            self.run([serial])
+
+    async def _step(self, sliver: Sliver, action: str) -> bool:
+        driver = self.drivers[sliver.kind]
+        try:
+            if action == plan.CREATE:
+                await driver.ensure_created(workload(sliver))
+            elif action == plan.START:
+                await driver.ensure_started(workload(sliver))
+            elif action == plan.STOP:
+                await driver.ensure_stopped(sliver.serial)
+            else:
+                await driver.ensure_destroyed(sliver.serial)
+        except Exception as error:
+            reason = error.message if isinstance(error, HostError) else (str(error) or type(error).__name__)
+            if not isinstance(error, HostError | OSError):
+                self._log.failure("{action} {sliver}", action=action, sliver=sliver.name)
+            else:
+                self._log.warn("{action} {sliver}: {reason}", action=action, sliver=sliver.name, reason=reason)
+            if action in (plan.CREATE, plan.START):
+                self._failed[sliver.serial] = Status(
+                    sliver.serial, sliver.boots, "dead", exit_code=CANNOT_START, problems=(f"{action}: {reason}",)
+                )
+            else:
+                self._clock.callLater(RETRY_S, self.run, [sliver.serial])
+            self.news(sliver.serial)
+            return False
+        self.news(sliver.serial)
+        return True
+
+    def news(self, serial: int) -> None:
+        """
+        A driver says, or a step has shown, that something is no longer as it was told before.
+        """
+        sliver = self._host.slivers_by_serial.get(serial)
+        if sliver is None or self._closed:
+            return
+        status = self.status(serial)
+        before = self._told.get(serial)
+        if status != before:
+            self._told[serial] = status
+            self._board.place(sliver, status)
+            self._host.touched()
+            self._tell(sliver, before, status)
+        if self.operations is not None:
+            self.operations.news(serial)
+        self.run([serial])
+
+    def _tell(self, sliver: Sliver, before: Status | None, status: Status | None) -> None:
+        what = _what(before, status)
+        experiment = self._host.experiments_by_serial.get(sliver.experiment)
+        if what is None or status is None or experiment is None:
+            return
+        change = self._begin()
+        change.tell(
+            f"experiment/{experiment.name}",
+            what,
+            (experiment.project, experiment.serial),
+            sliver=sliver.name,
+            node=sliver.name.partition(".")[0],
+            boot=status.boot,
+            code=status.code,
+            problems=list(status.problems),
+        )
+        self._commit(change).addErrback(lambda failure: failure.trap(StoreFailed) and None)
+
+
+def _what(before: Status | None, status: Status | None) -> str | None:
+    if status is None or status.boot is None:
+        return None
+    if before is None or (before.boot, before.boots) != (status.boot, status.boots):
+        return status.boot
+    if before.start_command != status.start_command and status.start_command == "ended":
+        return "start_command_ended"
+    return None
+
+
+def workload(sliver: Sliver) -> Workload:
+    """
+    A sliver's record as its driver needs it.
+    """
+    return Workload(sliver.serial, sliver.name, sliver.boots, sliver.start_command, {}, sliver.rspec)

@@ -1,0 +1,134 @@
+"""
+Event lines for one connection: a cursor into the kept events, moved on as the client reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hostline.protocol.errors import NoSuchTopic, TooMany
+from hostline.server import rights
+from hostline.server.events import Event
+from hostline.server.host import Host
+from hostline.server.records import Experiment, Operation
+from hostline.server.rights import Caller
+
+#: Topics that one connection may watch.
+TOPICS = 100
+
+
+class Watch:
+    """
+    What one connection watches.
+
+    A client that reads slowly is not sent events until it has caught up; then they are taken from what is kept, and if
+    some are not kept any more, a C{missed} event says so.
+    """
+
+    def __init__(
+        self,         host: Host,
+        caller: Caller,
+        send: Callable[[dict[str, Any], str | None], bool],
+        soon: Callable[[Callable[[], None]], Any],
+    ) -> None:
+        """
+        @param send: writes an event under a tag; false if the client must catch up first.
+        @param soon: runs a function after what is being answered now.
+        """
+        self._host = host
+        self._caller = caller
+        self._send = send
+        self._soon = soon
+        self._tags: dict[str, str | None] = {}
+        self._cursor = host.feed.newest
+        self._stop: Callable[[], None] | None = None
+
+    def add(self, topics: list[str], since: int | None, tag: str | None) -> dict[str, Any]:
+        """
+        Watch more topics.
+
+        @raise NoSuchTopic: if the caller may not see one, or it does not exist.
+        """
+        for topic in topics:
+            check_topic(self._host, self._caller, topic)
+        if len(self._tags.keys() | set(topics)) > TOPICS:
+            raise TooMany(f"want at most {TOPICS} topics on a connection")
+        self._tags |= dict.fromkeys(topics, tag)
+        if since is not None:
+            self._cursor = min(since, self._host.feed.newest)
+        if self._stop is None:
+            self._stop = self._host.feed.listen(self.flush)
+        missed = since is not None and since < self._host.feed.forgotten
+        if missed:
+            self._cursor = self._host.feed.forgotten
+        self._soon(self.flush)
+        return {"cursor": self._cursor, "topics": sorted(self._tags), "missed": missed}
+
+    def remove(self, topics: list[str]) -> dict[str, Any]:
+        """
+        Watch fewer; an empty list means none.
+        """
+        for topic in topics or list(self._tags):
+            self._tags.pop(topic, None)
+        if not self._tags:
+            self.close()
+        return {"cursor": self._cursor, "topics": sorted(self._tags)}
+
+    def flush(self) -> None:
+        """
+        Send what has come since, as far as the client reads.
+        """
+        if self._cursor < self._host.feed.forgotten and self._tags:
+            first = next(iter(self._tags))
+            gap = {"cursor": self._host.feed.forgotten, "time": 0.0, "topic": first, "what": "missed", "request": None}
+            if not self._send(gap, self._tags[first]):
+                return
+            self._cursor = self._host.feed.forgotten
+        for event in self._host.feed.after(self._cursor):
+            for topic, tag in self._tags.items():
+                if event.about(topic) and may_see(self._host, self._caller, event):
+                    if not self._send(event.body, tag):
+                        return
+                    break
+            self._cursor = event.cursor
+
+    def close(self) -> None:
+        """
+        Send no more.
+        """
+        if self._stop is not None:
+            self._stop()
+            self._stop = None
+
+
+def may_see(host: Host, caller: Caller, event: Event) -> bool:
+    """
+    Whether an event is for the caller: the audit log is for operators, what is about an experiment for those related.
+    """
+    if event.body["topic"] == "audit":
+        return caller.operator
+    return event.scope is None or rights.sees_scope(host, caller, event.scope)
+
+
+def check_topic(host: Host, caller: Caller, topic: str) -> None:
+    """
+    @raise NoSuchTopic: if the caller may not see the topic, or it does not exist.
+    """
+    first, _, rest = topic.partition("/")
+    seen = True
+    if first == "audit":
+        seen = caller.operator
+    elif first in ("experiment", "sliver"):
+        node, _, place = rest.partition(".") if first == "sliver" else ("", "", "")
+        name = "/".join(reversed(place.split("."))) if node else rest
+        experiment = host.get(Experiment, name)
+        seen = experiment is not None and rights.sees(host, caller, experiment, "events")
+    elif first == "operation":
+        operation = host.get(Operation, rest)
+        seen = operation is not None and (
+            rights.sees(host, caller, operation, "events")
+            or rights.sees_scope(host, caller, (operation.scope, operation.experiment))
+        )
+    if not seen:
+        raise NoSuchTopic(f"no topic {topic}")

@@ -1,0 +1,46 @@
+"""
+Answers about operations.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hostline.protocol.commands import TABLE
+from hostline.server import rights
+from hostline.server.asking import Ask, responds
+from hostline.server.records import Operation
+
+
+@responds(TABLE["operations"])
+def operations(ask: Ask) -> list[dict[str, Any]]:
+    """
+    List the operations that the caller may see, newest first.
+    """
+    seen = [one for one in ask.host.table(Operation).values() if rights.sees(ask.host, ask.caller, one, "operations")]
+    return [ask.daemon.operations.body(one) for one in sorted(seen, key=lambda one: -one.serial)]
+
+
+@responds(TABLE["operation"])
+def operation(ask: Ask, number: int) -> dict[str, Any]:
+    """
+    Show one operation.
+    """
+    return ask.daemon.operations.body(ask.target)
+
+
+@responds(TABLE["wait"])
+async def wait(ask: Ask, number: int, timeout: float) -> dict[str, Any]:
+    """
+    Wait for an operation; whether it has ended is in the reply.
+    """
+    await ask.daemon.ended(number, timeout)
+    return ask.daemon.operations.body(ask.host.get(Operation, str(number)) or ask.target)
+
+
+@responds(TABLE["cancel"])
+def cancel(ask: Ask, number: int) -> dict[str, Any]:
+    """
+    Take back what an operation has not reached.
+    """
+    return ask.daemon.cancel(ask.change, ask.target)
