@@ -163,6 +163,12 @@ class FakeDriver:
     def status(self) -> Mapping[int, Status]:
         return self.host.statuses
 
+    def problems(self) -> list[str]:
+        return []
+
+    def logs(self, serial: int, tail: int) -> Mapping[str, str]:
+        return {"log": "", "out": "", "err": ""}
+
     def close(self) -> None:
         if self._listener in self.host.listeners:
             self.host.listeners.remove(self._listener)

@@ -191,6 +191,12 @@ class ProcessDriver:
             if sliver.keeper is not None:
                 homes.cut_logs(self._directory / str(serial), self.log_limit)
 
+    def problems(self) -> list[str]:
+        return list(self._problems)
+
+    def logs(self, serial: int, tail: int) -> Mapping[str, str]:
+        return homes.read_logs(self._directory / str(serial), tail)
+
     def close(self) -> None:
         if self._bell is not None:
             self._bell.close()
@@ -319,8 +325,7 @@ class ProcessDriver:
                 keeper.kill(signal.SIGKILL)
             elif keeper is not None and grace_s > 0:
                 own = spare | ({sliver.boot.node.pid} if sliver.boot.node else set())
-                if self._members.signal(serial, signal.SIGTERM, spare=own):
-                    await self._until(lambda: not self._members.pids(serial) - own, grace_s)
+                await self._until(partial(self._asked, serial, own, set()), grace_s)
             gone = await self._until(lambda: not self._members.kill(serial, spare=spare, thorough=thorough), _END_S)
             if not await self._until(lambda: sliver.keeper is None, _BREATH_S) and keeper is not None:
                 keeper.kill(signal.SIGKILL)
@@ -334,6 +339,15 @@ class ProcessDriver:
         finally:
             sliver.ending = False
             self._look(serial)
+
+    def _asked(self, serial: int, own: set[int], asked: set[int]) -> bool:
+        """
+        Ask everybody but the node's own processes to end, each once, also who is born meanwhile.
+
+        @return: whether nobody is left.
+        """
+        asked |= self._members.signal(serial, signal.SIGTERM, spare=own | asked)
+        return not self._members.pids(serial) - own
 
     async def _until(self, done: Callable[[], bool], limit_s: float) -> bool:
         deadline = self._clock.seconds() + limit_s

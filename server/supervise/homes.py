@@ -118,6 +118,32 @@ def cut_logs(root: Path, limit: int) -> None:
             os.close(fd)
 
 
+def read_logs(root: Path, tail: int) -> dict[str, str]:
+    """
+    What the start command wrote.
+
+    @param root: C{STATE/slivers/SERIAL}.
+    @param tail: how many bytes at most of each, from the end.
+    @return: text by C{log}, C{out} and C{err}; empty where there is none, or something else is in its place.
+    """
+    found = {}
+    for name in LOGS:
+        text = b""
+        try:
+            fd = os.open(root / "log" / "hostline" / name, os.O_RDONLY | _PLAIN)
+        except OSError:
+            fd = -1
+        if fd >= 0:
+            try:
+                about = os.fstat(fd)
+                if stat.S_ISREG(about.st_mode):
+                    text = os.pread(fd, tail, max(about.st_size - tail, 0))
+            finally:
+                os.close(fd)
+        found[name.rpartition(".")[2]] = text.decode("utf-8", "replace")
+    return found
+
+
 @contextmanager
 def _opened(path: Path | str, parent: int | None) -> Iterator[int]:
     fd = os.open(path, _DIRECTORY, dir_fd=parent)
