@@ -1,0 +1,1 @@
+Topologies in TopDL are read in a child process with limits, every mistake is told with its line, misspelt attributes such as `container:partition` are warned of, and every interface gets an address and a MAC that last.

@@ -1,0 +1,95 @@
+"""
+What C{check_topology} says of a text: what is in it, and what is wrong with it.
+
+A pure function from text to JSON value, so that it can run in the offload child (L{hostline.server.offload}).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from hostline.server.experiments import topdl
+from hostline.server.experiments.addresses import assign
+from hostline.server.experiments.document import BLANKS
+from hostline.server.experiments.topology import (
+    ERROR,
+    Finding,
+    Topology,
+    TopologyLink,
+    TopologyNode,
+    quoted,
+)
+
+
+def check_topology(text: Any) -> dict[str, Any]:
+    """
+    Read a topology and say all of it.
+
+    @param text: TopDL, if it begins with C{<} after blanks.
+    @return: C{nodes} and C{links} with the addresses they would get (no MACs: those follow from the experiment's
+        serial); C{warnings} and C{errors}, each a list of C{{'line', 'text'}}; and if there are no errors
+        C{topology}, the L{Topology.as_value} as it was written, without the addresses that were left to us.
+        What C{placement} would be is not known here.
+    """
+    topology = read(text)
+    addressed = topology if topology.errors else assign(topology, 0)
+    value: dict[str, Any] = {
+        "nodes": [_node(one, before) for one, before in zip(addressed.nodes, topology.nodes, strict=True)],
+        "links": [_link(one) for one in addressed.links],
+        "warnings": _said(addressed.warnings),
+        "errors": _said(addressed.errors),
+    }
+    if not addressed.errors:
+        value["topology"] = topology.as_value()
+    return value
+
+
+def read(text: Any) -> Topology:
+    """
+    The topology in a text of whatever language we read.
+    """
+    if not isinstance(text, str):
+        return _refused(f"want the text of a topology, got {quoted(text)}")
+    body = text.lstrip(BLANKS)
+    if not body.startswith("<"):
+        return _refused(f"want TopDL XML, which begins with '<', got {quoted(body[:40])}")
+    return topdl.read(text)
+
+
+def _refused(text: str) -> Topology:
+    return Topology(findings=[Finding(ERROR, 1, text)])
+
+
+def _said(findings: Iterable[Finding]) -> list[dict[str, Any]]:
+    return [{"line": one.line, "text": one.text} for one in findings]
+
+
+def _node(node: TopologyNode, before: TopologyNode) -> dict[str, Any]:
+    given = {one.name: one.mac for one in before.interfaces}
+    return {
+        "node": node.name,
+        "kind": node.kind,
+        "os": node.os,
+        "start_command": node.start_command,
+        "partition": node.partition,
+        "failure_action": node.failure_action,
+        "interfaces": [
+            {"name": one.name, "link": one.link, "ip4": one.ip4, "netmask": one.netmask, "mac": given[one.name]}
+            for one in node.interfaces
+        ],
+        "line": node.line,
+    }
+
+
+def _link(link: TopologyLink) -> dict[str, Any]:
+    return {
+        "link": link.name,
+        "kind": link.kind,
+        "members": [node for node, _ in link.members],
+        "rate_kbps": link.rate_kbps,
+        "delay_ms": link.delay_ms,
+        "loss": link.loss,
+        "by": None,
+        "line": link.line,
+    }
