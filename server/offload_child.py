@@ -1,0 +1,101 @@
+"""
+The process in which heavy work on callers' input runs: one JSON value in, one JSON document out, and out of reach.
+
+C{python -m hostline.server.offload_child NAME SECONDS} reads the argument from its standard input to the end and
+writes C{{"value": ...}}, C{{"error": {"code", "message", ...}}} or, for a bug, C{{"bug": "traceback"}}. Before it
+reads a byte it has given up all that it will not need: memory, time, files, processes, privileges, and root.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import os
+import resource
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from hostline.protocol.errors import HostError, OperationFailed
+
+#: What may be called: name to module and function. The function takes and returns a JSON value.
+NAMES: Final[Mapping[str, tuple[str, str]]] = {
+    "check_topology": ("hostline.server.experiments.check", "check_topology"),
+}
+#: Bytes of address space.
+MEMORY_MAX = 1024**3
+MEMORY_TEXT = "1 GiB"
+_FILES_MAX = 16
+_NOBODY = 65534
+_PR_SET_DUMPABLE = 4
+_PR_SET_NO_NEW_PRIVS = 38
+
+
+def main(arguments: Sequence[str], names: Mapping[str, tuple[str, str]] = NAMES) -> None:
+    """
+    Do one piece of work; never returns.
+
+    @param arguments: the name, and the most seconds of processor time.
+    """
+    name, seconds = arguments
+    try:
+        os.closerange(3, 65536)
+        module, function = names[name]
+        work: Callable[[Any], Any] = getattr(importlib.import_module(module), function)
+        confine(int(seconds))
+        reply = answer(work, sys.stdin.buffer.read())
+    except BaseException:
+        reply = json.dumps({"bug": traceback.format_exc()})
+    with open(1, "wb", closefd=False) as out:
+        out.write(reply.encode())
+    os._exit(0)  # without the seconds that a big tree takes to be torn down
+
+
+def confine(seconds: int) -> None:
+    """
+    Give up what the work does not need, for good.
+
+    @raise OSError: if root cannot be given up; then the work must not be done.
+    """
+    for limit, value in (
+        (resource.RLIMIT_AS, MEMORY_MAX),
+        (resource.RLIMIT_CPU, seconds + 1),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NOFILE, _FILES_MAX),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NPROC, 0),
+    ):
+        hard = resource.getrlimit(limit)[1]
+        least = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        # At the soft limit of processor time comes SIGXCPU, which says why; at the hard one SIGKILL.
+        soft = min(seconds, least) if limit == resource.RLIMIT_CPU else least
+        resource.setrlimit(limit, (soft, least))
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+        os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+    libc = ctypes.CDLL(None, use_errno=True)
+    for option, value in ((_PR_SET_NO_NEW_PRIVS, 1), (_PR_SET_DUMPABLE, 0)):
+        if libc.prctl(option, value, 0, 0, 0) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+
+
+def answer(work: Callable[[Any], Any], asked: bytes) -> str:
+    """
+    @return: the document for the parent.
+    """
+    try:
+        return json.dumps({"value": work(json.loads(asked))}, allow_nan=False)
+    except HostError as error:
+        return json.dumps({"error": {"code": error.code, "message": error.message, **error.details}})
+    except MemoryError:
+        pass  # said below, when the frames of the work are gone
+    late = OperationFailed(f"reading the input took more memory than {MEMORY_TEXT}")
+    return json.dumps({"error": {"code": late.code, "message": late.message}})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
