@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network, collapse_addresses
 from itertools import count
@@ -239,10 +238,10 @@ def _places(topology: Topology) -> Iterator[tuple[tuple[str, str, int], _Key, To
     Its name would not do, for names that were left to us are counted.
     """
     for node in topology.nodes:
-        on: Counter[str] = Counter()
+        on: dict[str, int] = {}
         for one in node.interfaces:
-            yield (node.name, one.link, on[one.link]), (node.name, one.name), one
-            on[one.link] += 1
+            nth = on[one.link] = on.get(one.link, -1) + 1
+            yield (node.name, one.link, nth), (node.name, one.name), one
 
 
 def _hosts(net: IPv4Network) -> Iterator[IPv4Address]:
