@@ -1,0 +1,54 @@
+"""
+How pytest runs our tests: what is live goes one after the other, and in continuous integration nothing is skipped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.needs import CANNOT
+
+#: Where a skip is a failure: the needs could have been met.
+STRICT = os.environ.get("CI") == "true" and os.geteuid() == 0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """
+    With C{--dist loadgroup} a group stays on one worker: live tests must not disturb each other's timing.
+    """
+    here = Path(__file__).parent
+    for item in items:
+        top = item.path.relative_to(here).parts[0]
+        if top in ("live", "soak"):
+            item.add_marker(pytest.mark.xdist_group(top))
+
+
+def _strict(report: Any) -> Any:
+    if not STRICT or not report.skipped or hasattr(report, "wasxfail"):
+        return report
+    reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+    if CANNOT not in reason:
+        report.outcome = "failed"
+        report.longrepr = f"{report.nodeid} could run here: {reason}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_makereport() -> Generator[None, Any, Any]:
+    """
+    A skipped test is a failed one where L{STRICT} says so.
+    """
+    return _strict((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, Any, Any]:
+    """
+    So is a skipped module.
+    """
+    return _strict((yield))

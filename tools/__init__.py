@@ -1,0 +1,3 @@
+"""
+What the project itself runs: the demo, and the generator of the pages that follow from the code.
+"""
