@@ -14,13 +14,13 @@ class HostError(Exception):
     """
     A request was refused or failed; the message says what was wanted.
 
-    @cvar code: the fixed word on the wire.
+    @cvar code: the fixed word on the wire; an error from a newer daemon, whose class is not known here, has its own.
     @ivar details: further keys of the C{error_reply}, such as C{operation} and C{causes}.
     """
 
     code = "ERROR"
 
-    def __init__(self, message: str, **details: Any) -> None:
+    def __init__(self, message: str, /, **details: Any) -> None:
         super().__init__(message)
         self.message = message
         self.details = details
@@ -39,13 +39,13 @@ class UnknownCommand(HostError):
 
 
 class BadArguments(HostError):
-    """Too few or too many arguments."""
+    """Too few or too many arguments, or an option twice."""
 
     code = "BAD_ARGUMENTS"
 
 
 class UnknownOption(HostError):
-    """The command has no such option, or it was given twice."""
+    """The command has no such option."""
 
     code = "UNKNOWN_OPTION"
 
@@ -194,22 +194,24 @@ class NoDaemon(HostError):
     code = "NO_DAEMON"
 
 
-ERRORS: dict[str, type[HostError]] = {
-    one.code: one for one in [HostError, *HostError.__subclasses__()]
-}
+_CLASSES: list[type[HostError]] = [HostError, *HostError.__subclasses__()]
+#: Class by code.
+ERRORS: dict[str, type[HostError]] = {one.code: one for one in _CLASSES}
 
 
-def raised_again(body: dict[str, Any]) -> HostError:
+def raised_again(body: object) -> HostError:
     """
-    The error that an C{error_reply} tells of, for a client to raise.
+    The error that an C{error_reply} tells of, for a client to raise; whatever the body is, some error comes out.
 
     @param body: the body of the reply; an unknown code gives a plain L{HostError} that carries it.
     """
-    rest = {key: value for key, value in body.items() if key not in ("code", "message", "command")}
+    if not isinstance(body, dict):
+        return HostError(f"want a dict in an error_reply, got {type(body).__name__}")
+    details = {str(key): value for key, value in body.items() if key not in ("code", "message")}
+    details.setdefault("command", "")
     code = body.get("code")
-    kind = ERRORS.get(code) if isinstance(code, str) else None
-    error = (kind or HostError)(str(body.get("message", "")), **rest)
-    if kind is None:
-        error.details["code"] = code
-    error.details["command"] = body.get("command", "")
+    if not isinstance(code, str):
+        code = HostError.code
+    error = ERRORS.get(code, HostError)(str(body.get("message", "")), **details)
+    error.code = code
     return error
