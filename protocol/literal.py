@@ -1,9 +1,9 @@
 """
 Values on the wire: Python literals, and JSON for whom it suits better, read within bounds and written on one line.
 
-L{read} gives exactly what C{ast.literal_eval} gives, many times faster and safe on hostile input. A body without
-C{"} and backslash becomes JSON of the same length, when that provably changes nothing, for the interpreter's own C
-scanner; all others, and all errors, are the business of L{hostline.protocol.tokens}. That module, C{re}, C{json} and
+L{read} gives exactly what C{ast.literal_eval} gives, many times faster and safe on hostile input. A body becomes
+JSON, when that provably changes nothing, for the interpreter's own C scanner. Strings with C{"} or a backslash, what
+JSON has no form for, and all errors are the business of L{hostline.protocol.tokens}. That module, C{re}, C{json} and
 C{typing} are imported only when needed: importing them takes as long as the rest of a short-lived client.
 """
 
@@ -96,9 +96,7 @@ def read_json(text: str | bytes, bounds: Bounds = REPLY) -> Value:
     text = _text(text, bounds)
     # For counting only: without escaped quotes, each quote begins or ends a string.
     plain = text.replace("\\\\", "").replace('\\"', "") if "\\" in text else text
-    outside, _, brackets = _outside(plain, '"', bounds)
-    _count(outside, brackets, bounds)
-    if not _shallow(brackets, bounds.depth):
+    if not _shallow(_outside(plain, '"', bounds)[2], bounds.depth):
         _refuse_more("open brackets", bounds.depth)
     start = len(text) - len(text.lstrip(_BLANKS))
     try:
@@ -160,9 +158,9 @@ def scan(text: str, start: int, bounds: Bounds = REQUEST) -> int:
 def _text(text: str | bytes, bounds: Bounds) -> str:
     if not isinstance(text, str):
         try:
-            text = str(text, "utf-8")
+            text = text.decode()
         except UnicodeDecodeError as error:
-            _refuse("UTF-8", str(text[error.start : error.start + 4], "latin-1"), 0, error.start)
+            _refuse("UTF-8", error.object[error.start : error.start + 4].decode("latin-1"), 0, error.start)
     if len(text) > bounds.size:
         _refuse_more("characters", bounds.size, len(text))
     if not text.isascii():
@@ -177,16 +175,27 @@ def _quick(text: str, bounds: Bounds) -> object:
     """
     The value by way of JSON, or C{_UNSURE}.
     """
-    if make_scanner is None or '"' in text or "\\" in text:
+    if make_scanner is None:
         return _UNSURE
-    outside, pieces, brackets = _outside(text, "'", bounds)
-    if "null" in outside or "true" in outside or "false" in outside or not _shallow(brackets, bounds.depth):
+    glue = '"'
+    if glue in text or "\\" in text:
+        from hostline.protocol.tokens import as_json
+
+        pieces, glue = as_json(text, bounds.elements), ""
+        if not pieces:
+            return _UNSURE
+        outside, brackets = _joined(pieces, "'", bounds)
+    else:
+        outside, pieces, brackets = _outside(text, "'", bounds)
+    if (pieces and _has_json_words(outside)) or not _shallow(brackets, bounds.depth):
         return _UNSURE
-    _count(outside, brackets, bounds)
-    body = outside.replace("None", "null").replace("True", "true").replace("False", "false")
+    body = outside
+    for capital, word, json_word in (("N", "None", "null"), ("T", "True", "true"), ("F", "False", "false")):
+        if capital in body:
+            body = body.replace(word, json_word)
     if pieces:
         pieces[::2] = body.split("'")
-        body = '"'.join(pieces)
+        body = glue.join(pieces)
         pieces.clear()
     else:
         body = body.replace("'", '"')
@@ -196,6 +205,11 @@ def _quick(text: str, bounds: Bounds) -> object:
     except (ValueError, StopIteration, RecursionError, SystemError):
         return _UNSURE
     return _UNSURE if body[end:].strip(" \t") else value
+
+
+def _has_json_words(text: str) -> bool:
+    """Whether there is what JSON reads but Python does not; the rest of its own words the scanner's rules refuse."""
+    return ("l" in text and ("null" in text or "false" in text)) or "true" in text
 
 
 def _outside(text: str, quote: str, bounds: Bounds) -> tuple[str, list[str], bytes]:
@@ -212,20 +226,31 @@ def _outside(text: str, quote: str, bounds: Bounds) -> tuple[str, list[str], byt
     """
     mark = quote.encode()
     marks = text.encode().translate(None, _DULL[quote]).replace(mark + mark, b"")
-    words = quote == "'" and ("null" in text or "true" in text or "false" in text)
-    if mark not in marks and not words and text.count(",") + text.count(":") + len(marks) <= bounds.elements:
-        return text, [], marks.translate(None, b"NTF")
+    if mark not in marks and not (quote == "'" and _has_json_words(text)):
+        brackets = marks.translate(None, b"NTF")
+        if _elements(text, brackets) <= bounds.elements:
+            return text, [], brackets
     if text.count(quote) > 2 * bounds.elements + 2:  # as many strings, so as many elements
         _refuse_more("elements", bounds.elements)
     pieces = text.split(quote)
+    outside, brackets = _joined(pieces, quote, bounds)
+    return outside, pieces, brackets
+
+
+def _joined(pieces: list[str], quote: str, bounds: Bounds) -> tuple[str, bytes]:
+    """
+    @return: the pieces outside strings with quotes between them; the brackets there.
+    """
     outside = quote.join(pieces[::2])
-    return outside, pieces, outside.encode().translate(None, _NOT_BRACKETS)
-
-
-def _count(outside: str, brackets: bytes, bounds: Bounds) -> None:
-    found = outside.count(",") + outside.count(":") + brackets.count(b"[") + brackets.count(b"{")
+    brackets = outside.encode().translate(None, _NOT_BRACKETS)
+    found = _elements(outside, brackets)
     if found > bounds.elements:
         _refuse_more("elements", bounds.elements, found)
+    return outside, brackets
+
+
+def _elements(text: str, brackets: bytes) -> int:
+    return text.count(",") + text.count(":") + brackets.count(b"[") + brackets.count(b"{")
 
 
 def _shallow(brackets: bytes, depth: int) -> bool:
@@ -233,14 +258,15 @@ def _shallow(brackets: bytes, depth: int) -> bool:
     Whether no more than C{depth} are open at once. In time linear in their number, whatever they are: a few rounds
     take the innermost away, one level each, then what is left is walked.
     """
+    brackets = brackets.replace(b"{", b"[").replace(b"}", b"]")
     level = 0
     while brackets and level < 8:
-        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        brackets = brackets.replace(b"[]", b"")
         level += 1
     if level > depth:
         return False
     for bracket in brackets:
-        level += 1 if bracket in b"[{" else -1
+        level += 1 if bracket == 0x5B else -1
         if level > depth:
             return False
     return True

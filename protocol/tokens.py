@@ -8,6 +8,7 @@ brackets are on a list of our own. Apart from its faster half because it needs C
 from __future__ import annotations
 
 import re
+from json.encoder import encode_basestring
 
 from hostline.protocol.errors import BadLiteral
 
@@ -17,20 +18,25 @@ if TYPE_CHECKING:
 
     from hostline.protocol.literal import Bounds, Value
 
+# Possessive groups only where what fails half-way fails altogether: CPython 3.11.2 does not step back from there.
 _TOKEN = re.compile(
     r"""[ \t]*+(?:
         '([^'\\\0]*+)'  |  "([^"\\\0]*+)"                                                # 1, 2: a plain string
       | '([^'\\\0]*+(?:\\[^\0][^'\\\0]*+)*+)'  |  "([^"\\\0]*+(?:\\[^\0][^"\\\0]*+)*+)"  # 3, 4: one with escapes
       | ([+-]?[0-9]++)(?![\w.])                                                          # 5: int
-      | ([+-]?(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?+)(?![\w.])       # 6: float
+      | ([+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?)(?![\w.])         # 6: float
       | (None|True|False)(?!\w)                                                          # 7: word
       | ([][(){},:])                                                                     # 8: mark
     )""",
     re.VERBOSE,
 )
 _ESCAPE = re.compile(r"\\(?:([\\'\"abfnrtv])|([0-7]{1,3})|(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})|)")
-_PIECE = re.compile(
-    r"""'[^'\\]*+(?:\\.[^'\\]*+)*+'|"[^"\\]*+(?:\\.[^"\\]*+)*+"|[][(){}'"]""",
+# For finding ends only: a string runs to its closing quote, a backslash escapes one character, whatever it is.
+_QUOTED = re.compile(r"""'[^'\\]*+(?:\\.[^'\\]*+)*+'|"[^"\\]*+(?:\\.[^"\\]*+)*+\"""", re.DOTALL)
+_FLAT = re.compile(rf"""(?:[^][(){{}}'"]++|{_QUOTED.pattern}){{0,500}}""", re.DOTALL)
+# What is no string swallows the rest at once: else each later quote would be tried, in quadratic time.
+_STRINGS = re.compile(
+    r"""('[^'\\\0]*+(?:\\[^\0][^'\\\0]*+)*+'|"[^"\\\0]*+(?:\\[^\0][^"\\\0]*+)*+")|['"\\].*+""",
     re.DOTALL,
 )
 _BLANKS = re.compile(r"[ \t]*+")
@@ -52,6 +58,29 @@ def refusal(want: str, text: str, at: int, shown: int | None = None) -> BadLiter
     return BadLiteral(f"want {want}, got {got} at character {at if shown is None else shown}")
 
 
+def as_json(text: str, most: int) -> list[str]:
+    """
+    The body in pieces: the odd ones are its strings, as JSON, the others what is between them, as it is.
+
+    @param most: of strings and their neighbours; from there on the body is left to L{parse}, which refuses it.
+    @return: nothing if a string does not end, or a backslash stands outside.
+    @raise BadLiteral: an escape is none of Python's.
+    """
+    pieces: list[str] = _STRINGS.split(text, most + 1)
+    if None in pieces or "'" in pieces[-1] or '"' in pieces[-1]:
+        return []
+    at = 0
+    for index, piece in enumerate(pieces):
+        if index % 2:
+            inside = piece[1:-1]
+            if "\\" in inside:
+                pieces[index] = encode_basestring(_unescaped(inside, at + 1))
+            elif piece[0] == "'":
+                pieces[index] = encode_basestring(inside) if '"' in inside else f'"{inside}"'
+        at += len(piece)
+    return pieces
+
+
 def parse(text: str, bounds: Bounds) -> Value:
     """
     The value of a literal; see L{hostline.protocol.literal.read} for what is legal.
@@ -59,149 +88,130 @@ def parse(text: str, bounds: Bounds) -> Value:
     @param text: within the bound of size, on one line.
     @raise BadLiteral: it is not legal, or exceeds the bounds.
     """
-    value: Value = _Parser(text, bounds).value()
-    return value
+    value: Any
+    stack: list[_Open] = []
+    at = elements = 0
+    while True:  # a value is wanted, or the end of a bracket that is empty or has a trailing comma
+        match = _TOKEN.match(text, at)
+        if not match:
+            raise _complaint("a value", text, at, stack)
+        kind = match.lastindex or 0
+        if kind <= _PLAIN:
+            value = match[kind]
+        elif kind < _MARK:
+            value = _scalar(match, kind, bounds)
+        elif match[_MARK] in _CLOSING:
+            elements += 1
+            if elements > bounds.elements:
+                raise refusal(f"at most {bounds.elements} elements", text, match.start(_MARK))
+            if len(stack) == bounds.depth:
+                raise refusal(f"at most {bounds.depth} open brackets", text, match.start(_MARK))
+            stack.append(_Open(match[_MARK], match.start(_MARK)))
+            at = match.end()
+            continue
+        elif stack and stack[-1].key is None and match[_MARK] == stack[-1].closing:
+            value = stack.pop().value()
+        else:
+            raise _complaint("a value", text, at, stack)
+        at = match.end()
+        while stack:  # a value is whole: put it where it belongs and see what follows
+            top = stack[-1]
+            match = _TOKEN.match(text, at)
+            mark = match[_MARK] if match else None
+            if top.take(value, at):
+                if mark != ":":
+                    raise _complaint("':' after the key", text, at, stack)
+            elif mark == ",":
+                top.commas += 1
+            elif mark != top.closing:
+                raise _complaint(f"',' or '{top.closing}'", text, at, stack)
+            at = match.end() if match else at
+            if mark == top.closing:
+                value = stack.pop().value()
+                continue
+            elements += 1
+            if elements > bounds.elements:
+                raise refusal(f"at most {bounds.elements} elements", text, at - 1)
+            break
+        else:
+            at = _blanks(text, at)
+            if at < len(text):
+                raise refusal("the end after the value", text, at)
+            whole: Value = value
+            return whole
 
 
 class _Open:
     """An open bracket and what was found in it so far."""
 
-    __slots__ = ("at", "commas", "items", "key", "mark", "pairs")
+    __slots__ = ("at", "closing", "commas", "items", "key", "pairs")
 
     def __init__(self, mark: str, at: int) -> None:
-        self.mark = mark
         self.at = at
+        self.closing = _CLOSING[mark]
         self.items: list[Any] = []
-        self.pairs: dict[str, Any] = {}
+        self.pairs: dict[str, Any] | None = {} if mark == "{" else None
         self.key: str | None = None
         self.commas = 0
 
-    def closed(self) -> Any:
-        if self.mark == "{":
+    def take(self, value: Any, at: int) -> bool:
+        """
+        @return: whether it is the key of a pair, so that a colon and another value must follow.
+        """
+        if self.pairs is None:
+            self.items.append(value)
+        elif self.key is None:
+            if type(value) is not str:
+                raise BadLiteral(f"want a str as key, got {type(value).__name__} before character {at}")
+            self.key = value
+            return True
+        else:
+            self.pairs[self.key] = value
+            self.key = None
+        return False
+
+    def value(self) -> Any:
+        if self.pairs is not None:
             return self.pairs
-        if self.mark == "[":
+        if self.closing == "]":
             return self.items
         return tuple(self.items) if self.commas or not self.items else self.items[0]
 
 
-class _Parser:
-    def __init__(self, text: str, bounds: Bounds) -> None:
-        self.text = text
-        self.bounds = bounds
-        self.at = 0
-        self.elements = 0
-        self.stack: list[_Open] = []
+def _complaint(want: str, text: str, at: int, stack: list[_Open]) -> BadLiteral:
+    at = _blanks(text, at)
+    if at >= len(text) and stack:
+        return BadLiteral(f"unterminated {text[stack[-1].at]} that began at character {stack[-1].at}")
+    if text[at : at + 1] in ("'", '"') and not _TOKEN.match(text, at):
+        return BadLiteral(f"unterminated string, or one with a NUL, that began at character {at}")
+    return refusal(want, text, at)
 
-    def value(self) -> Any:
-        while True:
-            value, found = self.wanted()
-            while found:  # a value is whole: put it where it belongs
-                if not self.stack:
-                    return self.last(value)
-                value, found = self.placed(value)
 
-    def wanted(self) -> tuple[Any, bool]:
-        """
-        Read a value, or open a bracket, or close one where a trailing comma or nothing stands in it.
+def _blanks(text: str, at: int) -> int:
+    match = _BLANKS.match(text, at)
+    return match.end() if match else at
 
-        @return: the value, and whether there is one.
-        """
-        kind, text, at = self.token()
-        if 0 < kind < _MARK:
-            return self.scalar(kind, text, at), True
-        if text in _CLOSING:
-            self.counted(at)
-            if len(self.stack) == self.bounds.depth:
-                raise refusal(f"at most {self.bounds.depth} open brackets", self.text, at)
-            self.stack.append(_Open(text, at))
-            return None, False
-        if text and self.stack and self.stack[-1].key is None and text == _CLOSING[self.stack[-1].mark]:
-            return self.stack.pop().closed(), True
-        raise self.complaint("a value", at)
 
-    def placed(self, value: Any) -> tuple[Any, bool]:
-        """
-        Put a value into the innermost bracket and read the mark after it.
-
-        @return: the bracket's own value, and whether it is whole.
-        """
-        top = self.stack[-1]
-        kind, text, at = self.token()
-        mark = text if kind == _MARK else ""
-        if top.mark != "{":
-            top.items.append(value)
-        elif top.key is not None:
-            top.pairs[top.key] = value
-            top.key = None
-        else:
-            if type(value) is not str:
-                raise BadLiteral(f"want a str as key, got {type(value).__name__} before character {at}")
-            if mark != ":":
-                raise self.complaint("':' after the key", at)
-            self.counted(at)
-            top.key = value
-            return None, False
-        if mark == ",":
-            self.counted(at)
-            top.commas += 1
-            return None, False
-        if mark == _CLOSING[top.mark]:
-            return self.stack.pop().closed(), True
-        raise self.complaint(f"',' or {_CLOSING[top.mark]!r}", at)
-
-    def last(self, value: Any) -> Any:
-        at = self.blanks(self.at)
-        if at < len(self.text):
-            raise refusal("the end after the value", self.text, at)
-        return value
-
-    def token(self) -> tuple[int, str, int]:
-        """
-        @return: which group of the pattern, or 0; its text; where it begins.
-        """
-        match = _TOKEN.match(self.text, self.at)
-        if not match:
-            return 0, "", self.blanks(self.at)
-        kind = match.lastindex or 0
-        self.at = match.end()
-        return kind, match[kind], match.start(kind)
-
-    def blanks(self, at: int) -> int:
-        match = _BLANKS.match(self.text, at)
-        return match.end() if match else at
-
-    def counted(self, at: int) -> None:
-        self.elements += 1
-        if self.elements > self.bounds.elements:
-            raise refusal(f"at most {self.bounds.elements} elements", self.text, at)
-
-    def complaint(self, want: str, at: int) -> BadLiteral:
-        if at >= len(self.text) and self.stack:
-            top = self.stack[-1]
-            return BadLiteral(f"unterminated {top.mark} that began at character {top.at}")
-        if self.text[at : at + 1] in ("'", '"') and not _TOKEN.match(self.text, at):
-            return BadLiteral(f"unterminated string, or one with a NUL, that began at character {at}")
-        return refusal(want, self.text, at)
-
-    def scalar(self, kind: int, text: str, at: int) -> Any:
-        if kind <= _STRING:
-            return text if kind <= _PLAIN else _unescaped(text, at)
-        if kind == _WORD:
-            return _WORDS[text]
-        if kind == _FLOAT:
-            number = float(text)
-            if number - number != 0:
-                raise refusal("a finite float", self.text, at)
-            return number
-        digits = text.lstrip("+-")
-        if digits[0] == "0" and digits.strip("0"):
-            raise refusal("an int without leading zeros", self.text, at)
-        try:
-            if len(digits) <= self.bounds.digits:
-                return int(text)
-        except ValueError:  # the interpreter's own limit is lower
-            pass
-        raise refusal("an int of fewer digits", self.text, at)
+def _scalar(match: re.Match[str], kind: int, bounds: Bounds) -> Any:
+    text, at = match[kind], match.start(kind)
+    if kind <= _STRING:
+        return _unescaped(text, at)
+    if kind == _WORD:
+        return _WORDS[text]
+    if kind == _FLOAT:
+        number = float(text)
+        if number - number != 0:
+            raise refusal("a finite float", match.string, at)
+        return number
+    digits = text.lstrip("+-")
+    if digits[0] == "0" and digits.strip("0"):
+        raise refusal("an int without leading zeros", match.string, at)
+    try:
+        if len(digits) <= bounds.digits:
+            return int(text)
+    except ValueError:  # the interpreter's own limit is lower
+        pass
+    raise refusal("an int of fewer digits", match.string, at)
 
 
 def _unescaped(text: str, start: int) -> str:
@@ -225,25 +235,36 @@ def end_of(text: str, start: int, bounds: Bounds) -> int:
     """
     The index just after the literal that begins at C{text[start]}; see L{hostline.protocol.literal.scan}.
     """
-    if text[start : start + 1] not in ("'", '"', "[", "(", "{"):
-        raise refusal("a quote or an opening bracket", text, start)
-    opened: list[tuple[str, int]] = []
-    for match in _PIECE.finditer(text, start):
-        at, end = match.span()
-        mark = text[at]
-        if mark in _CLOSING:
+    opened: list[int] = []
+    elements = 0
+    at = start
+    while True:
+        mark = text[at : at + 1]
+        if mark in ("'", '"'):
+            string = _QUOTED.match(text, at)
+            if not string:
+                raise BadLiteral(f"unterminated string that began at character {at}")
+            at = string.end()
+        elif mark in _CLOSING:
             if len(opened) == bounds.depth:
                 raise refusal(f"at most {bounds.depth} open brackets", text, at)
-            opened.append((mark, at))
-            continue
-        if mark in "'\"":
-            if end == at + 1:
-                raise BadLiteral(f"unterminated string that began at character {at}")
-        elif _CLOSING[opened.pop()[0]] != mark:
-            raise refusal("the bracket that matches", text, at)
+            elements += 1
+            if elements > bounds.elements:
+                raise refusal(f"at most {bounds.elements} elements", text, at)
+            opened.append(at)
+            at += 1
+        elif not opened:
+            raise refusal("a quote or an opening bracket", text, at)
+        elif not mark:
+            raise BadLiteral(f"unterminated {text[opened[-1]]} that began at character {opened[-1]}")
+        elif mark in "])}":
+            if _CLOSING[text[opened.pop()]] != mark:
+                raise refusal("the bracket that matches", text, at)
+            at += 1
         if not opened:
-            if end - start > bounds.size:
-                raise BadLiteral(f"want at most {bounds.size} characters, got {end - start}")
-            return end
-    mark, at = opened[-1]
-    raise BadLiteral(f"unterminated {mark} that began at character {at}")
+            break
+        flat = _FLAT.match(text, at)  # to the next bracket, or some hundred strings on
+        at = flat.end() if flat else at
+    if at - start > bounds.size:
+        raise BadLiteral(f"want at most {bounds.size} characters, got {at - start}")
+    return at
