@@ -25,7 +25,14 @@ class Kind:
 
     @ivar name: as it stands in usage lines and docs, C{PROJECT/EXPERIMENT}.
     @ivar doc: one line for people.
+    @ivar fields: of a dict with fixed keys, the Kind of each.
+    @ivar optional: those keys that are not always there.
+    @ivar parts: the Kinds of what is inside a list or any other dict.
     """
+
+    fields: dict[str, Kind] = {}
+    optional: frozenset[str] = frozenset()
+    parts: tuple[Kind, ...] = ()
 
     def __init__(
         self,
@@ -142,12 +149,14 @@ def maybe(kind: Kind) -> Kind:
     """
     C{kind}, or None.
     """
-    return Kind(
+    either = Kind(
         kind.name,
         f"{kind.doc}, or None",
         lambda value: None if value is None else kind.fits(value),
         lambda text: None if text == "None" else kind._bare(text),
     )
+    either.parts = (kind,)
+    return either
 
 
 def listing(item: Kind, name: str = "", doc: str = "") -> Kind:
@@ -164,7 +173,9 @@ def listing(item: Kind, name: str = "", doc: str = "") -> Kind:
                 return f"item {at + 1}: {wrong}"
         return None
 
-    return Kind(name or f"[{item.name}, ..]", doc or f"list of {item.name}", check, lambda text: [item._bare(text)])
+    kind = Kind(name or f"[{item.name}, ..]", doc or f"list of {item.name}", check, lambda text: [item._bare(text)])
+    kind.parts = (item,)
+    return kind
 
 
 def mapping(key: Kind, value: Kind, name: str, doc: str) -> Kind:
@@ -181,7 +192,9 @@ def mapping(key: Kind, value: Kind, name: str, doc: str) -> Kind:
                 return f"{shown(one)}: {wrong}"
         return None
 
-    return Kind(name, doc, check, _no_bare("a dict"))
+    kind = Kind(name, doc, check, _no_bare("a dict"))
+    kind.parts = (key, value)
+    return kind
 
 
 def record(name: str, doc: str, fields: dict[str, Kind], optional: dict[str, Kind] | None = None) -> Kind:
@@ -194,7 +207,7 @@ def record(name: str, doc: str, fields: dict[str, Kind], optional: dict[str, Kin
     def check(value: Any) -> str | None:
         if type(value) is not dict:
             return f"want a dict, got {shown(value)}"
-        for key, kind in fields.items():
+        for key in fields:
             if key not in value:
                 return f"want the key {key!r}"
         for key, kind in (fields | (optional or {})).items():
@@ -204,7 +217,8 @@ def record(name: str, doc: str, fields: dict[str, Kind], optional: dict[str, Kin
         return None
 
     kind = Kind(name, doc, check, _no_bare("a dict"))
-    kind.fields = fields | (optional or {})  # type: ignore[attr-defined]
+    kind.fields = fields | (optional or {})
+    kind.optional = frozenset(optional or {})
     return kind
 
 

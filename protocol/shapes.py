@@ -81,7 +81,12 @@ EVENT = record(
     {"cursor": INT, "time": TIME, "topic": TOPIC, "what": STRING, "request": maybe(STRING)},
 )
 EVENTS = listing(EVENT)
-WATCHING = record("WATCHING", "where the event lines begin", {"cursor": CURSOR, "topics": STRINGS})
+WATCHING = record(
+    "WATCHING",
+    "where the event lines begin",
+    {"cursor": CURSOR, "topics": STRINGS},
+    {"missed": FLAG},
+)
 OPERATION_STATE = choice("STATE", "the state of an operation", "queued", "running", "done", "failed", "cancelled")
 OPERATION_BODY = record(
     "OPERATION",
@@ -90,6 +95,7 @@ OPERATION_BODY = record(
         "operation": INT,
         "command": STRING,
         "target": STRING,
+        "nodes": STRINGS,
         "state": OPERATION_STATE,
         "step": STRING,
         "progress": maybe(FLOAT),
@@ -102,20 +108,28 @@ OPERATIONS = listing(OPERATION_BODY)
 PROJECT_BODY = record(
     "PROJECT",
     "a project",
-    {"name": STRING, "members": STRINGS, "quota": mapping(STRING, INT, "QUOTA", "resource to amount")},
+    {"name": STRING, "serial": INT, "members": STRINGS, "quota": mapping(STRING, INT, "QUOTA", "resource to amount")},
 )
 PROJECTS = listing(PROJECT_BODY)
-USER_BODY = record("USER", "a user", {"name": STRING, "uid": maybe(INT), "keys": STRINGS, "projects": STRINGS})
+USER_BODY = record(
+    "USER", "a user", {"name": STRING, "serial": INT, "uid": maybe(INT), "keys": STRINGS, "projects": STRINGS}
+)
 USERS = listing(USER_BODY)
 DELEGATE_BODY = record(
     "DELEGATE",
     "an account that may say some commands of some experiments and slivers",
-    {"name": STRING, "uid": INT, "commands": STRINGS, "slivers": STRINGS},
+    {"name": STRING, "serial": INT, "uid": INT, "commands": STRINGS, "slivers": STRINGS},
 )
 DELEGATES = listing(DELEGATE_BODY)
 BLOB = record("BLOB", "a blob on its way", {"sha256": SHA256, "size": INT, "have": INT, "complete": FLAG})
 
-BOOT = choice("BOOT", "running: started, its inside not up; booted: up; dead: its process ended", "running", "booted", "dead")
+BOOT = choice(
+    "BOOT",
+    "running: started, its inside not up; booted: up; dead: its process ended",
+    "running",
+    "booted",
+    "dead",
+)
 BOOTED = maybe(BOOT)
 
 
@@ -156,6 +170,7 @@ NODE_BODY = record(
         "extra": FLAG,
         "problems": STRINGS,
     },
+    {"start_code": maybe(INT), "boots": INT, "pid": maybe(INT)},
 )
 NODES = listing(NODE_BODY)
 LINK = record(
@@ -193,6 +208,7 @@ EXPERIMENT_BODY = record(
         "serial": INT,
         "owner": STRING,
         "state": STATE,
+        "reason": STRING,
         "nodes": mapping(STRING, NODE_BODY, "NODES", "node by name"),
         "links": mapping(STRING, LINK, "LINKS", "link by name"),
         "pnodes": mapping(STRING, STRING, "PNODES", "host by pnode"),
@@ -202,7 +218,7 @@ EXPERIMENT_BODY = record(
     },
 )
 EXPERIMENTS = listing(EXPERIMENT_BODY)
-FOUND = record("FINDING", "a remark on a topology", {"line": INT, "text": STRING})
+FOUND = record("REMARK", "a remark on a topology", {"line": INT, "text": STRING})
 PLAN = record(
     "PLAN",
     "what a topology says, and where its nodes would go",
