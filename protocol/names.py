@@ -1,10 +1,14 @@
 """
 Names: what a project, an experiment, a node, a user may be called, and how the parts are joined.
 
-A name goes into host names, files, accounts and kernel objects, so it is short, ASCII and begins with a letter or digit.
+A name goes into host names, files, accounts and kernel objects, so it is short, ASCII and begins with a letter or
+digit.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
 
 from hostline.protocol.errors import BadValue
 
@@ -12,6 +16,11 @@ from hostline.protocol.errors import BadValue
 LONGEST = 32
 #: Longest node name: a DNS label (RFC 1035).
 LONGEST_NODE = 63
+
+#: How many names at most a misspelt one is compared with, first by their letters, then letter by letter.
+_COMPARED, _COMPARED_CLOSELY = 300, 40
+#: How much of two near names is the same, at least.
+_NEAR = 0.6
 
 RULE = "letters, digits, '-' and '_', beginning with a letter or digit, at most %d"
 
@@ -34,7 +43,8 @@ def checked(name: str, what: str, longest: int = LONGEST) -> str:
     @raise BadValue: naming the rule, if the name is not legal.
     """
     if not legal(name, longest):
-        raise BadValue(f"want a {what} name ({RULE % longest}), got {shown(name)}")
+        article = "an" if what[:1] in "aeio" else "a"
+        raise BadValue(f"want {article} {what} name ({RULE % longest}), got {shown(name)}")
     return name
 
 
@@ -77,18 +87,48 @@ def shown(value: object, longest: int = 60) -> str:
     """
     C{value} as it may stand in a message: its ASCII literal, cut where it gets long.
     """
-    text = ascii(value if not isinstance(value, (str, bytes)) else value[: longest + 1])
-    return text if len(text) <= longest else text[: longest - 3] + "..."
+    text = _beginning(value, longest + 1, 4)
+    return text if len(text) <= longest else (text[: max(0, longest - 3)] + "...")[:longest]
 
 
-def near(wrong: str, known: list[str]) -> str:
+def _beginning(value: object, enough: int, depth: int) -> str:
+    # No more of it than is wanted is written out: it may be large, or deeper than ascii() goes.
+    if isinstance(value, str | bytes):
+        return ascii(value[:enough])
+    if isinstance(value, int):
+        return ascii(value) if value.bit_length() < 2000 else "a number of hundreds of digits"
+    if not isinstance(value, list | tuple | dict):
+        return ascii(value)
+    opening, closing = ("[", "]") if isinstance(value, list) else ("(", ")") if isinstance(value, tuple) else ("{", "}")
+    text = opening if depth else opening + "..."
+    for one in value if depth else ():
+        text += ", " if len(text) > 1 else ""
+        text += _beginning(one, enough, depth - 1)
+        if isinstance(value, dict):
+            text += ": " + _beginning(value[one], enough, depth - 1)
+        if len(text) > enough:
+            break
+    return text + ("," if closing == ")" and len(value) == 1 else "") + closing
+
+
+def near(wrong: str, known: Iterable[str]) -> str:
     """
-    A hint for a misspelt name.
+    A hint for a misspelt name, found in bounded time.
 
     @param known: the names that the caller may see.
     @return: C{" (did you mean lab/exp1?)"}, or nothing if none is near.
     """
-    from difflib import get_close_matches  # slow to import; wanted only where something went wrong
+    from difflib import SequenceMatcher  # slow to import; wanted only where something went wrong
 
-    found = get_close_matches(wrong[:100], known, n=2, cutoff=0.6)
-    return f" (did you mean {' or '.join(found)}?)" if found else ""
+    matcher = SequenceMatcher(b=wrong[:100].lower())
+    likely: list[tuple[float, str]] = []
+    for one in islice(known, _COMPARED):
+        matcher.set_seq1(one[:200].lower())
+        if matcher.real_quick_ratio() >= _NEAR and (ratio := matcher.quick_ratio()) >= _NEAR:
+            likely.append((-ratio, one))
+    found: list[tuple[float, str]] = []
+    for _, one in sorted(likely)[:_COMPARED_CLOSELY]:
+        matcher.set_seq1(one[:200].lower())
+        if (ratio := matcher.ratio()) >= _NEAR:
+            found.append((-ratio, one))
+    return f" (did you mean {' or '.join(one for _, one in sorted(found)[:2])}?)" if found else ""
