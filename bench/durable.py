@@ -113,8 +113,8 @@ def durable(setting: Setting, daemon: Daemon | None, why_not: str = "") -> Table
     @param daemon: one that may be filled with users; None leaves it out.
     """
     candidates: dict[str, Callable[[int], Written]] = {}
-    if daemon:
-        writers = _Writers(setting, daemon)
+    writers = _Writers(setting, daemon) if daemon else None
+    if writers:
         candidates[ONE] = writers.one
         candidates[MANY] = writers.many
     with Journal(setting.directory / "journal") as journal:
@@ -127,7 +127,8 @@ def durable(setting: Setting, daemon: Daemon | None, why_not: str = "") -> Table
         [_series(name, found.get(name, []), why_not) for name in (ONE, MANY, FLOOR, DUMP)],
         [Goal(ONE, FLOOR, 0.4), Goal(MANY, FLOOR, 8), Goal(ONE, DUMP, 300), Goal(FLOOR, DUMP)],
         [
-            f"Slices of {setting.slice_ms} ms, all files on one file system; every add_user is a new user, a new row.",
+            f"Slices of {setting.slice_ms} ms, all files on one file system; every add_user is a new user, a new row"
+            + (f": {writers.users:,} users at the end." if writers else "."),
             "The dump is the ancestor's: copied by pickle, written, renamed, not flushed. So its goal hangs on the "
             f"disk as well: where {FLOOR} is less than 300 times as fast as the dump, no single writer that waits "
             "for the disk can reach it.",
@@ -145,7 +146,7 @@ class _Writers:
     def __init__(self, setting: Setting, daemon: Daemon) -> None:
         self._setting = setting
         self._server = daemon.server(ONE, "counted", ADD_USER, ADDED)
-        self._next = 0
+        self.users = 0
 
     def one(self, core: int) -> Written:
         """One connection, the next change after the reply to the last."""
@@ -158,8 +159,8 @@ class _Writers:
     def _slice(self, core: int, connections: int) -> Written:
         setting = self._setting
         before = flushes(setting.directory)
-        found = setting.load.slice(self._server, core, connections, 1, setting.slice_ms, self._next)
-        self._next = found.next_number
+        found = setting.load.slice(self._server, core, connections, 1, setting.slice_ms, self.users)
+        self.users = found.next_number
         return Written(found.rate, _per_change(before, flushes(setting.directory), found.replies), found)
 
 

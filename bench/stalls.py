@@ -39,7 +39,11 @@ def stalls(setting: Setting, daemon: Daemon, reply: bytes) -> Table:
                 name,
                 "p99 us",
                 [one.p99_us for one in found[name]],
-                {"p50 us": [one.p50_us for one in found[name]], "replies/s": [one.rate for one in found[name]]},
+                {
+                    "p50 us": [one.p50_us for one in found[name]],
+                    "replies/s": [one.rate for one in found[name]],
+                    "changes/s meanwhile": measured.meanwhile if name == CHANGES else [],
+                },
             )
             for name in candidates
         ],
@@ -58,6 +62,8 @@ class _Stalls:
         self._server = daemon.server("hostline", "exact", STATUS_REQUEST, reply)
         self._writer = daemon.server("hostline", "counted", b"add_user w#\n", ADDED)
         self._next = 0
+        #: What the other connection reached, by round.
+        self.meanwhile: list[float] = []
 
     def quiet(self, core: int) -> Slice:
         """Nobody writes."""
@@ -83,7 +89,9 @@ class _Stalls:
             process = setting.load.begun(self._writer, 1, 1, setting.slice_ms * 3 // 2, self._next)
         with process:
             found = self.quiet(core)
-            self._next = setting.load.ended(process, self._writer, 0).next_number
+            other = setting.load.ended(process, self._writer, 0)
+        self._next = other.next_number
+        self.meanwhile.append(other.rate)
         return found
 
     def _other(self, core: int) -> int:
