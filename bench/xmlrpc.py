@@ -43,7 +43,8 @@ def twisted(address: str, body: dict[str, Any]) -> None:
 
     reactor: Any = installed
     site: Any = Site
-    reactor.listenUNIX(address, site(Status(allowNone=True)))  # type: ignore[no-untyped-call]
+    status: Any = Status
+    reactor.listenUNIX(address, site(status(allowNone=True)))
     reactor.run()
 
 
