@@ -284,4 +284,4 @@ def _encoded(session: Session, word: str, body: Any, tag: str | None) -> bytes:
     if as_json:
         return wire.reply(word, body.value(), tag, as_json)
     prefix = f"@{tag} {word} " if tag else f"{word} "
-    return b"%b%b\n" % (prefix.encode("ascii"), body.encode())
+    return body.encode(prefix.encode("ascii"), b"\n")
