@@ -7,7 +7,9 @@ reply and has no class here.
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # short-lived clients spare the import
+    from typing import Any
 
 
 class HostError(Exception):
