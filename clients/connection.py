@@ -1,0 +1,157 @@
+"""
+One connection to the daemon: bytes out, lines in, each within a deadline.
+
+Built on C{_socket}, which is what C{socket} is built on: importing C{socket} takes as long as the rest of a short-lived
+client. Deadlines are points on C{time.monotonic}; None is no deadline.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import _socket
+
+from hostline.protocol.errors import HostError, NoDaemon, Timeout
+
+#: Where the daemon of this host listens.
+DEFAULT_SOCKET = "/run/hostline/hostline.sock"
+#: Seconds in which a daemon that is there accepts a connection.
+CONNECT_S = 10.0
+#: Longest line from the daemon that is read, in bytes.
+LONGEST_REPLY = 80 << 20
+
+_PIECE = 1 << 18
+_SUN_PATH = 107
+
+
+def socket_path(given: str | None = None) -> str:
+    """
+    @param given: what the caller says, if anything.
+    @return: that, else C{HOSTLINE_SOCKET} of the environment, else L{DEFAULT_SOCKET}.
+    """
+    return given or os.environ.get("HOSTLINE_SOCKET") or DEFAULT_SOCKET
+
+
+def after(seconds: float | None) -> float | None:
+    """
+    The deadline that is so many seconds from now.
+    """
+    return None if seconds is None else time.monotonic() + seconds
+
+
+class Connection:
+    """
+    A stream of lines, both ways.
+
+    @ivar path: where the daemon listens.
+    """
+
+    def __init__(self, path: str, deadline: float | None = None) -> None:
+        """
+        Connect; paths of any length will do.
+
+        @raise NoDaemon: nobody listens there, or we may not ask.
+        @raise Timeout: past the deadline.
+        """
+        self.path = path
+        self._rest = b""
+        self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+        try:
+            self._connect(deadline)
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self, deadline: float | None) -> None:
+        least = time.monotonic() + CONNECT_S
+        until = least if deadline is None else min(deadline, least)
+        place = os.fsencode(self.path)
+        opened = -1
+        try:
+            if len(place) > _SUN_PATH:  # more than a socket address holds: the way through a descriptor is short
+                opened = os.open(place, os.O_PATH | os.O_CLOEXEC)
+                place = b"/proc/self/fd/%d" % opened
+            while True:
+                self._hurry(until)
+                try:
+                    self._socket.connect(place)
+                    return
+                except BlockingIOError:  # it is slow to accept
+                    time.sleep(0.02)
+        except Timeout:
+            if until == deadline:
+                raise
+            raise NoDaemon(f"no daemon at {self.path}: it did not accept within {CONNECT_S:g} s") from None
+        except (OSError, ValueError) as error:  # ValueError: a path with NUL in it
+            reason = getattr(error, "strerror", None) or str(error)
+            raise NoDaemon(f"no daemon at {self.path}: {reason}") from None
+        finally:
+            if opened >= 0:
+                os.close(opened)
+
+    def send(self, data: bytes, deadline: float | None = None) -> None:
+        """
+        Send all of it. A daemon that hung up may have said why: L{line} tells.
+
+        @raise Timeout: past the deadline.
+        """
+        self._hurry(deadline)
+        try:
+            self._socket.sendall(data)
+        except TimeoutError:
+            raise self._late() from None
+        except OSError:
+            pass
+
+    def line(self, deadline: float | None = None) -> bytes:
+        """
+        The next line, without its newline.
+
+        @raise NoDaemon: the connection broke before its end.
+        @raise Timeout: past the deadline.
+        """
+        line, newline, rest = self._rest.partition(b"\n")
+        if newline:
+            self._rest = rest
+            return line
+        pieces = [line]
+        size = len(line)
+        while True:
+            self._hurry(deadline)
+            try:
+                piece = self._socket.recv(_PIECE)
+            except TimeoutError:
+                self._rest = b"".join(pieces)
+                raise self._late() from None
+            except OSError as error:
+                raise NoDaemon(f"the daemon at {self.path} is gone: {error.strerror}") from None
+            if not piece:
+                cut = ", in the middle of a reply" if size else ""
+                raise NoDaemon(f"the daemon at {self.path} closed the connection{cut}")
+            head, newline, rest = piece.partition(b"\n")
+            pieces.append(head)
+            if newline:
+                self._rest = rest
+                return b"".join(pieces)
+            size += len(head)
+            if size > LONGEST_REPLY:
+                raise HostError(f"the reply is longer than the {LONGEST_REPLY} bytes that this client reads")
+
+    def close(self) -> None:
+        """
+        Hang up; what was asked is not cancelled by that.
+        """
+        self._socket.close()
+
+    def _hurry(self, deadline: float | None) -> None:
+        if deadline is None:
+            self._socket.settimeout(None)
+            return
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise self._late()
+        self._socket.settimeout(left)
+
+    def _late(self) -> Timeout:
+        return Timeout(f"no reply from {self.path} in the time given")
