@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from attrs import define, evolve, field
 from twisted.internet.defer import DeferredLock
+from twisted.internet.interfaces import IDelayedCall
 
 from hostline.server.drivers.driver import CANNOT_START, Status
 from hostline.server.supervise import shim
@@ -21,6 +22,7 @@ class ProcessSliver:
     @ivar has_command: whether this boot has a start command.
     @ivar failure: why this boot could not be started.
     @ivar problems: what this sliver lacks beyond what all lack.
+    @ivar place: among those on their way up; ends by itself after a while.
     @ivar joining: another keeper runs this boot, and is being looked for.
     @ivar ending: its processes are being ended.
     @ivar cleared: nothing of this boot is left but its files.
@@ -34,6 +36,7 @@ class ProcessSliver:
     has_command: bool = False
     failure: str | None = None
     problems: tuple[str, ...] = ()
+    place: IDelayedCall | None = None
     joining: bool = False
     ending: bool = False
     cleared: bool = True

@@ -13,13 +13,13 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -35,11 +35,14 @@ from hostline.server.supervise.members import Members
 from hostline.server.supervise.rundir import prepare_run
 from hostline.server.supervise.spawn import Spawner
 from hostline.server.supervise.trash import Trash
+from hostline.server.supervise.turns import Turns
 from hostline.server.supervise.uids import UidRange, Uids, accounts
 
 _SHORT_S, _LONG_S = 0.005, 0.1
 #: How long a keeper may take to write its file, and killed processes to end.
 _BREATH_S, _END_S = 2.0, 10.0
+#: How many slivers may be on their way up at the same time.
+_BOOTING = 8
 
 
 class ProcessDriver:
@@ -104,6 +107,8 @@ class ProcessDriver:
         self._script = run / "shim.sh"
         self._slivers: dict[int, ProcessSliver] = {}
         self._statuses: dict[int, Status] = {}
+        self._turns = Turns(clock)
+        self._booting = DeferredSemaphore(_BOOTING)
         self._problems: tuple[str, ...] = ()
         own = self._uids.by_serial if self._uids is not None else {}
         self._members = Members(instance, cgroups, clock, own, proc)
@@ -122,7 +127,8 @@ class ProcessDriver:
         self._trash.resume()
         if self._uids is not None:
             self._uids.load()
-        found = {*self._on_disk(), *self._members.everywhere(fresh=True), *self._begun()}
+        living = await self._members.everywhere()
+        found = {*_numbers(self._directory), *living, *_numbers(self._run / "slivers")}
         if self._cgroups is not None:
             found |= self._cgroups.serials()
         work: list[Deferred[None]] = []
@@ -136,6 +142,7 @@ class ProcessDriver:
     async def ensure_created(self, workload: Workload) -> None:
         sliver = await self._hold(workload.serial)
         try:
+            await self._turns.mine()
             self._make_home(workload)
             if self._cgroups is not None and sliver.keeper is not None:
                 sliver.problems = tuple(self._cgroups.apply(workload.serial, workload.rspec))
@@ -148,6 +155,9 @@ class ProcessDriver:
         try:
             if sliver.boots < workload.boots:
                 await self._end(sliver, self._grace_s)
+                await self._booting.acquire()
+                sliver.place = self._clock.callLater(_BREATH_S, self._vacate, sliver)
+                await self._turns.mine()
                 self._begin(sliver, workload)
         finally:
             sliver.lock.release()
@@ -170,6 +180,7 @@ class ProcessDriver:
         sliver = await self._hold(serial)
         try:
             await self._end(sliver, 0.0)
+            await self._turns.mine()
             await self._trash.throw(self._directory / str(serial))
             shutil.rmtree(self._boots(serial), ignore_errors=True)
             if self._uids is not None:
@@ -257,6 +268,16 @@ class ProcessDriver:
         uid = self._uids.ensure(workload.serial) if self._uids is not None else None
         return shim.command_argv(workload.start_command, environment=environment, uid=uid)
 
+    def _vacate(self, sliver: ProcessSliver) -> None:
+        """
+        Give up the place among those on their way up.
+        """
+        if sliver.place is not None:
+            if sliver.place.active():
+                sliver.place.cancel()
+            sliver.place = None
+            self._booting.release()
+
     def _make_home(self, workload: Workload) -> homes.Home:
         serial = workload.serial
         home = homes.Home(self._directory / str(serial), homes.node_label(workload.name), self._mounts)
@@ -290,6 +311,8 @@ class ProcessDriver:
         if self._slivers.get(sliver.serial) is not sliver:
             return
         status = sliver.status(self._problems)
+        if status.boot != "running":
+            self._vacate(sliver)
         if status.boot == "dead" and not sliver.ending and not sliver.cleared:
             self._go(self._clear(sliver))
         if self._statuses.get(sliver.serial) != status:
@@ -320,39 +343,56 @@ class ProcessDriver:
         serial, keeper = sliver.serial, sliver.keeper
         thorough = not sliver.boot.up  # then not everybody may have joined the control groups
         spare = set() if keeper is None else {keeper.pid}
+        left: set[int] = set()
+
+        async def killed() -> bool:
+            nonlocal left
+            left = await self._members.kill(serial, spare=spare, thorough=thorough)
+            return not left
+
+        async def keeper_gone() -> bool:
+            return sliver.keeper is None
+
+        async def groups_gone() -> bool:
+            return self._cgroups is None or self._cgroups.remove(serial)
+
         try:
             if keeper is not None and thorough:
                 keeper.kill(signal.SIGKILL)
             elif keeper is not None and grace_s > 0:
-                own = spare | ({sliver.boot.node.pid} if sliver.boot.node else set())
-                await self._until(partial(self._asked, serial, own, set()), grace_s)
-            gone = await self._until(lambda: not self._members.kill(serial, spare=spare, thorough=thorough), _END_S)
-            if not await self._until(lambda: sliver.keeper is None, _BREATH_S) and keeper is not None:
+                await self._until(self._asking(sliver, spare), grace_s)
+            sliver.cleared = await self._until(killed, _END_S)
+            if not await self._until(keeper_gone, _BREATH_S) and keeper is not None:
                 keeper.kill(signal.SIGKILL)
-                await self._until(lambda: sliver.keeper is None, _END_S)
-            if self._cgroups is not None:
-                await self._until(partial(self._cgroups.remove, serial), _BREATH_S)
-            sliver.cleared = gone
-            if not gone:
-                left = " ".join(map(str, sorted(self._members.pids(serial))))
-                sliver.problems = (*sliver.problems, f"processes that do not end: {left}")
+                await self._until(keeper_gone, _END_S)
+            await self._until(groups_gone, _BREATH_S)
+            if left:
+                pids = " ".join(map(str, sorted(left)))
+                sliver.problems = (*sliver.problems, f"processes that do not end: {pids}")
         finally:
             sliver.ending = False
             self._look(serial)
 
-    def _asked(self, serial: int, own: set[int], asked: set[int]) -> bool:
+    def _asking(self, sliver: ProcessSliver, spare: set[int]) -> Callable[[], Awaitable[bool]]:
         """
         Ask everybody but the node's own processes to end, each once, also who is born meanwhile.
 
-        @return: whether nobody is left.
+        @return: a function that does so, and says whether nobody is left.
         """
-        asked |= self._members.signal(serial, signal.SIGTERM, spare=own | asked)
-        return not self._members.pids(serial) - own
+        own = spare | ({sliver.boot.node.pid} if sliver.boot.node else set())
+        asked: set[int] = set()
 
-    async def _until(self, done: Callable[[], bool], limit_s: float) -> bool:
+        async def asking() -> bool:
+            there = await self._members.signal(sliver.serial, signal.SIGTERM, spare=own, told=asked)
+            asked.update(there)
+            return not there
+
+        return asking
+
+    async def _until(self, done: Callable[[], Awaitable[bool]], limit_s: float) -> bool:
         deadline = self._clock.seconds() + limit_s
         pause = _SHORT_S
-        while not done():
+        while not await done():
             if self._clock.seconds() >= deadline:
                 return False
             await deferLater(self._clock, pause)
@@ -386,7 +426,9 @@ class ProcessDriver:
     async def _find_again(self, serial: int, workload: Workload) -> None:
         sliver = await self._hold(serial)
         try:
-            sliver.boots = self._begun().get(serial, 0)
+            await self._turns.mine()
+            reached = (n for n in _numbers(self._boots(serial)) if shim.read_boot(self._boots(serial) / str(n)).begun)
+            sliver.boots = max(reached, default=0)
             sliver.has_command = workload.start_command is not None
             if sliver.boots:
                 await self._adopt(sliver)
@@ -404,9 +446,9 @@ class ProcessDriver:
         """
         directory = self._boot_directory(sliver)
 
-        def said() -> bool:
+        async def said() -> bool:
             sliver.boot = shim.read_boot(directory)
-            return sliver.boot.keeper is not None or not self._members.everywhere(fresh=True).get(sliver.serial)
+            return sliver.boot.keeper is not None or sliver.serial not in await self._members.everywhere()
 
         await self._until(said, _BREATH_S)
         keeper = sliver.boot.keeper
@@ -447,20 +489,6 @@ class ProcessDriver:
     def _boot_directory(self, sliver: ProcessSliver) -> Path:
         return self._boots(sliver.serial) / str(sliver.boots)
 
-    def _begun(self) -> dict[int, int]:
-        """
-        @return: every serial in the run directory, and the highest boot that a keeper has begun.
-        """
-        found = {}
-        for path in (self._run / "slivers").iterdir():
-            if path.name.isdigit():
-                boots = (p for p in path.iterdir() if p.name.isdigit() and shim.read_boot(p).begun)
-                found[int(path.name)] = max((int(p.name) for p in boots), default=0)
-        return found
-
-    def _on_disk(self) -> list[int]:
-        return [int(p.name) for p in self._directory.iterdir() if p.name.isdigit()]
-
     def _tag(self, serial: int) -> str:
         return f"{self._instance}/{serial}"
 
@@ -469,3 +497,10 @@ class ProcessDriver:
 
     def _complain(self, failure: Failure) -> None:
         self._log.failure("a sliver could not be cleared", failure=failure)
+
+
+def _numbers(directory: Path) -> list[int]:
+    try:
+        return [int(name) for name in os.listdir(directory) if name.isdigit()]  # noqa: PTH208
+    except FileNotFoundError:
+        return []

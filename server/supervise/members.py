@@ -14,8 +14,7 @@ from hostline.server.supervise import survey
 from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise.shim import Process
 
-#: How long one look around serves all who ask.
-_FRESH_S = 0.005
+_NOBODY: Set[int] = frozenset()
 
 
 class Members:
@@ -36,63 +35,57 @@ class Members:
         """
         self._instance = instance
         self._cgroups = cgroups
-        self._clock = clock
         self._uids = uids
-        self._proc = proc
-        self._seen: tuple[float, dict[int, list[Process]]] = (-1.0, {})
+        self._survey = survey.Survey(clock, proc)
+        self._sorted: tuple[list[survey.Seen], dict[int, list[Process]]] = ([], {})
 
-    def everywhere(self, *, fresh: bool = False) -> dict[int, list[Process]]:
+    async def everywhere(self) -> dict[int, list[Process]]:
         """
         Look at every process of the host.
 
-        @param fresh: not what was seen a moment ago.
         @return: serial to processes, keepers among them.
         """
-        now = self._clock.seconds()
-        if fresh or not self._seen[0] <= now < self._seen[0] + _FRESH_S:
+        everything = await self._survey.look()
+        if everything is not self._sorted[0]:  # several who asked get the same list
             uids = {uid: serial for serial, uid in self._uids.items()}
-            self._seen = (now, survey.members(survey.look_around(self._proc), self._instance, uids))
-        return self._seen[1]
+            self._sorted = (everything, survey.members(everything, self._instance, uids))
+        return self._sorted[1]
 
-    def pids(self, serial: int, *, thorough: bool = False) -> set[int]:
-        """
-        @param thorough: also whoever belongs to the sliver and has not joined its control group, as keepers never do.
-        """
-        found: set[int] = set()
-        if self._cgroups is not None:
-            found |= set(self._cgroups.members(serial))
-        if self._cgroups is None or thorough:
-            found |= {process.pid for process in self.everywhere().get(serial, ())}
-        return found
-
-    def signal(self, serial: int, number: int, *, spare: Set[int], thorough: bool = False) -> bool:
+    async def signal(
+        self, serial: int, number: int, *, spare: Set[int], told: Set[int] = _NOBODY, thorough: bool = False
+    ) -> set[int]:
         """
         Send a signal to all but some.
 
-        @return: whether there was anyone.
+        @param told: who is not sent it again.
+        @param thorough: also whoever belongs to the sliver and has not joined its control group, as keepers never do.
+        @return: the pids of all who were there and are not spared.
         """
-        there = False
+        there: set[int] = set()
         if self._cgroups is not None:
-            for pid in self._cgroups.members(serial):
-                if pid not in spare:
-                    there = True
-                    self._cgroups.signal(serial, pid, number)
+            there |= set(self._cgroups.members(serial)) - spare
+            for pid in there - told:
+                self._cgroups.signal(serial, pid, number)
         if self._cgroups is None or thorough:
-            for process in self.everywhere().get(serial, ()):
-                if process.pid not in spare:
-                    there |= survey.signal_process(process, number)
+            for process in (await self.everywhere()).get(serial, ()):
+                if process.pid not in spare and process.pid not in there:
+                    there.add(process.pid)
+                    if process.pid not in told:
+                        survey.signal_process(process, number)
         return there
 
-    def kill(self, serial: int, *, spare: Set[int], thorough: bool = False) -> bool:
+    async def kill(self, serial: int, *, spare: Set[int], thorough: bool = False) -> set[int]:
         """
         Kill all but some; to be repeated until nobody is left.
 
         @param spare: who is not in the control group anyway, like the keeper.
-        @return: whether there was anyone.
+        @return: the pids of those who were there.
         """
-        there = bool(self.pids(serial, thorough=thorough) - spare)
-        if self._cgroups is not None and there:
-            self._cgroups.kill(serial)
+        there: set[int] = set()
+        if self._cgroups is not None:
+            there |= set(self._cgroups.members(serial))
+            if there:
+                self._cgroups.kill(serial)
         if self._cgroups is None or thorough:
-            self.signal(serial, signal.SIGKILL, spare=spare, thorough=True)
+            there |= await self.signal(serial, signal.SIGKILL, spare=spare | there, thorough=True)
         return there

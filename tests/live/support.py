@@ -27,14 +27,21 @@ class _Call:
     What L{LoopClock.callLater} returns.
     """
 
-    def __init__(self, handle: asyncio.TimerHandle) -> None:
-        self._handle = handle
+    def __init__(self, loop: asyncio.AbstractEventLoop, delay: float, call: Callable[[], Any]) -> None:
+        self._call = call
+        self._over = False
+        self._handle = loop.call_later(delay, self._run)
 
     def cancel(self) -> None:
+        self._over = True
         self._handle.cancel()
 
     def active(self) -> bool:
-        return not self._handle.cancelled() and self._handle.when() > asyncio.get_event_loop().time()
+        return not self._over
+
+    def _run(self) -> None:
+        self._over = True
+        self._call()
 
 
 @implementer(IReactorTime)
@@ -50,7 +57,7 @@ class LoopClock:
         return self._loop.time()
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kwargs: object) -> Any:
-        return _Call(self._loop.call_later(delay, lambda: callable(*args, **kwargs)))
+        return _Call(self._loop, delay, lambda: callable(*args, **kwargs))
 
     def getDelayedCalls(self) -> list[Any]:
         return []

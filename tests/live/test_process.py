@@ -92,7 +92,7 @@ class Processes(DriverContract, unittest.TestCase):
         try:
             self.remake({})
             self.assertEqual(dict(self.driver.status()), {})
-            self.assertEqual(self.ours(), {})
+            self.until(lambda: self.ours() == {})
             left = [p.name for p in (self.directory / "slivers").iterdir()]
             self.assertEqual(left if left != ["5"] else [".trash"], [".trash"])
             self.assertEqual(list((self.directory / "slivers" / ".trash").iterdir()), [])
@@ -115,7 +115,7 @@ class Processes(DriverContract, unittest.TestCase):
         @return: every living process with our tag or one of our uids, by serial.
         """
         uids = {300000 + n: n for n in range(1000)} if self.root else {}
-        return survey.members(survey.look_around(), self.instance, uids)
+        return survey.members(survey.Survey(support.LoopClock(self.loop)).look_now(), self.instance, uids)
 
     def files(self, serial: int, boots: int = 1) -> shim.Boot:
         return shim.read_boot(self.directory / "run" / "slivers" / str(serial) / str(boots))
@@ -243,7 +243,7 @@ class ProcessTests(Processes):
         os.kill(node, signal.SIGKILL)
         self.remake({5: workload})
         self.assertEqual((self.status(5).boot, self.status(5).code), ("dead", None))
-        self.assertEqual(self.ours(), {})
+        self.until(lambda: self.ours() == {})
 
     def test_leavesNothingWhenNodeIsKilled(self) -> None:
         """
@@ -263,7 +263,7 @@ class ProcessTests(Processes):
             support.idle(self.loop, boots * 0.001)
             self.go(self.driver.ensure_stopped(5))
             self.assertEqual((self.status(5).boots, self.status(5).boot, self.status(5).code), (boots, "dead", 0))
-            self.assertEqual(self.ours(), {})
+            self.until(lambda: self.ours() == {})
 
     def test_startsOneCopyWhenTwoDaemonsStart(self) -> None:
         """
@@ -613,7 +613,7 @@ class RootTests(RootWithoutCgroupsTests):
         self.assertEqual(self.status(5).boot, "booted")
         self.assertIn("exit status", self.out(stream="log"))
         self.go(self.driver.ensure_stopped(5))
-        self.assertEqual(self.ours(), {})
+        self.until(lambda: self.ours() == {})
 
     def test_isUpWhenItsCommandTakesTooMuch(self) -> None:
         """
