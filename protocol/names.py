@@ -7,10 +7,13 @@ digit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import islice
 
 from hostline.protocol.errors import BadValue
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # short-lived clients spare the import
+    from collections.abc import Iterable
 
 #: Longest project, experiment or user name; three of them with dots stay a legal host name.
 LONGEST = 32
