@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from hostline.protocol import literal
-from hostline.protocol.errors import BadLine, HostError
+from hostline.protocol.errors import BadLine, LineTooLong
 from hostline.protocol.names import shown
 
 #: Longest request line in bytes, its newline not counted.
@@ -35,7 +35,11 @@ class Lines:
     """
 
     def __init__(self, longest: int = LONGEST_REQUEST) -> None:
+        """
+        @param longest: bytes of a line, at least 1; its end is not counted.
+        """
         self._longest = longest
+        self._kept = min(KEPT, longest)
         self._rest = bytearray()
         self._skipping = False
 
@@ -67,23 +71,28 @@ class Lines:
     def _hold(self, piece: bytes) -> None:
         # A bytearray grows in place: a line sent byte by byte costs no more than one sent whole.
         if not self._skipping:
-            self._rest += piece
+            self._rest += piece[: self._longest + 2]
             if len(self._rest) > self._longest + 1:
                 self._skipping = True
-                del self._rest[KEPT:]
+                del self._rest[self._kept :]
 
     def _finished(self, line: bytes) -> bytes:
-        if line.endswith(b"\r") and not isinstance(line, Overlong):
+        if isinstance(line, Overlong):
+            return line
+        if line.endswith(b"\r"):
             line = line[:-1]
-        return line if len(line) <= self._longest else Overlong(line[:KEPT])
+        return line if len(line) <= self._longest else Overlong(line[: self._kept])
 
     def end(self) -> bytes | None:
         """
-        @return: what stands after the last newline at the end of the stream; None if nothing does.
+        The stream has ended, or begins anew.
+
+        @return: what stands after the last newline; None if nothing does.
         """
-        rest = bytes(self._rest)
+        rest = Overlong(self._rest) if self._skipping else bytes(self._rest)
         self._rest.clear()
-        return rest or None
+        self._skipping = False
+        return self._finished(rest) or None
 
 
 def text_of(line: bytes) -> str:
@@ -123,23 +132,24 @@ def split_reply(line: str) -> tuple[str | None, str, str]:
     @return: tag or None, reply word, and the text of the body.
     @raise BadLine: if the line is no reply.
     """
-    tag = None
+    tag, rest = None, line
     if line.startswith("@"):
-        tag, _, line = line[1:].partition(" ")
-    word, blank, body = line.partition(" ")
-    if not blank or not word.isidentifier():
+        tag, _, rest = line[1:].partition(" ")
+    word, blank, body = rest.partition(" ")
+    if tag == "" or not blank or not (word.isascii() and word.isidentifier()):
         raise BadLine(f"want 'reply_word literal', got {shown(line)}")
     return tag, word, body
 
 
-def read_reply(line: str, as_json: bool = False, bounds: literal.Bounds = literal.REPLY) -> Reply:
+def read_reply(line: str | bytes, as_json: bool = False, bounds: literal.Bounds = literal.REPLY) -> Reply:
     """
     Read one line from the daemon.
 
+    @param line: without its end.
     @param as_json: after C{hello format=json}.
     @raise HostError: if it is no reply or its body is no literal within the bounds.
     """
-    tag, word, body = split_reply(line)
+    tag, word, body = split_reply(text_of(line) if isinstance(line, bytes) else line)
     return Reply(tag, word, literal.read_json(body, bounds) if as_json else literal.read(body, bounds))
 
 
@@ -180,5 +190,5 @@ def replies(lines: Lines, data: bytes, as_json: bool = False) -> Iterator[Reply]
     """
     for line in lines.feed(data):
         if isinstance(line, Overlong):
-            raise HostError("the daemon's reply is longer than this client reads")
-        yield read_reply(line.decode("ascii", "replace"), as_json)
+            raise LineTooLong("the daemon's reply is longer than this client reads")
+        yield read_reply(line, as_json)
