@@ -7,10 +7,9 @@ client. Deadlines are points on C{time.monotonic}; None is no deadline.
 
 from __future__ import annotations
 
+import _socket
 import os
 import time
-
-import _socket
 
 from hostline.protocol.errors import HostError, NoDaemon, Timeout
 

@@ -1,12 +1,12 @@
 """
-C{hostline-shell}: the forward shell, the login shell of delegates, C{echo 'status_request lab/exp1' | ssh del_mon@host}.
+C{hostline-shell}: the forward shell, the login shell of delegates: C{echo ping | ssh del_mon@host}.
 
-Lines from standard input, or the one after C{-c}, go to the daemon's socket, and all that it answers to standard output.
+Lines from standard input, or the one after C{-c}, go to the daemon, and all that it answers to standard output.
 It parses nothing, cuts nothing and trusts no environment: who may ask what is the daemon's business, and who asks it
 learns from the kernel. Nothing but the standard library is needed, and little of it: this file also runs alone, as
 C{python3 -I -S forward.py}.
 
-Exit status: 0, all was answered; 1, the reply to the request after C{-c} was an error; 2, usage; 3, there is no daemon, or
+Exit status: 0, all was answered; 1, the reply to the request after C{-c} was an error; 2, usage; 3, no daemon, or
 it went away with something unanswered. In the last two cases an C{error_reply} stands on a line of its own.
 
 There is no deadline for replies, for a request may ask to wait for hours; who waits no longer hangs up. A daemon that
@@ -15,12 +15,11 @@ does not accept the connection within L{CONNECT_S} counts as none.
 
 from __future__ import annotations
 
+import _socket
 import posix
 import select
 import sys
 import time
-
-import _socket
 
 USAGE = "want hostline-shell [--socket PATH] [-c REQUEST]"
 SOCKET = "/run/hostline/hostline.sock"
@@ -201,7 +200,9 @@ class Forward:
         if self._answered.partial or self._reading or self._watching or self._answered.count < self._asked.count:
             if self._answered.partial:
                 write(b"\n")
-            raise Refusal("NO_DAEMON", f"the daemon at {self._path} closed the connection before all was answered", NO_DAEMON)
+            raise Refusal(
+                "NO_DAEMON", f"the daemon at {self._path} closed the connection before all was answered", NO_DAEMON
+            )
         return REFUSED if self._single and self._answered.errors else ANSWERED
 
 

@@ -1,7 +1,7 @@
 """
 C{node_list}: the nodes of the caller's experiments, in the words of its two ancestors.
 
-Without C{-e PROJECT,EXPERIMENT} it is the users' lister of DETER containers: experiments as headers, nodes below. With it,
+Without C{-e PROJECT,EXPERIMENT} it is the users' lister of DETER containers: experiments, their nodes below. With it,
 it is Emulab's wrapper: one line of names, for scripts that split it at blanks.
 """
 

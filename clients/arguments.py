@@ -1,0 +1,216 @@
+"""
+Arguments of a shell as those of a request: read by the command table, which is all that is known of any command.
+
+The grammar is C{COMMAND ARGS.. [option=value | --option value | --option=value]}. What is wrong with a value is for the
+daemon to say; here only commands, options and their number are looked at.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from hostline.clients.settings import Settings, Usage
+from hostline.protocol import kinds, literal, words
+from hostline.protocol.commands import TABLE, Command
+from hostline.protocol.errors import BadLiteral, BadValue
+from hostline.protocol.kinds import Kind
+from hostline.protocol.names import near
+
+#: What this program does by itself: usage and help.
+LOCAL = {
+    "shell": ("shell", "A prompt for request lines, with history and completion."),
+    "completion": (
+        "completion bash|zsh",
+        'Print the completion script for a shell: eval "$(hostline completion bash)".',
+    ),
+}
+
+
+class Text(str):
+    """
+    The value of a TEXT.
+
+    @ivar given: whether it came from a file, so that C{blob:} at its beginning means nothing.
+    """
+
+    given = False
+
+
+class Arguments:
+    """
+    One request.
+
+    @ivar row: of its command.
+    @ivar values: the positional values, each as L{words.as_word} takes it.
+    @ivar options: the options given.
+    """
+
+    def __init__(self, row: Command, given: list[str], settings: Settings) -> None:
+        """
+        @param given: what follows the command; global options among it are taken into C{settings}.
+        @raise Usage: if it makes no sense.
+        """
+        self.row = row
+        self.values: list[Any] = []
+        self.options: dict[str, Any] = {}
+        self._kinds = {name: kind for name, (kind, _) in row.all_options.items()}
+        self._settings = settings
+        rest = list(given)
+        positional: list[str] = []
+        while rest:
+            if rest[0] == "--":
+                positional += rest[1:]
+                break
+            if not self._take_option(rest):
+                positional.append(rest.pop(0))
+        if settings.asked:
+            return
+        self._take_values(positional)
+
+    def _take_option(self, rest: list[str]) -> bool:
+        word = rest[0]
+        if word.startswith("--"):
+            name, equals, value = word[2:].replace("-", "_", len(word.partition("=")[0])).partition("=")
+            value = word.partition("=")[2]
+            kind = self._kinds.get(name)
+            if kind is None and name.startswith("no_") and self._kinds.get(name[3:]) is kinds.FLAG and not equals:
+                name, kind, equals, value = name[3:], kinds.FLAG, "=", "False"
+            if kind is None:
+                if self._settings.take(rest):
+                    return True
+                raise self._wrong(f"no option --{name} in {self.row.name}{near(name, list(self._kinds))}")
+            del rest[0]
+            if not equals and kind is kinds.FLAG:
+                value = "True"
+            elif not equals:
+                if not rest:
+                    raise self._wrong(f"--{name} wants a value")
+                value = rest.pop(0)
+            self._add_option(name, kind, value)
+            return True
+        name, equals, value = word.partition("=")
+        if equals and name.isascii() and name.isidentifier():
+            kind = self._kinds.get(name)
+            if kind is None:
+                raise self._wrong(f"no option {name} in {self.row.name}{near(name, list(self._kinds))}")
+            del rest[0]
+            self._add_option(name, kind, value)
+            return True
+        if word.startswith("-") and word != "-" and not word[1:2].isdigit():
+            if self._settings.take(rest):
+                return True
+            raise self._wrong(f"no option {word} in {self.row.name}")
+        return False
+
+    def _add_option(self, name: str, kind: Kind, text: str) -> None:
+        value = read(kind, text, name)
+        if name not in self.options:
+            self.options[name] = value
+        elif is_list(kind) and isinstance(value, list) and isinstance(self.options[name], list):
+            self.options[name] += value
+        else:
+            raise self._wrong(f"option {name} was given twice")
+
+    def _take_values(self, given: list[str]) -> None:
+        row = self.row
+        least = len(row.args) - row.optional
+        if len(given) < least or (len(given) > len(row.args) and not row.rest):
+            raise self._wrong(f"{row.name} got {len(given)} arguments")
+        for at, text in enumerate(given):
+            name, kind = row.args[min(at, len(row.args) - 1)]
+            self.values.append(read(kind, text, name))
+
+    def _wrong(self, message: str) -> Usage:
+        return Usage(message, usage(self.row))
+
+
+def row_named(name: str) -> Command | None:
+    """
+    @param name: C{-} may stand for C{_}.
+    """
+    return TABLE.get(name) or TABLE.get(name.replace("-", "_"))
+
+
+def unknown(name: str) -> Usage:
+    """
+    What to say of a command that is not in the table.
+    """
+    return Usage(f"no command {name}{near(name, [*TABLE, *LOCAL])}; 'hostline --help' lists them")
+
+
+def usage(row: Command) -> str:
+    """
+    The usage line of a command, as a shell takes it.
+    """
+    return f"hostline {row.usage}"
+
+
+def is_list(kind: Kind) -> bool:
+    """
+    Whether a value of this Kind is a list of others.
+    """
+    return kind.fits([]) is None and kind.fits({}) is not None
+
+
+def read(kind: Kind, text: str, what: str) -> Any:
+    """
+    The value that an argument stands for.
+
+    C{@FILE} is what is in the file, C{-} what comes on standard input where a TEXT is wanted, C{@@} an C{@}. A literal
+    is one where the Kind wants a list or a dict; a list may also be one bare value, or a file with one on each line.
+
+    @raise Usage: if the file cannot be read.
+    """
+    from_file = False
+    if text.startswith("@@"):
+        text = text[1:]
+    elif text.startswith("@") and len(text) > 1:
+        text, from_file = _from_file(text[1:]), True
+    elif text == "-" and kind is kinds.TEXT:
+        text, from_file = _from_stdin(), True
+    if kind is kinds.TEXT:
+        whole = Text(text)
+        whole.given = from_file
+        return whole
+    if from_file:
+        if is_list(kind) and text[:1] not in words.OPENERS:
+            lines = [line.strip() for line in text.splitlines()]
+            return [read(kind, line, what)[0] for line in lines if line and not line.startswith("#")]
+        text = text.strip()
+    if text[:1] and text[0] in words.OPENERS:
+        try:
+            value = literal.read(text, literal.REQUEST)
+        except BadLiteral:
+            pass
+        else:
+            if not isinstance(value, str) or kind.fits(value) is None:
+                return value
+    if is_list(kind):
+        try:
+            return kind.read(words.Word(text, True), what)
+        except BadValue:
+            return [text]
+    return text
+
+
+def _from_file(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return _text(file.read(), path)
+    except OSError as error:
+        raise Usage(f"cannot read {path}: {error.strerror}") from None
+
+
+def _from_stdin() -> str:
+    try:
+        return _text(sys.stdin.buffer.read(), "standard input")
+    except OSError as error:
+        raise Usage(f"cannot read standard input: {error.strerror}") from None
+
+
+def _text(data: bytes, source: str) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Usage(f"want UTF-8 text in {source}, got byte 0x{data[error.start]:02x} at {error.start}") from None

@@ -1,0 +1,227 @@
+"""
+The daemon for scripts::
+
+    with Client() as host:
+        host.request("create_experiment", "lab/exp1", topology, swap_in=True)
+        for hypervisor, nodes in host.request("status_request", "lab/exp1").items(): ...
+
+Every call has a deadline. Errors are the classes of L{hostline.protocol.errors}, the daemon's own and two of the
+client's: L{NoDaemon} and L{Timeout}.
+"""
+
+from __future__ import annotations
+
+from hostline.clients.connection import Connection, after, socket_path
+from hostline.protocol.errors import BadLine, HostError, NoDaemon, Timeout, raised_again
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+    from typing import Any, Self
+
+    from hostline.protocol.commands import Command
+    from hostline.protocol.wire import Reply
+
+#: A TEXT whose literal is longer goes ahead as a blob.
+LONGEST_INLINE = 200_000
+#: Bytes of a blob on one line.
+PIECE = 384 << 10
+#: What a command that waits is waited for beyond its own wait= or timeout=.
+GRACE_S = 30.0
+
+
+class Client:
+    """
+    A connection to the daemon, made when it is first needed and made again after it broke.
+
+    Not for several threads at once.
+    """
+
+    def __init__(self, socket_path: str | None = None, timeout: float | None = GRACE_S) -> None:
+        """
+        @param socket_path: None takes C{HOSTLINE_SOCKET}, or the host's own.
+        @param timeout: seconds for a whole request, beyond what it asks the daemon to wait (C{wait=}, or C{timeout=} of
+            the commands that have it); None waits for ever.
+        """
+        self._path = _path(socket_path)
+        self._timeout = timeout
+        self._connection: Connection | None = None
+
+    def request(self, command: str, *values: Any, **options: Any) -> Any:
+        """
+        Say a command and wait for its reply.
+
+        A text too long for a line is sent ahead, as a blob. Slow work that has not ended within C{wait=} seconds (30)
+        gives the operation, a dict with the key C{operation}.
+
+        @return: the body of the reply.
+        @raise HostError: the daemon refuses; its class and C{code} say why.
+        @raise NoDaemon: nobody answers, or the connection broke; what was asked may have been done.
+        @raise Timeout: no reply within the deadline, or what was waited for did not come.
+        """
+        return self.reply(command, *values, **options).body
+
+    def reply(self, command: str, *values: Any, **options: Any) -> Reply:
+        """
+        The same, with the reply word, which tells C{operation_reply} from others.
+
+        @return: the reply; see L{request}.
+        """
+        from hostline.protocol.commands import TABLE
+
+        row = TABLE.get(command)
+        seconds = None if self._timeout is None else self._timeout + patience(row, options)
+        return self.said(self.prepared(command, values, options), seconds, options.get("format") == "json")
+
+    def said(self, line: str, seconds: float | None, as_json: bool = False) -> Reply:
+        """
+        Say a whole request line, without a tag.
+
+        @return: the reply; see L{request}.
+        """
+        from hostline.protocol.wire import read_reply
+
+        reply = read_reply(self.exchange(line, seconds).decode("ascii", "replace"), as_json)
+        if reply.word == "error_reply":
+            raise raised_again(reply.body)
+        return reply
+
+    def exchange(self, line: str, seconds: float | None) -> bytes:
+        """
+        Say a line and wait for the next.
+
+        @param seconds: how long; None for ever.
+        @return: the reply line as received, without its newline.
+        """
+        deadline = after(seconds)
+        connection, self._connection = self._connection, None
+        try:
+            if connection is None:
+                connection = Connection(self._path, deadline)
+            connection.send(line.encode("utf-8", "surrogateescape") + b"\n", deadline)
+            reply = connection.line(deadline)
+        except BaseException:  # a reply that comes late must not be taken for the next one
+            if connection is not None:
+                connection.close()
+            raise
+        self._connection = connection
+        return reply
+
+    def prepared(self, command: str, values: Any, options: dict[str, Any], seconds: float | None = GRACE_S) -> str:
+        """
+        The request line; texts too long for it are sent ahead.
+
+        @param seconds: for each piece of them.
+        """
+        from hostline.protocol import kinds, words
+        from hostline.protocol.commands import TABLE
+
+        row = TABLE.get(command)
+        args = row.args if row is not None else ()
+        parts = [command]
+        for at, value in enumerate(values):
+            kind = args[min(at, len(args) - 1)][1] if args else None
+            parts.append(self._text(value, seconds) if kind is kinds.TEXT else words.as_word(value))
+        known = row.all_options if row is not None else {}
+        for name, value in options.items():
+            is_text = name in known and known[name][0] is kinds.TEXT
+            parts.append(f"{name}={self._text(value, seconds) if is_text else words.as_word(value)}")
+        return " ".join(parts)
+
+    def _text(self, value: str, seconds: float | None) -> str:
+        text = str(value)
+        word = ascii(text)
+        if len(word) <= LONGEST_INLINE and not (text.startswith("blob:") and getattr(value, "given", False)):
+            return word
+        from binascii import b2a_base64
+        from hashlib import sha256
+
+        data = text.encode("utf-8")
+        name = sha256(data).hexdigest()
+        offset, complete = 0, False
+        while not complete:
+            piece = data[offset : offset + PIECE]
+            encoded = b2a_base64(piece, newline=False).decode("ascii")
+            body = self.said(f"blob {name} {len(data)} {offset} '{encoded}'", seconds).body
+            offset, complete = max(body["have"], offset + len(piece)), body["complete"]
+            if offset >= len(data) and not complete:
+                raise HostError(f"the daemon does not take the text: {body}")
+        return f"blob:{name}"
+
+    def events(self, *topics: str, since: int | None = None, seconds: float | None = None) -> Iterator[dict[str, Any]]:
+        """
+        What comes to be, as it comes, on a connection of its own.
+
+        @param topics: none means all.
+        @param since: the cursor after which to begin; None begins now.
+        @param seconds: after which it is a L{Timeout}; None follows for ever.
+        @return: the bodies of the event lines, without end; what is C{missed} says that older ones are not kept.
+        @raise NoDaemon: the connection broke; C{details['cursor']} is where to go on.
+        """
+        from hostline.protocol.wire import read_reply
+        from hostline.protocol.words import join
+
+        whole = after(seconds)
+        deadline = after(self._timeout if seconds is None else min(seconds, self._timeout or seconds))
+        connection = Connection(self._path, deadline)
+        cursor = since
+        try:
+            line = join("watch", list(topics) or ["all"], {} if since is None else {"since": since})
+            connection.send(line.encode() + b"\n", deadline)
+            while True:
+                reply = read_reply(connection.line(deadline).decode("ascii", "replace"))
+                if reply.word == "error_reply":
+                    raise raised_again(reply.body)
+                if reply.word not in ("event", "watch_reply"):
+                    raise BadLine(f"want an event, got {reply.word}")
+                cursor = reply.body["cursor"]
+                deadline = whole
+                if reply.word == "event":
+                    yield reply.body
+                elif reply.body.get("missed"):
+                    first = reply.body["topics"][0]
+                    yield {"cursor": cursor, "time": 0.0, "topic": first, "what": "missed", "request": None}
+        except (NoDaemon, Timeout) as error:
+            error.details["cursor"] = cursor
+            raise
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        """
+        Hang up; what was asked is not cancelled by that.
+        """
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def patience(row: Command | None, options: dict[str, Any]) -> float:
+    """
+    How long a request asks the daemon to wait before it answers, in seconds.
+
+    @param row: None for a command that the table does not have.
+    """
+    from hostline.protocol.words import Word
+
+    for name in ("wait", "timeout"):
+        if row is not None and name in row.all_options:
+            kind, default = row.all_options[name]
+            value = options.get(name, default)
+            try:
+                return float(kind.read(Word(value, isinstance(value, str)), name) or 0.0)
+            except HostError:  # the daemon will say so at once
+                return 0.0
+    return 0.0
+
+
+_path = socket_path

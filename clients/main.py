@@ -1,0 +1,127 @@
+"""
+C{hostline}: every command of the daemon, for the shell.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from hostline.clients import exchange
+from hostline.clients.output import CannotWrite, complain, say, terminal
+from hostline.clients.settings import INTERRUPTED, OK, REFUSED, WRONG_USAGE, Settings, Usage
+from hostline.protocol.errors import HostError, NoDaemon
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hostline.clients.arguments import Arguments
+
+#: Commands that are more than one line there and one back.
+_MORE = frozenset(("shell", "completion", "watch"))
+_SAFE = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:+,-"
+#: Replies to what should not have been sent.
+_WRONG = (b"UNKNOWN_COMMAND", b"BAD_ARGUMENTS", b"UNKNOWN_OPTION")
+
+
+def run(words: list[str]) -> int:
+    """
+    @param words: without the program's name.
+    @return: the exit status.
+    """
+    settings = Settings()
+    rest = list(words)
+    try:
+        settings.take_all(rest)
+        if settings.asked or not rest:
+            return _about(settings)
+        return _plain(rest, settings) if _is_plain(rest) else _full(rest, settings)
+    except Usage as error:
+        complain(f"hostline: {error}")
+        complain(f"usage: {error.usage}" if error.usage else "'hostline --help' tells more")
+        return WRONG_USAGE
+    except HostError as error:
+        return exchange.failed(settings, error)
+    except CannotWrite as error:
+        if not str(error):
+            return OK
+        complain(f"error: {error}")
+        return REFUSED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _is_plain(words: list[str]) -> bool:
+    """
+    Whether they can go to the daemon as they are, and nobody waits to see progress.
+    """
+    if words[0] in _MORE or not words[0].isidentifier() or terminal():
+        return False
+    return all(word and word[0] != "-" and not word.strip(_SAFE) for word in words)
+
+
+def _plain(words: list[str], settings: Settings) -> int:
+    # Without the command table, for reading it takes longer than all the rest; but for who asked in vain.
+    try:
+        reply = exchange.plain(words, settings)
+    except NoDaemon:
+        _arguments(words, settings)
+        raise
+    if reply.startswith(b"error_reply ") and any(code in reply[:60] for code in _WRONG):
+        _arguments(words, settings)
+    return exchange.shown(settings, reply)
+
+
+def _arguments(words: list[str], settings: Settings) -> Arguments:
+    from hostline.clients import arguments
+
+    row = arguments.row_named(words[0])
+    if row is None:
+        raise arguments.unknown(words[0])
+    if row.name == "watch":
+        row = row._replace(optional=1)
+    return arguments.Arguments(row, words[1:], settings)
+
+
+def _full(words: list[str], settings: Settings) -> int:
+    if words[0] == "completion":
+        from hostline.clients import completion
+
+        return completion.run(words[1:], settings)
+    if words[0] == "shell":
+        from hostline.clients import prompt
+
+        return prompt.run(words[1:], settings)
+    given = _arguments(words, settings)
+    if settings.asked:
+        return _about(settings, given)
+    if given.row.name == "watch":
+        from hostline.clients import watch
+
+        return watch.run(given, settings)
+    return exchange.asked(given, settings)
+
+
+def _about(settings: Settings, given: Arguments | None = None) -> int:
+    if settings.asked == "version":
+        from hostline import __version__
+
+        say(f"hostline {__version__}\n")
+        return OK
+    from hostline.clients import usage
+
+    if given is not None:
+        say(usage.of(given.row))
+    elif settings.asked:
+        say(usage.whole())
+    else:
+        complain(usage.SYNOPSIS)
+        return WRONG_USAGE
+    return OK
+
+
+def main() -> None:
+    """
+    The program.
+    """
+    status = run(sys.argv[1:])
+    os._exit(status)  # there is nothing to tidy up, and that takes a while

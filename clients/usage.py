@@ -1,0 +1,54 @@
+"""
+Usage for people, from the command table.
+"""
+
+from __future__ import annotations
+
+from hostline.clients.arguments import LOCAL
+from hostline.protocol.commands import TABLE, Command
+
+SYNOPSIS = """\
+usage: hostline [--raw | --json] [--socket PATH] [--timeout SECONDS] COMMAND [ARGS..] [option=value..]
+'hostline --help' lists the commands, 'hostline COMMAND --help' explains one"""
+
+OPTIONS = """\
+
+  --raw              print the body of the reply as it came, a Python literal (so it is where nobody looks on)
+  --json             print it as JSON; without either, a terminal gets tables
+  --socket PATH      the daemon's socket; otherwise HOSTLINE_SOCKET, or /run/hostline/hostline.sock
+  --timeout SECONDS  for the whole request; otherwise what it asks to wait (wait=, timeout=) and 30 s
+  --version, --help
+
+An option of a command may be option=value, --option value or --option=value, a BOOL just --option or --no-option.
+@FILE as a value is what the file holds, - for a TEXT is standard input, @@ begins a value that begins with @.
+
+Exit status: 0 answered; 1 refused, with the message on standard error; 2 usage; 3 no daemon; 124 the deadline passed,
+or slow work goes on after its wait= (wait=0: 0); 130 interrupted.
+
+Commands:
+"""
+
+
+def whole() -> str:
+    """
+    What C{hostline --help} says.
+    """
+    rows = [f"  {row.usage}\n      {row.help}\n" for row in TABLE.values()]
+    rows += [f"  {usage}\n      {text}\n" for usage, text in LOCAL.values()]
+    return SYNOPSIS.partition("\n")[0] + "\n" + OPTIONS + "".join(rows)
+
+
+def of(row: Command) -> str:
+    """
+    What C{hostline COMMAND --help} says.
+    """
+    lines = [f"usage: hostline {row.usage}", "", row.help]
+    named = [(name, kind, None) for name, kind in row.args]
+    named += [(name, kind, default) for name, (kind, default) in row.all_options.items()]
+    if named:
+        lines.append("")
+        width = max(len(name) for name, _, _ in named) + 2
+        for name, kind, default in named:
+            more = "" if default in (None, [], {}) else f" [{default}]"
+            lines.append(f"  {name:<{width}}{kind.name}: {kind.doc}{more}")
+    return "\n".join(lines) + "\n"
