@@ -46,6 +46,7 @@ class Ask:
     @ivar values: its arguments, read by their Kinds.
     @ivar target: the record that its row's target names.
     @ivar operation: set by a responder whose work is slow; the reply then waits for it.
+    @ivar waiting: set once nothing is left to do but wait and tell: may be given up if the caller has left.
     """
 
     daemon: Daemon
@@ -56,6 +57,7 @@ class Ask:
     tag: str | None = None
     target: Any = None
     operation: Operation | None = None
+    waiting: bool = False
     _change: Change | None = field(default=None)
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import socket
 import struct
 from collections import deque
@@ -23,8 +24,10 @@ from hostline.server.watch import Watch
 
 if TYPE_CHECKING:
     from hostline.server.daemon import Daemon
-    from hostline.server.line import Prepared
+    from hostline.server.line import Answer, Prepared
 
+#: Seconds between two looks whether somebody from whom nothing more is read has hung up.
+_HANGUP_S = 1.0
 #: Lines answered in one turn of the loop, so that one client's heap does not delay the others.
 _TURN = 32
 _SO_PEERGROUPS = 59  # asm-generic/socket.h; the socket module has no name for it
@@ -99,6 +102,8 @@ class Connection(asyncio.Protocol):
         self._turning = False
         self._line_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
+        self._hangup_timer: asyncio.TimerHandle | None = None
+        self._awaited: set[Answer] = set()
         self._watch: Watch | None = None
         self.format = "literal"
         self.caller = Caller(-1)
@@ -153,9 +158,11 @@ class Connection(asyncio.Protocol):
             waiting.clear()  # type: ignore[attr-defined]
         self._tagged = 0
         self._count()
-        for timer in (self._line_timer, self._unread_timer):
+        for timer in (self._line_timer, self._unread_timer, self._hangup_timer):
             if timer is not None:
                 timer.cancel()
+        for answer in list(self._awaited):
+            answer.give_up()
         if self._watch is not None:
             self._watch.close()
         if self._admitted:
@@ -182,8 +189,9 @@ class Connection(asyncio.Protocol):
                     pass
                 else:
                     return
-        self._queue.extend(self._lines.feed(data))
-        self._watch_the_line()
+        lines = self._lines.feed(data)
+        self._queue.extend(lines)
+        self._watch_the_line(bool(lines))
         self._work()
 
     def eof_received(self) -> bool:
@@ -194,7 +202,9 @@ class Connection(asyncio.Protocol):
         if rest is not None:
             self._queue.append(_Unended(rest[: wire.KEPT]))
         self._ended = True
+        self._watch_the_line(True)
         self._work()
+        self._watch_for_hangup()
         return True
 
     def pause_writing(self) -> None:
@@ -291,9 +301,11 @@ class Connection(asyncio.Protocol):
         slot = _Slot(answer.reply, answer.blocks)
         self._slots.append(slot)
         if answer.later is not None:
-            answer.later.addCallback(self._fill, slot)
+            self._awaited.add(answer)
+            answer.later.addCallback(self._fill, slot, answer)
 
-    def _fill(self, reply: bytes, slot: _Slot) -> None:
+    def _fill(self, reply: bytes, slot: _Slot, answer: Answer) -> None:
+        self._awaited.discard(answer)
         slot.reply = reply
         ready = []
         while self._slots and self._slots[0].reply is not None:
@@ -308,9 +320,11 @@ class Connection(asyncio.Protocol):
             self._transport.write(answer.reply)
         elif answer.later is not None:
             self._tagged += 1
-            answer.later.addCallback(self._tagged_done)
+            self._awaited.add(answer)
+            answer.later.addCallback(self._tagged_done, answer)
 
-    def _tagged_done(self, reply: bytes) -> None:
+    def _tagged_done(self, reply: bytes, answer: Answer) -> None:
+        self._awaited.discard(answer)
         self._tagged -= 1
         if not self._transport.is_closing():
             self._transport.write(reply)
@@ -345,14 +359,33 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         else:
             self._transport.pause_reading()
+        self._watch_the_line(True)
+        self._watch_for_hangup()
 
-    def _watch_the_line(self) -> None:
-        if not self._lines.waiting:
-            if self._line_timer is not None:
-                self._line_timer.cancel()
-                self._line_timer = None
-        elif self._line_timer is None:
+    def _watch_the_line(self, anew: bool) -> None:
+        """
+        @param anew: a line has just ended, or we read no more or again: the time of the next one begins now.
+        """
+        if self._line_timer is not None and (anew or not self._lines.waiting):
+            self._line_timer.cancel()
+            self._line_timer = None
+        if self._lines.waiting and self._line_timer is None and self._reading:
             self._line_timer = self._daemon.loop.call_later(self._limits.line_seconds, self._line_late)
+
+    def _watch_for_hangup(self) -> None:
+        """
+        Look from time to time whether the client is still there, while nothing is read that would tell.
+        """
+        if self._hangup_timer is None and (self._ended or not self._reading) and not self._transport.is_closing():
+            self._hangup_timer = self._daemon.loop.call_later(_HANGUP_S, self._look_for_hangup)
+
+    def _look_for_hangup(self) -> None:
+        self._hangup_timer = None
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket").fileno(), 0)  # POLLHUP: not only its own side is ended
+        if poll.poll(0) and not self._transport.is_closing():
+            self._transport.abort()
+        self._watch_for_hangup()
 
     def _line_late(self) -> None:
         self._daemon.dropped("line_seconds", self)

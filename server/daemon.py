@@ -152,8 +152,9 @@ class Daemon:
             await waited
         except Exception:
             return False
-        if late.active():
-            late.cancel()
+        finally:
+            if late.active():
+                late.cancel()
         return True
 
     # Replies.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -56,19 +56,21 @@ class Prepared:
     error: HostError | None = None
 
 
-@frozen
+@frozen(eq=False)
 class Answer:
     """
     @ivar reply: the reply line, if it is there already.
     @ivar later: fires with it, if not.
     @ivar blocks: whether untagged requests behind this one wait for it before they begin.
     @ivar keep: whether the same line has the same reply until the host's generation changes.
+    @ivar give_up: nobody is left to be told: wait no longer, if waiting is all that this does.
     """
 
     reply: bytes | None
     later: Deferred[bytes] | None = None
     blocks: bool = False
     keep: bool = False
+    give_up: Callable[[], None] = lambda: None
 
 
 class Answers:
@@ -162,7 +164,7 @@ class Answers:
         later.addErrback(lambda failure: self._failed(ask, prepared, failure.value, failure))
         if later.called and isinstance(later.result, bytes):
             return Answer(later.result)
-        return Answer(None, later, blocks)
+        return Answer(None, later, blocks, give_up=lambda: later.cancel() if ask.waiting else None)
 
     async def _await(
         self, ask: Ask, result: Coroutine[Any, Any, Any], request: words.Request, token: str | None, wait: float
@@ -210,6 +212,7 @@ class Answers:
         return _encoded(ask.session, ask.row.reply_word, body, ask.tag)
 
     async def _slow(self, ask: Ask, number: int, wait: float) -> bytes:
+        ask.waiting = True
         await self._daemon.ended(number, wait)
         operation = ask.host.get(Operation, str(number))
         if operation is None:

@@ -28,7 +28,7 @@ from hostline.server.drivers.process import ProcessDriver
 from hostline.server.lock import Locked, StateLock
 from hostline.server.loop import loop_of
 from hostline.server.offload import Offload
-from hostline.server.sockets import SocketTaken, listen
+from hostline.server.sockets import BACKLOG, SocketTaken, listen
 from hostline.server.store import CannotOpen, Store
 from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise.spawn import Spawner, become_subreaper
@@ -143,9 +143,8 @@ class HostlineService(Service):
     ) -> None:
         # Whoever connects before this waits in the socket's backlog: the first answer is already true.
         await daemon.recover()
-        server = await Deferred.fromFuture(
-            asyncio.ensure_future(loop.create_unix_server(lambda: Connection(daemon), sock=listening), loop=loop)
-        )
+        opening = loop.create_unix_server(lambda: Connection(daemon), sock=listening, backlog=BACKLOG)
+        server = await Deferred.fromFuture(asyncio.ensure_future(opening, loop=loop))
         self._closers.append(server.close)
         self._log.info(
             "hostline serves {host} at {socket}, state {state}, as uid {uid}",

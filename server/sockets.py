@@ -16,7 +16,11 @@ class SocketTaken(Exception):
     """
 
 
-def listen(path: Path, mode: int, backlog: int = 1024) -> socket.socket:
+#: Connections that may wait to be taken; asyncio listens again, with a default of its own, unless told this.
+BACKLOG = 1024
+
+
+def listen(path: Path, mode: int, backlog: int = BACKLOG) -> socket.socket:
     """
     Bind and listen.
 

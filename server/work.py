@@ -34,6 +34,7 @@ async def wait(ask: Ask, number: int, timeout: float) -> dict[str, Any]:
     """
     Wait for an operation; whether it has ended is in the reply.
     """
+    ask.waiting = True
     await ask.daemon.ended(number, timeout)
     return ask.daemon.operations.body(ask.host.get(Operation, str(number)) or ask.target)
 

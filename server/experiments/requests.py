@@ -166,6 +166,7 @@ async def wait_for(ask: Ask, name: str, state: str, timeout: float) -> dict[str,
     """
     Wait until an experiment is in a state.
     """
+    ask.waiting = True
     deadline = ask.now + timeout
     serial = ask.target.serial
     while True:

@@ -1,0 +1,380 @@
+"""
+A host for the live tests that are rough with it: one state directory, its daemon as a real process that may be
+killed and started again, a client that counts every reply, and the search for what is left over at the end.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+import unittest
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.live.support import DEADLINE_S, living, remove_directory, temporary_directory
+
+#: The daemon in the foreground.
+HOSTLINED = (sys.executable, "-m", "hostline.server.main")
+#: What a test's daemon inherits, and nothing else.
+ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ} | {"LC_ALL": "C.UTF-8"}
+#: Every host has uids of its own, so that what is left over of one can be told from others.
+_uids = iter(range(400_000 + os.getpid() % 100 * 10_000, 2_000_000_000, 2000))
+
+
+class NoReply(Exception):
+    """
+    The connection ended before its reply came.
+    """
+
+
+class Client:
+    """
+    One connection to a daemon; each wait has a deadline.
+    """
+
+    def __init__(self, path: Path, limit_s: float = DEADLINE_S) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.settimeout(limit_s)
+        self._rest = b""
+        try:
+            self.socket.connect(str(path))
+        except OSError:
+            self.socket.close()
+            raise
+
+    def send(self, data: bytes | str) -> None:
+        """
+        Send as it is.
+        """
+        self.socket.sendall(data.encode() if isinstance(data, str) else data)
+
+    def end(self) -> None:
+        """
+        Say no more; what was asked is still answered.
+        """
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def line(self) -> bytes:
+        """
+        @return: the next reply line, without its newline.
+        @raise NoReply: if the connection ends before.
+        """
+        while b"\n" not in self._rest:
+            try:
+                data = self.socket.recv(1 << 16)
+            except ConnectionError:
+                data = b""
+            if not data:
+                raise NoReply(self._rest[:200])
+            self._rest += data
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line
+
+    def reply(self) -> tuple[str, Any]:
+        """
+        @return: the word and the body of the next reply, read as any Python script would.
+        """
+        word, _, body = self.line().decode("ascii").partition(" ")
+        return word, ast.literal_eval(body)
+
+    def ask(self, request: str) -> Any:
+        """
+        @return: the body of the reply.
+        @raise AssertionError: if it is an error.
+        """
+        word, body = self.refusal(request)
+        if word == "error_reply":
+            raise AssertionError(f"{request[:200]}: {body}")
+        return body
+
+    def refusal(self, request: str) -> tuple[str, Any]:
+        """
+        @return: the word and the body of the reply, whatever it is.
+        """
+        self.send(request + "\n")
+        return self.reply()
+
+    def rest(self) -> bytes:
+        """
+        @return: all that comes until the daemon closes.
+        """
+        try:
+            while data := self.socket.recv(1 << 16):
+                self._rest += data
+        except ConnectionError:
+            pass
+        return self._rest
+
+    def close(self) -> None:
+        """
+        Hang up.
+        """
+        self.socket.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Hosted:
+    """
+    One state directory for a test, and at most one daemon on it; what the test leaves is removed at its end.
+
+    @ivar pid: of the daemon that was started last.
+    """
+
+    def __init__(
+        self,
+        test: unittest.TestCase,
+        config: str = "",
+        *,
+        parent: Path | None = None,
+        argv: Sequence[str] = HOSTLINED,
+        environment: Mapping[str, str] = ENVIRONMENT,
+        files: tuple[int, int] | None = None,
+    ) -> None:
+        """
+        @param config: more of the configuration file, TOML.
+        @param parent: where the state goes; a directory of its own otherwise.
+        @param files: the daemon's limits of open files, soft and hard.
+        """
+        self.directory = temporary_directory()
+        self.state = (parent or self.directory) / "state"
+        self.socket = self.state / "run" / "hostline.sock"
+        self.config = self.directory / "hostline.toml"
+        self.log = self.directory / "log"
+        self.uid_first = next(_uids)
+        self.configure(config)
+        self.argv = [*argv, "--state", str(self.state), "--config", str(self.config)]
+        self.process: subprocess.Popen[bytes] | None = None
+        self._environment = dict(environment)
+        self._files = files
+        test.addCleanup(self.clean)
+
+    def configure(self, config: str) -> None:
+        """
+        Write the configuration file anew.
+        """
+        slivers = f"[slivers]\nuid_first = {self.uid_first}\nuid_count = 2000\n"
+        self.config.write_text(config if "[slivers]" in config else config + "\n" + slivers)
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """
+        Start the daemon, and wait for nothing.
+        """
+
+        def limit() -> None:
+            if self._files is not None:
+                resource.setrlimit(resource.RLIMIT_NOFILE, self._files)
+
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+                cwd="/",
+                preexec_fn=limit,
+            )
+        return self.process
+
+    def start(self, limit_s: float = DEADLINE_S) -> float:
+        """
+        Start the daemon and wait until it answers.
+
+        @return: the seconds that took.
+        """
+        begun = time.monotonic()
+        self.launch()
+        self.answering(limit_s)
+        return time.monotonic() - begun
+
+    def answering(self, limit_s: float = DEADLINE_S) -> None:
+        """
+        Wait until the daemon answers.
+        """
+        deadline = time.monotonic() + limit_s
+        while True:
+            try:
+                with Client(self.socket, max(0.1, deadline - time.monotonic())) as client:
+                    client.ask("ping")
+                    return
+            except (OSError, NoReply):
+                if self.process is not None and self.process.poll() is not None:
+                    raise AssertionError(f"the daemon ended with {self.process.returncode}: {self.said()}") from None
+                if time.monotonic() > deadline:
+                    raise AssertionError(f"no answer in {limit_s:g} s: {self.said()}") from None
+                time.sleep(0.01)
+
+    def client(self, limit_s: float = DEADLINE_S) -> Client:
+        """
+        Connect.
+        """
+        return Client(self.socket, limit_s)
+
+    def ask(self, request: str, limit_s: float = DEADLINE_S) -> Any:
+        """
+        One request on a connection of its own.
+        """
+        with self.client(limit_s) as client:
+            return client.ask(request)
+
+    def kill(self) -> None:
+        """
+        C{kill -9} of the daemon alone.
+        """
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(DEADLINE_S)
+
+    def stop(self) -> int:
+        """
+        SIGTERM.
+
+        @return: its exit status.
+        """
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(DEADLINE_S)
+
+    def said(self) -> str:
+        """
+        @return: what the daemon logged last.
+        """
+        return self.log.read_text("utf-8", "replace")[-3000:]
+
+    def tracebacks(self) -> str:
+        """
+        @return: the first traceback in the log, empty if there is none.
+        """
+        text = self.log.read_text("utf-8", "replace")
+        at = text.find("Traceback")
+        return "" if at < 0 else text[max(0, at - 300) : at + 3000]
+
+    # What is so on the machine.
+
+    @property
+    def instance(self) -> str:
+        """
+        The first part of the tag on all that is made for this state.
+        """
+        try:
+            return (self.state / "instance").read_text().strip() or "?"
+        except OSError:
+            return "?"
+
+    def rss(self) -> int:
+        """
+        @return: the daemon's resident memory in bytes.
+        """
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+    def cpu_s(self) -> float:
+        """
+        @return: processor seconds that the daemon has used.
+        """
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def processes(self) -> set[int]:
+        """
+        @return: every living process of one of our slivers: by its tag, or by its uid.
+        """
+        wanted = f"HOSTLINE_SLIVER={self.instance}/".encode()
+        found = set()
+        for path in Path("/proc").iterdir():
+            if not path.name.isdigit():
+                continue
+            try:
+                uid = path.stat().st_uid
+                tagged = any(one.startswith(wanted) for one in (path / "environ").read_bytes().split(b"\0"))
+            except OSError:
+                continue
+            if (tagged or self.uid_first <= uid < self.uid_first + 2000) and living(int(path.name)):
+                found.add(int(path.name))
+        return found
+
+    def cgroups(self) -> list[Path]:
+        """
+        @return: all control groups made for this state, the outer ones first.
+        """
+        name = f"hostline-{self.instance[:12]}"
+        walked = (Path(top) for top, _, _ in os.walk("/sys/fs/cgroup"))
+        return [path for path in walked if name in path.parts]
+
+    def left_over(self) -> list[str]:
+        """
+        @return: all that is still there of our slivers, in words.
+        """
+        found = []
+        for pid in sorted(self.processes()):
+            with contextlib.suppress(OSError):
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+                found.append(f"process {pid}: {words}")
+        found += [f"cgroup {path}" for path in self.cgroups() if path.name[:1] == "s"]
+        for directory in (self.state / "slivers", self.state / "slivers" / ".trash", self.state / "run" / "slivers"):
+            if directory.is_dir():
+                found += [f"file {path}" for path in directory.iterdir() if path.name != ".trash"]
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+        found += [f"mount {line}" for line in mounts if f"{self.state}/slivers" in line]
+        return found
+
+    def clean(self) -> None:
+        """
+        End all that is ours, by pid, and remove all files.
+        """
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+        deadline = time.monotonic() + DEADLINE_S
+        while (left := self.processes()) and time.monotonic() < deadline:
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
+        for path in reversed(self.cgroups()):
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        remove_directory(self.state)
+        remove_directory(self.directory)
+
+
+def until(true: Callable[[], object], limit_s: float = DEADLINE_S, what: object = "") -> None:
+    """
+    Wait until something is so.
+
+    @raise AssertionError: after C{limit_s}.
+    """
+    deadline = time.monotonic() + limit_s
+    while not true():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not so in {limit_s:g} s: {what() if callable(what) else what}")
+        time.sleep(0.02)
+
+
+def topology(commands: Mapping[str, str | None]) -> str:
+    """
+    @param commands: start command, or None, by node.
+    @return: a topology without links, ready to stand in a request.
+    """
+    nodes = []
+    for name, command in commands.items():
+        escaped = (command or "").replace("&", "&amp;").replace("<", "&lt;")
+        attribute = f"<attribute><attribute>startup</attribute><value>{escaped}</value></attribute>" if command else ""
+        nodes.append(f"<elements><computer><name>{name}</name>{attribute}</computer></elements>")
+    return ascii(f"<experiment>{''.join(nodes)}</experiment>")
