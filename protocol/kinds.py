@@ -1,7 +1,7 @@
 """
 Kinds: what an argument, an option or a reply may be, how a word is read as one, and what fits.
 
-A Kind reads a word of a request (bare words by its own rule: C{None}, C{True}, C{7}, C{+30m}) and says whether a value
+A Kind reads a word of a request (bare words by its own rule: C{None}, C{True}, C{7}, C{10m}) and says whether a value
 of a reply fits it. Each has a name for usage lines and a doc for people.
 """
 
@@ -17,6 +17,10 @@ from hostline.protocol.words import Word
 
 #: Longest TEXT in characters.
 LONGEST_TEXT = 4 << 20
+#: Largest whole number; SQLite and others can keep no larger one.
+LARGEST = 2**63 - 1
+#: Some thirty years.
+MOST_SECONDS = 10**9
 
 
 class Kind:
@@ -28,11 +32,13 @@ class Kind:
     @ivar fields: of a dict with fixed keys, the Kind of each.
     @ivar optional: those keys that are not always there.
     @ivar parts: the Kinds of what is inside a list or any other dict.
+    @ivar words: all that it may be, if that is one of a few words.
     """
 
     fields: dict[str, Kind] = {}
     optional: frozenset[str] = frozenset()
     parts: tuple[Kind, ...] = ()
+    words: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -56,7 +62,7 @@ class Kind:
         @raise BadValue: if the word is no such value.
         """
         try:
-            value = self._bare(word.value) if word.bare else word.value
+            value = self._bare(word.value) if word.bare else _lists(word.value)
             wrong = self._check(value)
         except BadValue as error:
             wrong = error.message
@@ -75,10 +81,19 @@ def _is(kind: type, want: str) -> Callable[[Any], str | None]:
     return lambda value: None if type(value) is kind else f"want {want}, got {shown(value)}"
 
 
-def _named(check: Callable[[str], Any]) -> Callable[[Any], str | None]:
+def _lists(value: Any) -> Any:
+    # A tuple may be typed, but is no value of the wire: JSON has none, and what was read may be told in a reply.
+    if type(value) in (list, tuple):
+        return [_lists(one) for one in value]
+    if type(value) is dict:
+        return {key: _lists(one) for key, one in value.items()}
+    return value
+
+
+def _named(want: str, check: Callable[[str], Any]) -> Callable[[Any], str | None]:
     def checked(value: Any) -> str | None:
         if type(value) is not str:
-            return f"want a name, got {shown(value)}"
+            return f"want {want}, got {shown(value)}"
         try:
             check(value)
         except BadValue as error:
@@ -89,11 +104,15 @@ def _named(check: Callable[[str], Any]) -> Callable[[Any], str | None]:
 
 
 def _number(least: int | None, most: int | None) -> Callable[[Any], str | None]:
+    wanted = f" from {least}" if least is not None else ""
+    wanted += f" to {most}" if most is not None else ""
+    lowest, highest = -LARGEST if least is None else least, LARGEST if most is None else most
+
     def check(value: Any) -> str | None:
-        if type(value) is not int or (least is not None and value < least) or (most is not None and value > most):
-            bounds = f" from {least}" if least is not None else ""
-            bounds += f" to {most}" if most is not None else ""
-            return f"want a whole number{bounds}, got {shown(value)}"
+        if type(value) is not int or (value < lowest and least is not None) or (value > highest and most is not None):
+            return f"want a whole number{wanted}, got {shown(value)}"
+        if not lowest <= value <= highest:
+            return f"want a whole number of at most 63 bits, got {shown(value)}"
         return None
 
     return check
@@ -101,22 +120,34 @@ def _number(least: int | None, most: int | None) -> Callable[[Any], str | None]:
 
 def _bare_int(text: str) -> int:
     digits = text.removeprefix("-")
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 20):
+    if not (digits.isascii() and digits.isdigit()):
         raise BadValue(f"want a whole number, got {shown(text)}")
+    if len(digits) > 20:
+        raise BadValue(f"want a whole number of at most 63 bits, got {shown(text)}")
     return int(text)
+
+
+def _bare_float(text: str) -> float:
+    # As a float is written by Python and others: an exponent, but no "infinity" and no "1_000".
+    if len(text) <= 40 and not text.strip("0123456789.eE+-"):
+        try:
+            return float(text)
+        except ValueError:
+            pass
+    raise BadValue(f"want a number, got {shown(text)}")
 
 
 def _bare_seconds(text: str) -> float:
     unit = {"s": 1, "m": 60, "h": 3600, "d": 86400}.get(text[-1:], 0)
-    digits = text[:-1] if unit else text
-    if not (digits.isascii() and digits.replace(".", "", 1).isdigit() and len(digits) <= 20):
-        raise BadValue(f"want seconds such as 30, 2.5 or 10m, got {shown(text)}")
-    return float(digits) * (unit or 1)
+    try:
+        return _bare_float(text[:-1] if unit else text) * (unit or 1)
+    except BadValue:
+        raise BadValue(f"want seconds such as 30, 2.5 or 10m, got {shown(text)}") from None
 
 
 def _seconds(value: Any) -> str | None:
-    if type(value) not in (int, float) or not 0 <= value <= 10**9:
-        return f"want seconds from 0, got {shown(value)}"
+    if type(value) not in (int, float) or not 0 <= value <= MOST_SECONDS:
+        return f"want seconds from 0 to {MOST_SECONDS}, got {shown(value)}"
     return None
 
 
@@ -127,7 +158,8 @@ def _bare_flag(text: str) -> bool:
 
 
 def _float(value: Any) -> str | None:
-    return None if type(value) in (int, float) else f"want a number, got {shown(value)}"
+    good = type(value) in (int, float) and abs(value) < float("inf")
+    return None if good else f"want a finite number, got {shown(value)}"
 
 
 def number(name: str, doc: str, least: int | None = None, most: int | None = None) -> Kind:
@@ -142,7 +174,9 @@ def choice(name: str, doc: str, *words: str) -> Kind:
     One of a few words.
     """
     wanted = ", ".join(words[:-1]) + " or " + words[-1] if len(words) > 1 else words[0]
-    return Kind(name, doc, lambda value: None if value in words else f"want {wanted}, got {shown(value)}")
+    kind = Kind(name, doc, lambda value: None if value in words else f"want {wanted}, got {shown(value)}")
+    kind.words = words
+    return kind
 
 
 def maybe(kind: Kind) -> Kind:
@@ -165,7 +199,7 @@ def listing(item: Kind, name: str = "", doc: str = "") -> Kind:
     """
 
     def check(value: Any) -> str | None:
-        if type(value) not in (list, tuple):
+        if type(value) is not list:
             return f"want a list, got {shown(value)}"
         for at, one in enumerate(value):
             wrong = item.fits(one)
@@ -234,14 +268,14 @@ def _topic(value: Any) -> str | None:
     if type(value) is not str or len(value) > 200:
         return f"{want}, got {shown(value)}"
     first, _, rest = value.partition("/")
-    if first in ("host", "audit", "all"):
-        good = not rest
+    if value in ("host", "audit", "all"):
+        good = True
     elif first == "operation":
         good = rest.isascii() and rest.isdigit()
     elif first == "experiment":
-        good = not _named(names.split_experiment)(rest)
+        good = EXPERIMENT.fits(rest) is None
     else:
-        good = first == "sliver" and not _named(names.split_node)(rest)
+        good = first == "sliver" and FULL_NODE.fits(rest) is None
     return None if good else f"{want}, got {shown(value)}"
 
 
@@ -250,15 +284,25 @@ def _sha256(value: Any) -> str | None:
     return None if good else f"want 64 hexadecimal digits, got {shown(value)}"
 
 
-def _text(longest: int) -> Callable[[Any], str | None]:
+def _text(longest: int | None = None) -> Callable[[Any], str | None]:
     def check(value: Any) -> str | None:
         if type(value) is not str:
             return f"want text, got {shown(value)}"
-        if len(value) > longest:
+        if longest is not None and len(value) > longest:
             return f"want at most {longest} characters, got {len(value)}"
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:
+            return f"want text, got a lone surrogate at character {error.start + 1}"
         return None
 
     return check
+
+
+def _one_word(value: Any) -> str | None:
+    if type(value) is not str or not 0 < len(value) <= 200 or not value.isprintable() or " " in value:
+        return f"want one word of 1 to 200 characters, got {shown(value)}"
+    return None
 
 
 def _key(value: Any) -> str | None:
@@ -268,19 +312,36 @@ def _key(value: Any) -> str | None:
     return None
 
 
-PROJECT = Kind("PROJECT", f"a project name: {names.RULE % names.LONGEST}", _named(lambda name: names.checked(name, "project")))
-USER = Kind("USER", f"a user name: {names.RULE % names.LONGEST}", _named(lambda name: names.checked(name, "user")))
-DELEGATE = Kind("DELEGATE", "the name of a delegate", _named(lambda name: names.checked(name, "delegate")))
-EXPERIMENT = Kind("PROJECT/EXPERIMENT", "an experiment in full, lab/exp1", _named(names.split_experiment))
-EXPERIMENT_NAME = Kind("EXPERIMENT", "an experiment without its project", _named(lambda name: names.checked(name, "experiment")))
-NODE = Kind(
-    "NODE",
-    f"a node of the experiment: {names.RULE % names.LONGEST_NODE}",
-    _named(lambda name: names.checked(name, "node", names.LONGEST_NODE)),
+def _name(name: str, doc: str, what: str, longest: int = names.LONGEST) -> Kind:
+    article = "an" if what[0] in "aeio" else "a"
+    return Kind(
+        name,
+        f"{doc}: {names.RULE % longest}",
+        _named(f"{article} {what} name", lambda value: names.checked(value, what, longest)),
+    )
+
+
+PROJECT = _name("PROJECT", "a project name", "project")
+USER = _name("USER", "a user name", "user")
+DELEGATE = _name("DELEGATE", "the name of a delegate", "delegate")
+EXPERIMENT = Kind(
+    "PROJECT/EXPERIMENT",
+    "an experiment in full, lab/exp1",
+    _named("PROJECT/EXPERIMENT", names.split_experiment),
 )
-FULL_NODE = Kind("NODE.EXPERIMENT.PROJECT", "a node in full, web.exp1.lab", _named(names.split_node))
-WORD = Kind("WORD", "one word, at most 200 characters", _text(200))
-TEXT = Kind("TEXT", f"text of at most {LONGEST_TEXT >> 20} Mi characters, or blob:SHA256 of bytes sent before", _text(LONGEST_TEXT))
+EXPERIMENT_NAME = _name("EXPERIMENT", "an experiment without its project", "experiment")
+NODE = _name("NODE", "a node of the experiment", "node", names.LONGEST_NODE)
+FULL_NODE = Kind(
+    "NODE.EXPERIMENT.PROJECT",
+    "a node in full, web.exp1.lab",
+    _named("NODE.EXPERIMENT.PROJECT", names.split_node),
+)
+WORD = Kind("WORD", "one word of 1 to 200 characters", _one_word)
+TEXT = Kind(
+    "TEXT",
+    f"text of at most {LONGEST_TEXT >> 20} Mi characters, or blob:SHA256 of bytes sent before",
+    _text(LONGEST_TEXT),
+)
 BASE64 = Kind("BASE64", "bytes in base64", _text(1 << 20))
 SHA256 = Kind("SHA256", "a SHA-256 sum in hexadecimal", _sha256)
 TOPIC = Kind("TOPIC", "experiment/PROJECT/EXPERIMENT, sliver/NAME, operation/N, host, audit or all", _topic)
@@ -291,9 +352,9 @@ UID = number("UID", "a numeric user id", 0, 2**32 - 2)
 INT = number("INT", "a whole number")
 SECONDS = Kind("SECONDS", "seconds: 30, 2.5, 10m, 2h, 1d", _seconds, _bare_seconds)
 FLAG = Kind("BOOL", "True or False", _is(bool, "True or False"), _bare_flag)
-FLOAT = Kind("NUMBER", "a finite number", _float)
-TIME = Kind("TIME", "float Unix seconds", _float)
+FLOAT = Kind("NUMBER", "a finite number", _float, _bare_float)
+TIME = Kind("TIME", "float Unix seconds", _float, _bare_float)
 KEY = Kind("KEY", "an OpenSSH public key", _key)
 LITERAL = Kind("VALUE", "any value", lambda value: None)
-STRING = Kind("STRING", "text", _is(str, "text"))
+STRING = Kind("STRING", "text", _text())
 FORMAT = choice("FORMAT", "literal or json", "literal", "json")

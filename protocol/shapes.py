@@ -5,7 +5,6 @@ The Kinds of reply bodies: which keys each dict has at least, and what their val
 from __future__ import annotations
 
 from hostline.protocol.kinds import (
-    BASE64,
     CURSOR,
     EXPERIMENT,
     FLAG,
@@ -25,8 +24,7 @@ from hostline.protocol.kinds import (
     maybe,
     record,
 )
-
-__all__ = ["BASE64", "LITERAL"]
+from hostline.protocol.names import shown
 
 STRINGS = listing(STRING)
 
@@ -135,7 +133,7 @@ BOOTED = maybe(BOOT)
 
 def _pair(value: object) -> str | None:
     if type(value) is not list or len(value) != 2:
-        return f"want [boot, code], got {ascii(value)[:60]}"
+        return f"want [boot, code], got {shown(value)}"
     return BOOTED.fits(value[0]) or maybe(INT).fits(value[1])
 
 
