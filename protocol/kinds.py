@@ -291,7 +291,7 @@ def _text(longest: int | None = None) -> Callable[[Any], str | None]:
         if longest is not None and len(value) > longest:
             return f"want at most {longest} characters, got {len(value)}"
         try:
-            value.encode("utf-8")
+            _ = value.isascii() or value.encode("utf-8")
         except UnicodeEncodeError as error:
             return f"want text, got a lone surrogate at character {error.start + 1}"
         return None
