@@ -8,6 +8,7 @@ daemon to say; here only commands, options and their number are looked at.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from hostline.clients.settings import Settings, Usage
@@ -196,8 +197,7 @@ def read(kind: Kind, text: str, what: str) -> Any:
 
 def _from_file(path: str) -> str:
     try:
-        with open(path, "rb") as file:
-            return _text(file.read(), path)
+        return _text(Path(path).read_bytes(), path)
     except OSError as error:
         raise Usage(f"cannot read {path}: {error.strerror}") from None
 
