@@ -39,6 +39,12 @@ class MemberTests(unittest.TestCase):
         """
         self.assertEqual(self.pids(seen(10, uid=205), seen(11, uid=206)), {5: {10}})
 
+    def test_isNotByUidWhenAnothersTag(self) -> None:
+        """
+        What carries the tag of another state directory is left alone, even if it has one of our uids.
+        """
+        self.assertEqual(self.pids(seen(10, uid=205, tag=b"them/5")), {})
+
     def test_isByDescentAndSession(self) -> None:
         """
         Children and sessions of members are members, however long the chain and whatever the order.

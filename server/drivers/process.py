@@ -108,6 +108,9 @@ class ProcessDriver:
         self._slivers: dict[int, ProcessSliver] = {}
         self._statuses: dict[int, Status] = {}
         self._turns = Turns(clock)
+        self._looks = Turns(clock)
+        self._rang: set[int] = set()
+        self._closed = False
         self._booting = DeferredSemaphore(_BOOTING)
         self._problems: tuple[str, ...] = ()
         own = self._uids.by_serial if self._uids is not None else {}
@@ -121,7 +124,7 @@ class ProcessDriver:
         prepare_run(self._run, self._proc)
         self._script = shim.install(self._run)
         if self._bell is None:
-            self._bell = Bell(self._run, self._loop, self._look)
+            self._bell = Bell(self._run, self._loop, self._rung)
         self._mounts = self._as_root and await self._can_mount()
         self._problems = self._standing_problems()
         self._trash.resume()
@@ -167,6 +170,7 @@ class ProcessDriver:
             return
         sliver = await self._hold(serial)
         try:
+            await self._turns.mine()
             if sliver.keeper is not None and sliver.boot.exit is None:
                 with suppress(OSError):
                     (self._boot_directory(sliver) / "stopped").write_text("stopped\n")
@@ -209,6 +213,7 @@ class ProcessDriver:
         return homes.read_logs(self._directory / str(serial), tail)
 
     def close(self) -> None:
+        self._closed = True
         if self._bell is not None:
             self._bell.close()
         self._trash.close()
@@ -286,7 +291,24 @@ class ProcessDriver:
 
     # Watching
 
+    def _rung(self, serial: int) -> None:
+        """
+        A shim says that its files say something new.
+        """
+        if serial in self._slivers and serial not in self._rang:
+            self._rang.add(serial)
+            self._go(self._look_in_turn(serial))
+
+    async def _look_in_turn(self, serial: int) -> None:
+        await self._looks.mine()
+        self._rang.discard(serial)
+        self._look(serial)
+
     def _keeper_ended(self, sliver: ProcessSliver, boots: int, code: int | None) -> None:
+        self._go(self._keeper_over(sliver, boots, code))
+
+    async def _keeper_over(self, sliver: ProcessSliver, boots: int, code: int | None) -> None:
+        await self._looks.mine()
         if boots != sliver.boots:
             return
         sliver.keeper = None
@@ -308,7 +330,7 @@ class ProcessDriver:
         self._tell(sliver)
 
     def _tell(self, sliver: ProcessSliver) -> None:
-        if self._slivers.get(sliver.serial) is not sliver:
+        if self._closed or self._slivers.get(sliver.serial) is not sliver:
             return
         status = sliver.status(self._problems)
         if status.boot != "running":
@@ -340,8 +362,10 @@ class ProcessDriver:
         if sliver.cleared:
             return
         sliver.ending = True
+        await self._turns.mine()
         serial, keeper = sliver.serial, sliver.keeper
-        thorough = not sliver.boot.up  # then not everybody may have joined the control groups
+        node = sliver.boot.node
+        thorough = not sliver.boot.up or node is None or not self._members.grouped(serial, node.pid)
         spare = set() if keeper is None else {keeper.pid}
         left: set[int] = set()
 
@@ -357,7 +381,7 @@ class ProcessDriver:
             return self._cgroups is None or self._cgroups.remove(serial)
 
         try:
-            if keeper is not None and thorough:
+            if keeper is not None and not sliver.boot.up:
                 keeper.kill(signal.SIGKILL)
             elif keeper is not None and grace_s > 0:
                 await self._until(self._asking(sliver, spare), grace_s)
@@ -396,6 +420,7 @@ class ProcessDriver:
             if self._clock.seconds() >= deadline:
                 return False
             await deferLater(self._clock, pause)
+            await self._turns.mine()
             pause = min(_LONG_S, pause * 2)
         return True
 

@@ -124,7 +124,7 @@ class Cgroups:
         directories = self._directories(serial)
         try:
             for directory in directories:
-                directory.mkdir(exist_ok=True)
+                directory.mkdir(parents=True, exist_ok=True)
         except OSError as e:
             return [], [f"limits not applied: {e.strerror}: {e.filename}"]
         return [directory / "cgroup.procs" for directory in directories], self.apply(serial, rspec)

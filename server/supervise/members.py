@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from hostline.server.supervise import survey
 from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise.shim import Process
+from hostline.server.supervise.turns import Turns
 
 _NOBODY: Set[int] = frozenset()
 
@@ -37,7 +38,14 @@ class Members:
         self._cgroups = cgroups
         self._uids = uids
         self._survey = survey.Survey(clock, proc)
+        self._turns = Turns(clock)
         self._sorted: tuple[list[survey.Seen], dict[int, list[Process]]] = ([], {})
+
+    def grouped(self, serial: int, pid: int) -> bool:
+        """
+        @return: whether a process is in its sliver's control group, so that all it starts is too.
+        """
+        return self._cgroups is not None and pid in self._cgroups.members(serial)
 
     async def everywhere(self) -> dict[int, list[Process]]:
         """
@@ -67,7 +75,9 @@ class Members:
             for pid in there - told:
                 self._cgroups.signal(serial, pid, number)
         if self._cgroups is None or thorough:
-            for process in (await self.everywhere()).get(serial, ()):
+            everywhere = await self.everywhere()
+            await self._turns.mine()
+            for process in everywhere.get(serial, ()):
                 if process.pid not in spare and process.pid not in there:
                     there.add(process.pid)
                     if process.pid not in told:

@@ -123,6 +123,7 @@ def members(everything: Iterable[Seen], instance: str, uids: Mapping[int, int]) 
     Sort processes by sliver: whoever carries our tag, has a sliver's own uid, descends from such a one or is in
     a session with one that carries a tag.
 
+    The tag of another state directory is stronger than a uid: two daemons may have been given the same range.
     A process of a sliver without its own uid gets away if it clears its environment, makes a session and loses its
     parent before anybody looked.
 
@@ -144,9 +145,7 @@ def members(everything: Iterable[Seen], instance: str, uids: Mapping[int, int]) 
             result[serial].append(seen.process)
 
     for seen in everything:
-        serial = _serial(seen.tag, prefix)
-        if serial is None:
-            serial = uids.get(seen.uid)
+        serial = _serial(seen.tag, prefix) if seen.tag is not None else uids.get(seen.uid)
         if serial is None:
             rest.append(seen)
         else:
@@ -184,8 +183,8 @@ def signal_process(process: Process, number: int) -> bool:
     return False
 
 
-def _serial(tag: bytes | None, prefix: bytes) -> int | None:
-    if tag is None or not tag.startswith(prefix):
+def _serial(tag: bytes, prefix: bytes) -> int | None:
+    if not tag.startswith(prefix):
         return None
     rest = tag[len(prefix) :]
     return int(rest) if rest.isdigit() and len(rest) < 19 else None
