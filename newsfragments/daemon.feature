@@ -1,0 +1,1 @@
+One daemon on each host answers lines of text on a Unix socket: projects, users, delegates, experiments from TopDL files, their status, events, and slow work as operations; it can be killed at any moment and goes on where it was.
