@@ -16,7 +16,7 @@ from hostline.protocol.errors import BadLine, HostError, NoDaemon, Timeout, rais
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
     from typing import Any, Self
 
@@ -38,12 +38,19 @@ class Client:
     Not for several threads at once.
     """
 
-    def __init__(self, socket_path: str | None = None, timeout: float | None = GRACE_S) -> None:
+    def __init__(
+        self,
+        socket_path: str | None = None,
+        timeout: float | None = GRACE_S,
+        connect: Callable[[str, float | None], Connection] = Connection,
+    ) -> None:
         """
         @param socket_path: None takes C{HOSTLINE_SOCKET}, or the host's own.
         @param timeout: seconds for a whole request, beyond what it asks the daemon to wait (C{wait=}, or C{timeout=} of
             the commands that have it); None waits for ever.
+        @param connect: makes a connection to a path before a deadline.
         """
+        self._connect = connect
         self._path = _path(socket_path)
         self._timeout = timeout
         self._connection: Connection | None = None
@@ -98,7 +105,7 @@ class Client:
         connection, self._connection = self._connection, None
         try:
             if connection is None:
-                connection = Connection(self._path, deadline)
+                connection = self._connect(self._path, deadline)
             connection.send(line.encode("utf-8", "surrogateescape") + b"\n", deadline)
             reply = connection.line(deadline)
         except BaseException:  # a reply that comes late must not be taken for the next one
@@ -164,7 +171,7 @@ class Client:
 
         whole = after(seconds)
         deadline = after(self._timeout if seconds is None else min(seconds, self._timeout or seconds))
-        connection = Connection(self._path, deadline)
+        connection = self._connect(self._path, deadline)
         cursor = since
         try:
             line = join("watch", list(topics) or ["all"], {} if since is None else {"since": since})

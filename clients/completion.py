@@ -31,9 +31,11 @@ declare -A _hostline_arguments=( %(arguments)s )
 declare -A _hostline_words=( %(words)s )
 
 _hostline_live() {  # KIND [EXPERIMENT]: the words that a value may be
-    if [[ -n ${_hostline_words[$1]-} ]]; then
+    if [[ -z ${1#-} ]]; then
+        return
+    elif [[ -n ${_hostline_words[$1]-} ]]; then
         printf '%%s\\n' ${_hostline_words[$1]}
-    elif [[ $1 != - ]]; then
+    else
         hostline "${socket[@]}" completion names "$@" 2>/dev/null
     fi
 }
@@ -74,8 +76,8 @@ _hostline() {
     else
         kinds=(${_hostline_arguments[$command]-})
         word=${kinds[$at]-}
-        [[ -z $word && ${kinds[-1]-} == *.. ]] && word=${kinds[-1]}
-        COMPREPLY=($(compgen -W "$([[ -z $word ]] || _hostline_live "${word%%..}" $before)" -- "$current"))
+        [[ -z $word && ${#kinds[@]} != 0 && ${kinds[-1]} == *.. ]] && word=${kinds[-1]}
+        COMPREPLY=($(compgen -W "$(_hostline_live "${word%%..}" $before)" -- "$current"))
         COMPREPLY+=($(compgen -W "${_hostline_options[$command]-}" -- "$current"))
     fi
     [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *= ]] && compopt -o nospace 2>/dev/null
@@ -105,7 +107,7 @@ _hostline_live() {  # KIND [EXPERIMENT]: offer the words that a value may be
     local -a found
     if [[ -n ${_hostline_words[$1]} ]]; then
         found=(${=_hostline_words[$1]})
-    elif [[ -n $1 && $1 != - ]]; then
+    elif [[ -n ${1#-} ]]; then
         found=(${(f)"$(hostline $socket completion names $@ 2>/dev/null)"})
     fi
     compadd -a found

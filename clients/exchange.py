@@ -126,5 +126,5 @@ def failed(settings: Settings, error: HostError) -> int:
 
     @return: the exit status.
     """
-    show_error(settings, error.body() | {"code": error.details.get("code", error.code)})
+    show_error(settings, error.body())
     return status_of(error.code)

@@ -74,21 +74,21 @@ class Arguments:
                 self.socket = rest.pop(0)
             elif word.startswith("--socket="):
                 self.socket = word[9:]
-            elif word == "-e" and rest and not rest[0].startswith("-"):
-                self._take(rest.pop(0))
             elif word.startswith("-") and not word.startswith("--") and len(word) > 1:
-                self._letters(word[1:])
+                self._letters(word[1:], rest)
             else:
                 raise Usage(f"no argument {word}")
         if self.mode and self.experiment is None:
             raise Usage(f"-{self.mode} wants -e PROJECT,EXPERIMENT")
 
-    def _letters(self, letters: str) -> None:
+    def _letters(self, letters: str, rest: list[str]) -> None:
         for at, letter in enumerate(letters):
             if letter == "e" and letters[at + 1 :]:
                 self._take(letters[at + 1 :])
                 return
-            if letter == "e":
+            if letter == "e" and rest and not rest[0].startswith("-"):
+                self._take(rest.pop(0))
+            elif letter == "e":
                 self.extra = True
             elif letter not in MODES:
                 raise Usage(f"no option -{letter}")
