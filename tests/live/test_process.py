@@ -335,7 +335,7 @@ class ProcessTests(Processes):
         """
         What ends at TERM has time to, and nobody waits longer than it needs.
         """
-        command = "trap 'echo bye; kill $!; exit 3' TERM; sleep 1000 & echo $$; wait"
+        command = "trap 'echo bye; exit 3' TERM; sleep 1000 & echo $$; wait; sleep 100"
         self.start(Workload(5, "web.exp1.lab", start_command=command))
         self.said()
         support.idle(self.loop, 0.2)  # a shell that has just forked may lose a signal
