@@ -104,6 +104,14 @@ class Ask:
         """
         return self._change
 
+    def take_back(self) -> None:
+        """
+        Undo the change, unless the store has it already.
+        """
+        change, self._change = self._change, None
+        if change is not None and not change.handed_over:
+            change.undo()
+
     def look_again(self) -> None:
         """
         Check the right and find the target once more, after something was awaited.
@@ -131,7 +139,8 @@ def responds(row: Command) -> Callable[[_F], _F]:
     Register the function that answers a command.
 
     It is called with the L{Ask}, the arguments, and the options by name; it returns the reply body (or a
-    L{StatusText}, which is kept encoded), or a coroutine of it; for slow work it sets C{ask.operation}. It raises a L{HostError} to refuse.
+    L{StatusText}, which is kept encoded), or a coroutine of it; for slow work it sets C{ask.operation}. It raises a
+    L{HostError} to refuse.
     """
 
     def register(function: _F) -> _F:

@@ -103,6 +103,9 @@ class Blobs:
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             have = os.fstat(descriptor).st_size
+            if have > size:  # begun under another size: from the start again
+                os.ftruncate(descriptor, 0)
+                have = 0
             if offset > have:
                 raise BadValue(f"offset: want at most {have}, which is where the next piece begins, got {offset}")
             os.pwrite(descriptor, piece, offset)

@@ -26,6 +26,7 @@ class Board:
         self._host = host
         self._texts: dict[int, StatusText] = {}
         self._placed: dict[int, tuple[int, str, str]] = {}
+        self._holders: dict[tuple[int, str, str], int] = {}
 
     def place(self, sliver: Sliver, status: Status | None) -> None:
         """
@@ -33,6 +34,9 @@ class Board:
         """
         node = sliver.name.partition(".")[0]
         where = (sliver.experiment, hypervisor(sliver), node)
+        if self._holders.get(where, 0) > sliver.serial:
+            return  # still on its way out, while another has its node already
+        self._holders[where] = sliver.serial
         self._placed[sliver.serial] = where
         text = self._texts.setdefault(sliver.experiment, StatusText())
         boot, code = (status.boot, status.code) if status is not None else (None, None)
@@ -44,8 +48,9 @@ class Board:
         The sliver is gone.
         """
         where = self._placed.pop(serial, None)
-        if where is None:
+        if where is None or self._holders[where] != serial:
             return
+        del self._holders[where]
         experiment, its_hypervisor, node = where
         text = self._texts[experiment]
         text.remove(its_hypervisor, node)

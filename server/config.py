@@ -42,9 +42,13 @@ class Limits:
     What one connection and one principal may take; past a limit a client waits, is refused or is dropped, as said.
     """
 
-    line_bytes: int = _key(1 << 20, "longest request line; a longer one is skipped and answered by an error", 1000, False)
+    line_bytes: int = _key(
+        1 << 20, "longest request line; a longer one is skipped and answered by an error", 1000, False
+    )
     line_seconds: float = _key(60.0, "how long a begun line may take to be ended; then an error and the end", 0.1)
-    lines_waiting: int = _key(256, "lines of a connection that wait for answers; past it the daemon stops reading it", 1)
+    lines_waiting: int = _key(
+        256, "lines of a connection that wait for answers; past it the daemon stops reading it", 1
+    )
     principal_lines_waiting: int = _key(2048, "the same over all connections of a principal", 1)
     unread_bytes: int = _key(1 << 20, "bytes a client has not read; past it the daemon stops reading from it", 1000)
     principal_unread_bytes: int = _key(64 << 20, "the same over all its connections; past it the one is dropped", 1000)
@@ -62,7 +66,7 @@ class Slivers:
 
     uid_first: int = _key(200000, "first uid of the range for slivers", 1000, False)
     uid_count: int = _key(65536, "how many uids the range has", 1, False)
-    at_once: int = _key(8, "slivers that are started, stopped or destroyed at the same time", 1)
+    at_once: int = _key(8, "slivers that are started, stopped or destroyed at the same time", 1, False)
 
 
 @frozen
@@ -102,9 +106,10 @@ def read_config(path: Path | None) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise BadConfig(f"{path}: {error}") from error
     try:
-        return _section(Config, body, "")
+        config: Config = _section(Config, body, "")
     except BadConfig as error:
         raise BadConfig(f"{path}: {error}") from None
+    return config
 
 
 def _section(kind: Any, body: dict[str, Any], prefix: str) -> Any:
@@ -113,11 +118,11 @@ def _section(kind: Any, body: dict[str, Any], prefix: str) -> Any:
     for name, value in body.items():
         if name not in known:
             raise BadConfig(f"unknown key {prefix}{name}{near(name, list(known))}; known are {', '.join(known)}")
-        inner = known[name].default
-        if isinstance(inner, attrs.Factory):  # type: ignore[arg-type]
+        inner: Any = known[name].default
+        if attrs.has(getattr(inner, "factory", None) or type(None)):
             if not isinstance(value, dict):
                 raise BadConfig(f"{prefix}{name}: want a table, got {shown(value)}")
-            value = _section(inner.factory, value, f"{prefix}{name}.")  # type: ignore[union-attr]
+            value = _section(inner.factory, value, f"{prefix}{name}.")
         values[name] = value
     try:
         return kind(**values)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from attrs import define, field
 
 from hostline.protocol import wire
-from hostline.protocol.errors import BadLine, TooMany
+from hostline.protocol.errors import TooMany
 from hostline.server.rights import Caller
 from hostline.server.watch import Watch
 
@@ -97,6 +97,7 @@ class Connection(asyncio.Protocol):
         self._slots: deque[_Slot] = deque()
         self._tagged = 0
         self._ended = False
+        self._late = False
         self._reading = True
         self._paused = False
         self._turning = False
@@ -154,8 +155,9 @@ class Connection(asyncio.Protocol):
         The connection is over; nothing that was asked is cancelled by that.
         """
         self._ended = True
-        for waiting in (self._queue, self._held, self._slots):
-            waiting.clear()  # type: ignore[attr-defined]
+        self._queue.clear()
+        self._held.clear()
+        self._slots.clear()
         self._tagged = 0
         self._count()
         for timer in (self._line_timer, self._unread_timer, self._hangup_timer):
@@ -199,7 +201,9 @@ class Connection(asyncio.Protocol):
         The client will say no more: answer everything asked, then close.
         """
         rest = self._lines.end()
-        if rest is not None:
+        if isinstance(rest, wire.Overlong):
+            self._queue.append(rest)
+        elif rest is not None and not rest.isspace():
             self._queue.append(_Unended(rest[: wire.KEPT]))
         self._ended = True
         self._watch_the_line(True)
@@ -274,10 +278,10 @@ class Connection(asyncio.Protocol):
             return self._held.popleft()
         while self._queue:
             line = self._queue.popleft()
-            if not line or line.isspace():
-                continue
             if isinstance(line, _Unended):
-                prepared = self._daemon.answers.unended(line)
+                prepared = self._daemon.answers.unended(line, line.why)
+            elif not line or line.isspace():
+                continue
             else:
                 prepared = self._daemon.answers.prepare(line)
             if prepared.tag is not None or (not self._held and self._may_begin(prepared)):
@@ -348,7 +352,7 @@ class Connection(asyncio.Protocol):
         Read on, or stop reading, by what waits here and for all of the principal.
         """
         free = (
-            not self._paused
+            not (self._paused or self._late)
             and self._counted < self._limits.lines_waiting
             and (self._counted == 0 or self._account.waiting < self._limits.principal_lines_waiting)
         )
@@ -389,10 +393,13 @@ class Connection(asyncio.Protocol):
 
     def _line_late(self) -> None:
         self._daemon.dropped("line_seconds", self)
-        self._ended = True
-        error = BadLine(f"want a line ended within {self._limits.line_seconds:g} s of its first byte")
-        self._transport.write(wire.reply("error_reply", error.body()))
-        self._transport.close()
+        self._line_timer = None
+        late = _Unended((self._lines.end() or b"")[: wire.KEPT])
+        late.why = f"want a line ended within {self._limits.line_seconds:g} s of its first byte; nothing was done"
+        self._queue.append(late)
+        self._late = self._ended = True
+        self._regulate()
+        self._work()
 
     def _unread_late(self, before: int) -> None:
         if self.unread < before:
@@ -406,8 +413,10 @@ class Connection(asyncio.Protocol):
 
 class _Unended(bytes):
     """
-    What stood after the last newline when the client ended its side.
+    What stood after the last newline when the client ended its side, or took too long for the rest.
     """
+
+    why = "the input ended within a line; nothing was done"
 
 
 def peer(connection: socket.socket, operators_gid: int | None) -> Caller:

@@ -77,7 +77,7 @@ class Daemon:
         self.connections = 0
         self.board = Board(host)
         self.sync = Sync(host, drivers, self.board, clock, config.slivers.at_once, self._news, self.commit)
-        self.operations = Operations(host, self.sync.status, self._news, self.commit, self.result)
+        self.operations = Operations(host, self.sync.status, self._news, self.commit, self.result, self.sync.busy)
         self.sync.operations = self.operations
         self.lifecycle = Lifecycle(host, self.operations)
         self.blobs = Blobs(state / "blobs", keeper.run, lambda: self.config.limits.blob_bytes)
@@ -97,7 +97,7 @@ class Daemon:
         @return: fires when it is durable; fails with L{StoreFailed} once it is undone.
         """
         change.handed_over = True
-        done = self.store.submit(change.statements)
+        done = self.store.submit(change.statements, change.undo)
         done.addCallbacks(self._committed, self._undone, callbackArgs=(change,), errbackArgs=(change,))
         return done
 
@@ -105,11 +105,12 @@ class Daemon:
         self.host.committed(change)
         for serial in change.removed:
             self.sync.gone(serial)
-        if change.slivers:
-            self.sync.run(change.slivers)
+        for serial in change.slivers:
+            self.operations.news(serial)
+        self.sync.run(change.slivers)
 
     def _undone(self, failure: Failure, change: Change) -> Failure:
-        change.undo()
+        self.sync.run(change.slivers)
         return failure
 
     def _news(self) -> Change:
@@ -223,8 +224,13 @@ class Daemon:
         """
         Find what runs, go on with what was begun.
         """
+        change = self._news()
+        self.host.aside += self.lifecycle.rebuild(change)
+        if change.statements:
+            self.commit(change).addErrback(lambda failure: failure.trap(StoreFailed) and None)
         await self.sync.recover()
         self.operations.load()
+        self.sync.run(list(self.host.slivers_by_serial))
 
     def reload(self, config: Config) -> tuple[dict[str, list[Any]], list[str]]:
         """
@@ -255,9 +261,7 @@ class Daemon:
     def _purge(self) -> None:
         history = self.config.history
         old: list[Record] = [
-            one
-            for one in self.host.table(Token).values()
-            if one.time < self.now() - history.tokens_days * 86400
+            one for one in self.host.table(Token).values() if one.time < self.now() - history.tokens_days * 86400
         ]
         old += [
             one
@@ -300,5 +304,3 @@ def _gid(group: str) -> int | None:
         return grp.getgrnam(group).gr_gid
     except KeyError:
         return None
-
-

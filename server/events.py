@@ -38,8 +38,10 @@ class Event:
         """
         try:
             kept = json.loads(text)
-            scope = kept["scope"]
-            return cls(cursor, dict(kept["body"]), None if scope is None else (int(scope[0]), int(scope[1])))
+            scope, body = kept["scope"], dict(kept["body"])
+            if not isinstance(body["topic"], str):
+                raise ValueError("want a topic")
+            return cls(cursor, body, None if scope is None else (int(scope[0]), int(scope[1])))
         except (KeyError, TypeError, IndexError) as error:
             raise ValueError(str(error)) from error
 

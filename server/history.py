@@ -4,11 +4,12 @@ Answers about what came to be: watch, unwatch, events.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 from hostline.protocol.commands import TABLE
 from hostline.server.asking import Ask, responds
-from hostline.server.watch import check_topic, may_see
+from hostline.server.watch import check_topic, may_see, missed
 
 
 @responds(TABLE["watch"])
@@ -34,4 +35,5 @@ def events(ask: Ask, since: int, limit: int, topic: str) -> list[dict[str, Any]]
     """
     check_topic(ask.host, ask.caller, topic)
     found = (one for one in ask.host.feed.after(since) if one.about(topic) and may_see(ask.host, ask.caller, one))
-    return [one.body for one, _ in zip(found, range(limit), strict=False)]
+    gap = [missed(ask.host, topic)] if 0 < since < ask.host.feed.forgotten else []
+    return gap + [one.body for one in islice(found, limit - len(gap))]

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from hostline.protocol.errors import Exists, NoSuchExperiment
+from hostline.protocol.errors import BadValue, Exists, WrongState
 from hostline.server import records, store
 from hostline.server.events import Event, Feed
+from hostline.server.experiments.topology import Topology
 from hostline.server.records import Delegate, Experiment, Operation, Plan, Project, Record, Sliver, Token, User
 
 _R = TypeVar("_R", bound=Record)
@@ -27,6 +28,8 @@ class Host:
 
     @ivar generation: goes up with every change of a record, a right or a status; what was derived before is stale.
     @ivar aside: what could not be read at start, in words.
+    @ivar unended: operations that have not ended, by the experiment's serial and their own.
+    @ivar unsettled: serials of slivers that a change touches which is not durable yet; nothing is done for them.
     """
 
     def __init__(self, name: str, kept_events: int = 20000) -> None:
@@ -36,12 +39,18 @@ class Host:
         self.generation = 0
         self.aside: list[str] = []
         self.instance = ""
-        self.slivers_by_serial: dict[int, Sliver] = {}
-        self.experiments_by_serial: dict[int, Experiment] = {}
+        self.unended: dict[int, dict[int, Operation]] = {}
+        self.unsettled: dict[int, int] = {}
+        self._by_serial: dict[str, dict[int, Any]] = {kind: {} for kind in records.KINDS}
+        self.slivers_by_serial: dict[int, Sliver] = self._by_serial[Sliver.table]
+        self.experiments_by_serial: dict[int, Experiment] = self._by_serial[Experiment.table]
+        self._slivers_in: dict[int, dict[int, Sliver]] = {}
+        self._by_uid: dict[int, list[User | Delegate]] = {}
+        self._memberships: dict[int, dict[int, None]] = {}
+        self._folded: dict[str, dict[str, str]] = {kind: {} for kind in records.KINDS}
         self._next_serial = 1
         self._reserved = 1
         self._next_cursor = 1
-        self._by_uid: dict[int, list[Record]] | None = None
 
     def load(self, loaded: store.Loaded) -> list[store.Statement]:
         """
@@ -52,20 +61,21 @@ class Host:
         mend: list[store.Statement] = []
         for kind, key, body in loaded.records:
             try:
-                record = records.KINDS[kind].from_json(body)
-                self._set(kind, key, record)
-            except (KeyError, records.Damaged) as error:
+                self._set(kind, key, _read(kind, key, body))
+            except records.Damaged as error:
                 self.aside.append(f"{kind} {key}: {error}")
                 mend += [(store.SET_ASIDE, (kind, key, body, str(error))), (store.REMOVE, (kind, key))]
         events = []
         for cursor, body in loaded.events:
             try:
                 events.append(Event.from_json(cursor, body))
-            except ValueError:
-                mend.append((store.FORGET_EVENTS, (0,)))
+            except ValueError as error:
+                self.aside.append(f"event {cursor}: {error}"[:200])
         self.feed.load(events, loaded.meta.get("forgotten", 0))
         self._next_cursor = max(self.feed.newest, loaded.meta.get("cursor", 0)) + 1
-        self._next_serial = self._reserved = loaded.meta.get("serial", 1)
+        # The counter may be lost with a damaged file; what is in use must not be given out again.
+        used = max((max(index, default=0) for index in self._by_serial.values()), default=0)
+        self._next_serial = self._reserved = max(loaded.meta.get("serial", 1), used + 1)
         self.aside += loaded.notes
         return mend
 
@@ -81,6 +91,7 @@ class Host:
         """
         The change is durable: tell who listens.
         """
+        change.settle()
         if change.events:
             self.feed.append(change.events)
         for step in change.when_committed:
@@ -104,42 +115,44 @@ class Host:
         """
         return cast("_R | None", self.tables[kind.table].get(key))
 
-    def by_uid(self, uid: int) -> list[Record]:
+    def by_uid(self, uid: int) -> list[User | Delegate]:
         """
         @return: the user and the delegates that are known by this uid.
         """
-        if self._by_uid is None:
-            self._by_uid = {}
-            for one in [*self.table(User).values(), *self.table(Delegate).values()]:
-                if one.uid is not None:
-                    self._by_uid.setdefault(one.uid, []).append(one)
         return self._by_uid.get(uid, [])
+
+    def by_serial(self, kind: type[_R], serial: int) -> _R | None:
+        """
+        @return: the record that has this serial, None if it is gone.
+        """
+        return cast("_R | None", self._by_serial[kind.table].get(serial))
 
     def project_of(self, experiment: Experiment) -> Project | None:
         """
         @return: the project with the serial that the experiment names.
         """
-        return self.project_by_serial(experiment.project)
+        return self.by_serial(Project, experiment.project)
 
-    def project_by_serial(self, serial: int) -> Project | None:
+    def is_member(self, user: User, project: Project) -> bool:
         """
-        @return: the project that has this serial, None if it is gone.
+        Whether the project has this user.
         """
-        return next((one for one in self.table(Project).values() if one.serial == serial), None)
+        return project.serial in self._memberships.get(user.serial, ())
 
-    def user_by_serial(self, serial: int) -> User | None:
+    def projects_of(self, user: User) -> list[Project]:
         """
-        @return: the user that has this serial, None if it is gone.
+        @return: the projects that have this user.
         """
-        return next((one for one in self.table(User).values() if one.serial == serial), None)
+        found = [self.by_serial(Project, serial) for serial in self._memberships.get(user.serial, ())]
+        return [project for project in found if project is not None]
 
     def plan_of(self, experiment: Experiment) -> Plan:
         """
-        @raise NoSuchExperiment: if its topology was damaged and set aside.
+        @raise WrongState: if its topology was damaged and set aside.
         """
         plan = self.get(Plan, str(experiment.serial))
         if plan is None:
-            raise NoSuchExperiment(f"the topology of {experiment.name} was damaged and set aside; terminate it")
+            raise WrongState(f"the topology of {experiment.name} was damaged and set aside; terminate it")
         return plan
 
     def slivers_of(self, experiment: Experiment) -> dict[str, Sliver]:
@@ -149,6 +162,19 @@ class Host:
         found = self.slivers_by_serial
         return {node: found[serial] for node, serial in experiment.slivers.items() if serial in found}
 
+    def slivers_in(self, experiment: Experiment) -> list[Sliver]:
+        """
+        @return: those of L{slivers_of}, and those that are still being taken away though others have their nodes.
+        """
+        return list(self._slivers_in.get(experiment.serial, {}).values())
+
+    def taken(self, record: Record) -> bool:
+        """
+        Whether another record has this key. Names are told apart by more than case: they become host names.
+        """
+        folded = isinstance(record, records.Named) and record.key.lower() in self._folded[record.table]
+        return folded or record.key in self.tables[record.table]
+
     def _set(self, kind: str, key: str, record: Record | None) -> Record | None:
         table = self.tables[kind]
         old = table.get(key)
@@ -156,21 +182,43 @@ class Host:
             table.pop(key, None)
         else:
             table[key] = record
-        gone = old if record is None else None
-        if isinstance(record or old, Sliver):
-            self._index(self.slivers_by_serial, gone, record)
-        elif isinstance(record or old, Experiment):
-            self._index(self.experiments_by_serial, gone, record)
-        elif isinstance(record or old, User | Delegate):
-            self._by_uid = None
+        if old is not None and (record is None or record.serial != old.serial):
+            self._by_serial[kind].pop(old.serial, None)
+        if record is not None:
+            self._by_serial[kind][record.serial] = record
+        if isinstance(record or old, records.Named):
+            folded = self._folded[kind]
+            if record is not None:
+                folded[key.lower()] = key
+            elif folded.get(key.lower()) == key:
+                del folded[key.lower()]
+        self._index(old, record)
         return old
 
-    @staticmethod
-    def _index(index: dict[int, Any], gone: Record | None, record: Record | None) -> None:
-        if record is not None:
-            index[record.serial] = record
-        elif gone is not None:
-            index.pop(gone.serial, None)
+    def _index(self, old: Record | None, record: Record | None) -> None:
+        if isinstance(old, User | Delegate) and old.uid is not None:
+            left = [one for one in self._by_uid[old.uid] if one is not old]
+            if left:
+                self._by_uid[old.uid] = left
+            else:
+                del self._by_uid[old.uid]
+        if isinstance(record, User | Delegate) and record.uid is not None:
+            self._by_uid[record.uid] = [*self._by_uid.get(record.uid, ()), record]
+        if isinstance(old, Project) or isinstance(record, Project):
+            before = {(old.serial, one) for one in old.members} if isinstance(old, Project) else set()
+            after = {(record.serial, one) for one in record.members} if isinstance(record, Project) else set()
+            for serial, member in before - after:
+                _drop(self._memberships, member, serial)
+            for serial, member in after - before:
+                self._memberships.setdefault(member, {})[serial] = None
+        if isinstance(old, Sliver):
+            _drop(self._slivers_in, old.experiment, old.serial)
+        if isinstance(record, Sliver):
+            self._slivers_in.setdefault(record.experiment, {})[record.serial] = record
+        if isinstance(old, Operation) and old.ended is None:
+            _drop(self.unended, old.experiment, old.serial)
+        if isinstance(record, Operation) and record.ended is None:
+            self.unended.setdefault(record.experiment, {})[record.serial] = record
 
 
 class Change:
@@ -179,7 +227,7 @@ class Change:
 
     @ivar statements: for the store.
     @ivar events: told when the change is durable.
-    @ivar slivers: serials whose wanted state this touches, for the sync that follows.
+    @ivar slivers: serials of slivers that this touches, for the sync that follows.
     @ivar removed: serials of slivers whose record this removes.
     @ivar handed_over: whether the store has it, and will say how it went.
     @ivar when_committed: called once the change is durable.
@@ -191,7 +239,7 @@ class Change:
         self.request = request
         self.statements: list[store.Statement] = []
         self.events: list[Event] = []
-        self.slivers: list[int] = []
+        self.slivers: dict[int, None] = {}
         self.removed: list[int] = []
         self.handed_over = False
         self.when_committed: list[Callable[[], Any]] = []
@@ -201,8 +249,11 @@ class Change:
         """
         Make or replace a record.
         """
+        body = record.as_json()
         self._replace(record.table, record.key, record)
-        self.statements.append((store.PUT, (record.table, record.key, record.as_json())))
+        if isinstance(record, Sliver):
+            self.touch(record.serial)
+        self.statements.append((store.PUT, (record.table, record.key, body)))
         return record
 
     def add(self, record: _R) -> _R:
@@ -211,8 +262,7 @@ class Change:
 
         @raise Exists: if it is not.
         """
-        table = self.host.tables[record.table]
-        if record.key in table or (isinstance(record, records.Named) and _taken(record.key, table)):
+        if self.host.taken(record):
             raise Exists(f"{record.table} {record.key} exists")
         return self.put(record)
 
@@ -223,7 +273,25 @@ class Change:
         self._replace(record.table, record.key, None)
         if isinstance(record, Sliver):
             self.removed.append(record.serial)
+            self.touch(record.serial)
         self.statements.append((store.REMOVE, (record.table, record.key)))
+
+    def touch(self, serial: int) -> None:
+        """
+        Have the sync leave this sliver alone until the change is settled, and then look at it.
+        """
+        if serial not in self.slivers:
+            self.slivers[serial] = None
+            self.host.unsettled[serial] = self.host.unsettled.get(serial, 0) + 1
+
+    def settle(self) -> None:
+        """
+        It is known how the change went.
+        """
+        for serial in self.slivers:
+            self.host.unsettled[serial] -= 1
+            if not self.host.unsettled[serial]:
+                del self.host.unsettled[serial]
 
     def serial(self) -> int:
         """
@@ -261,6 +329,7 @@ class Change:
         for step in reversed(self._undo):
             step()
         self._undo.clear()
+        self.settle()
         self.host.touched()
 
     def _replace(self, kind: str, key: str, record: Record | None) -> None:
@@ -270,7 +339,24 @@ class Change:
             self.host.touched()
 
 
-def _taken(name: str, table: dict[str, Record]) -> bool:
-    # Names are told apart by more than case: they become host names.
-    wanted = name.lower()
-    return any(one.lower() == wanted for one in table)
+def _read(kind: str, key: str, body: str) -> Record:
+    if kind not in records.KINDS:
+        raise records.Damaged(f"no kind of record {kind!r}"[:200])
+    record = records.KINDS[kind].from_json(body)
+    if record.key != key:
+        raise records.Damaged(f"{kind} record: want the key {key}, got {record.key}"[:200])
+    if isinstance(record, Plan):
+        try:
+            Topology.from_value(record.topology)
+        except BadValue as error:
+            raise records.Damaged(f"{kind} record: {error}"[:200]) from error
+        if not all({"line", "text"} <= one.keys() for one in record.warnings):
+            raise records.Damaged(f"{kind} record: want line and text in each warning")
+    return record
+
+
+def _drop(index: dict[int, dict[int, Any]], first: int, second: int) -> None:
+    inner = index.get(first, {})
+    inner.pop(second, None)
+    if not inner:
+        index.pop(first, None)

@@ -25,6 +25,7 @@ from hostline.protocol.errors import (
     Internal,
     LineTooLong,
     OperationFailed,
+    StoreFailed,
     TokenReused,
 )
 from hostline.server import about, history, people, rights, work  # noqa: F401  (they register their responders)
@@ -92,7 +93,9 @@ class Answers:
         try:
             if isinstance(line, wire.Overlong):
                 tag, command = _begun(line)
-                raise LineTooLong(f"want at most {self._daemon.config.limits.line_bytes} bytes on a line; it was skipped")
+                raise LineTooLong(
+                    f"want at most {self._daemon.config.limits.line_bytes} bytes on a line; it was skipped"
+                )
             try:
                 text = wire.text_of(line)
             except HostError:
@@ -108,12 +111,12 @@ class Answers:
         except HostError as error:
             return Prepared(line, tag, command, None, None, error)
 
-    def unended(self, line: bytes) -> Prepared:
+    def unended(self, line: bytes, why: str) -> Prepared:
         """
         What stood on a last line without its newline: cut off, so nothing is done.
         """
         tag, command = _begun(line)
-        return Prepared(line, tag, command, None, None, BadLine("the input ended within a line; nothing was done"))
+        return Prepared(line, tag, command, None, None, BadLine(why))
 
     def refuse(self, session: Session, prepared: Prepared, error: HostError) -> bytes:
         """
@@ -140,7 +143,8 @@ class Answers:
             if token is not None:
                 known = self._known(ask, token, request)
                 if known is not None:
-                    return self._later(ask, prepared, self._again(ask, known, wait))
+                    again = self._again(ask, known, wait)
+                    return self._later(ask, prepared, again, blocks=known.operation is not None)
             self._fill_in(ask)
             result = RESPONDERS[row.name](ask, *values, **options)
             if isinstance(result, Coroutine):
@@ -159,9 +163,12 @@ class Answers:
             if kind is kinds.TEXT and at < len(ask.values) and ask.values[at].startswith("blob:"):
                 ask.values[at] = self._daemon.blobs.text(ask.principal, ask.values[at][5:])
 
-    def _later(self, ask: Ask, prepared: Prepared, work: Coroutine[Any, Any, Any], blocks: bool = False) -> Answer:
-        later: Deferred[bytes] = Deferred.fromCoroutine(work)
-        later.addErrback(lambda failure: self._failed(ask, prepared, failure.value, failure))
+    def _later(self, ask: Ask, prepared: Prepared, said: Coroutine[Any, Any, Any], blocks: bool = False) -> Answer:
+        def failed(failure: Failure) -> bytes:
+            return self._failed(ask, prepared, failure.value or Internal("no reason"), failure)
+
+        later: Deferred[bytes] = Deferred.fromCoroutine(said)
+        later.addErrback(failed)
         if later.called and isinstance(later.result, bytes):
             return Answer(later.result)
         return Answer(None, later, blocks, give_up=lambda: later.cancel() if ask.waiting else None)
@@ -169,12 +176,18 @@ class Answers:
     async def _await(
         self, ask: Ask, result: Coroutine[Any, Any, Any], request: words.Request, token: str | None, wait: float
     ) -> bytes:
-        body = await result
+        refused: HostError | None = None
+        body = None
+        try:
+            body = await result
+        except HostError as error:
+            refused = error
         known = self._known(ask, token, request) if token is not None else None
         if known is not None:  # the same request came again while this one was on its way, and was faster
-            if ask.changed is not None:
-                ask.changed.undo()
+            ask.take_back()
             return await self._again(ask, known, wait)
+        if refused is not None:
+            raise refused
         change = self._make(ask, body, request, token)
         return await self._finish(ask, body, change, wait)
 
@@ -192,9 +205,6 @@ class Answers:
             digest = _digest(request)
             change.put(Token(serial=0, name=name, digest=digest, reply=kept, operation=operation, time=change.now))
         self._audit(ask, change, "ok")
-        if ask.operation is not None:
-            operation_ = ask.operation
-            change.when_committed.append(lambda: self._daemon.operations.track(operation_))
         self._log.info(
             "{request} {principal} {command} {target}",
             request=ask.request,
@@ -242,10 +252,9 @@ class Answers:
         if not isinstance(error, HostError):
             self._log.failure("{request} {command}", failure, request=ask.request, command=prepared.command)
             error = Internal(f"a bug of the daemon's; its log has it under request {ask.request}", request=ask.request)
-        change = ask.changed
-        if change is not None and not change.handed_over:
-            change.undo()
-        if ask.row.changes and not isinstance(error, OperationFailed | Cancelled):
+        made = ask.changed is not None and ask.changed.handed_over and not isinstance(error, StoreFailed)
+        ask.take_back()
+        if ask.row.changes and not made:
             refusal = ask.host.change(ask.now, ask.request)
             self._audit(ask, refusal, error.code)
             self._daemon.commit(refusal).addErrback(lambda _: None)

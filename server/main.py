@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from twisted.logger import globalLogBeginner, jsonFileLogObserver, textFileLogObserver
 from twisted.python import usage
 
 from hostline.server.loop import install_reactor
-
-
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -34,11 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     observer = jsonFileLogObserver(sys.stderr, "") if options["json-log"] else textFileLogObserver(sys.stderr)
     service = makeService(options)
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
-    from twisted.internet import reactor
+    from twisted.internet import reactor as global_reactor
 
+    reactor: Any = global_reactor
     service.startService()
-    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)  # type: ignore[attr-defined]
-    reactor.run()  # type: ignore[attr-defined]
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.run()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ that is so, by whoever and whenever, so a crash between act and note is harmless
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -20,7 +20,7 @@ from hostline.server.records import Experiment, Operation, Plan
 from hostline.server.slivers import plan
 from hostline.server.slivers.plan import ABSENT, folded
 
-#: The commands that can be taken back while they run, and those that cannot.
+#: The commands that cannot be taken back once they run.
 _FINAL = ("terminate",)
 GONE = "gone"
 
@@ -37,18 +37,21 @@ class Operations:
         begin: Callable[[], Change],
         commit: Callable[[Change], Deferred[None]],
         result: Callable[[Operation], Any],
+        busy: Callable[[int], bool] = lambda serial: False,
     ) -> None:
         """
         @param statuses: what is, by sliver serial.
         @param begin: begins a change that is nobody's request.
         @param commit: makes it durable.
         @param result: the reply body of an operation whose target is about to go.
+        @param busy: whether a step is being taken for a sliver, by serial.
         """
         self._host = host
         self.status = statuses
         self._begin = begin
         self._commit = commit
         self._result = result
+        self._busy = busy
         self._left: dict[int, set[int]] = {}
         self._waiting_for: dict[int, set[int]] = {}
         self._waiters: dict[int, list[Deferred[None]]] = {}
@@ -59,16 +62,17 @@ class Operations:
         command: str,
         experiment: Experiment,
         goal: Mapping[int, tuple[str, int]],
-        before: Mapping[int, tuple[str, int]],
+        before: Mapping[int, tuple[str, int, str | None]],
         caller: str,
         nodes: tuple[str, ...] = (),
         then: str = "",
         result: Any = None,
     ) -> Operation:
         """
-        Begin an operation; an older one whose slivers it wants otherwise is cancelled.
+        Begin an operation, followed as soon as the change is durable. An older one that it makes pointless is
+        cancelled: all of the experiment by one that changes its state, one of some nodes by the next of the same.
 
-        @param goal: wanted state and boot by sliver serial; C{before} the same as it was.
+        @param goal: wanted state and boot by sliver serial; C{before} what was, with the start command.
         @param then: the experiment's state once the goal is reached.
         @param caller: the principal, as in L{hostline.server.rights.principal}.
         """
@@ -86,22 +90,19 @@ class Operations:
             started=change.now,
             result=result,
         )
-        for number in list(self._left):
-            older = self._host.get(Operation, str(number))
-            if older is None or older.experiment != experiment.serial:
-                continue
-            if then or not older.goal.keys().isdisjoint(operation.goal):
+        for older in list(self._host.unended.get(experiment.serial, {}).values()):
+            same = not older.then and not older.goal.keys().isdisjoint(operation.goal)
+            if then or same:
                 self._end(change, older, "cancelled", [f"superseded by operation {operation.serial} ({command})"])
         change.put(operation)
         self._tell(change, operation)
+        change.when_committed.append(lambda: self._track(operation))
         return operation
 
-    def track(self, operation: Operation) -> None:
+    def _track(self, operation: Operation) -> None:
         """
         Follow an operation whose record is durable, from now on or again after a restart.
         """
-        if operation.state not in ("queued", "running"):
-            return
         left = self._left[operation.serial] = set(map(int, operation.goal))
         for serial in left:
             self._waiting_for.setdefault(serial, set()).add(operation.serial)
@@ -111,8 +112,14 @@ class Operations:
         """
         Follow again what had not ended when the last daemon did.
         """
-        for operation in list(self._host.table(Operation).values()):
-            self.track(operation)
+        for operation in [one for some in self._host.unended.values() for one in some.values()]:
+            self._track(operation)
+
+    def waits_for(self, serial: int) -> bool:
+        """
+        Whether an operation that has not ended waits for this sliver.
+        """
+        return serial in self._waiting_for
 
     def news(self, serial: int) -> None:
         """
@@ -141,13 +148,16 @@ class Operations:
             raise WrongState(f"operation {operation.serial} is {operation.state}")
         if operation.command in _FINAL:
             raise WrongState(f"operation {operation.serial}: {operation.command} cannot be taken back once it runs")
-        left = self._left.get(operation.serial, set())
+        left = self._left.get(operation.serial, set(map(int, operation.goal)))
         for serial in left:
             sliver = self._host.slivers_by_serial.get(serial)
-            wanted, boots = operation.before.get(str(serial), [ABSENT, 0])
-            if sliver is not None:
-                change.put(attrs.evolve(sliver, wanted=wanted, boots=boots))
-                change.slivers.append(serial)
+            if sliver is None:
+                continue
+            wanted, boots, *command = operation.before.get(str(serial), [ABSENT, 0])
+            if self._busy(serial):  # that boot has begun, and its number must not be used for another one
+                boots, command = sliver.boots, [sliver.start_command]
+            start_command = command[0] if command else sliver.start_command
+            change.put(attrs.evolve(sliver, wanted=wanted, boots=boots, start_command=start_command))
         return self._end(change, operation, "cancelled", ["cancelled on request"])
 
     def body(self, operation: Operation) -> dict[str, Any]:
@@ -171,24 +181,34 @@ class Operations:
             "causes": list(operation.causes),
         }
 
-    def _look(self, number: int, serials: list[int]) -> None:
+    def _look(self, number: int, serials: Iterable[int]) -> None:
         operation = self._host.get(Operation, str(number))
         left = self._left.get(number)
         if operation is None or left is None or operation.ended is not None:
             return
         for serial in serials:
-            wanted, boots = operation.goal[str(serial)]
-            if plan.reached(wanted, boots, self.status(serial)) is not None:
+            if serial not in self._host.unsettled and self._cause(operation, serial) is not None:
                 left.discard(serial)
         if not left:
             self._finish(operation)
 
+    def _cause(self, operation: Operation, serial: int) -> str | None:
+        """
+        @return: None if the goal is not reached for this sliver, the empty text if it is, else why it never will be.
+        """
+        wanted, boots, *_ = operation.goal[str(serial)]
+        sliver = self._host.slivers_by_serial.get(serial)
+        if sliver is not None and operation.then:
+            # A node may be stopped or rebooted while its experiment comes up: then that is what it comes up to.
+            wanted, boots = sliver.wanted, sliver.boots
+        return plan.reached(wanted, boots, self.status(serial))
+
     def _finish(self, operation: Operation) -> None:
-        causes = []
-        failed = []
-        for number, (wanted, boots) in operation.goal.items():
-            cause = plan.reached(wanted, boots, self.status(int(number)))
-            sliver = self._host.slivers_by_serial.get(int(number))
+        causes: list[str] = []
+        failed: list[str] = []
+        for serial in map(int, operation.goal):
+            cause = self._cause(operation, serial)
+            sliver = self._host.slivers_by_serial.get(serial)
             if cause and sliver is not None:
                 failed.append(sliver.name.partition(".")[0])
                 causes.append(f"{failed[-1]}: {cause}")
@@ -204,9 +224,9 @@ class Operations:
 
     def _settle(self, change: Change, operation: Operation, experiment: Experiment, failed: list[str]) -> Operation:
         slivers = dict(experiment.slivers)
-        for number, (wanted, _) in operation.goal.items():
-            sliver = self._host.slivers_by_serial.get(int(number))
-            if wanted == ABSENT and sliver is not None:
+        for serial in map(int, operation.goal):
+            sliver = self._host.slivers_by_serial.get(serial)
+            if sliver is not None and sliver.wanted == ABSENT:
                 change.remove(sliver)
                 node = sliver.name.partition(".")[0]
                 if slivers.get(node) == sliver.serial:
@@ -241,6 +261,12 @@ class Operations:
     def _end(self, change: Change, operation: Operation, state: str, causes: list[str]) -> Operation:
         operation = attrs.evolve(operation, state=state, causes=tuple(causes), ended=change.now)
         change.put(operation)
+        previous = self._host.get(Plan, str(operation.serial))
+        if previous is not None:
+            change.remove(previous)
+        for serial in map(int, operation.goal):
+            if serial in self._host.slivers_by_serial:
+                change.touch(serial)
         self._tell(change, operation)
         change.when_committed.append(lambda: self._forget(operation))
         return operation
@@ -273,5 +299,4 @@ class Operations:
         End what could not be ended because the state could not be written; called on a slow timer.
         """
         for number, left in list(self._left.items()):
-            if not left:
-                self._look(number, [])
+            self._look(number, list(left))

@@ -22,7 +22,7 @@ def project_body(host: Host, project: Project) -> dict[str, Any]:
     """
     A project as it goes on the wire.
     """
-    users = [host.user_by_serial(serial) for serial in project.members]
+    users = [host.by_serial(User, serial) for serial in project.members]
     members = sorted(one.name for one in users if one is not None)
     return {"name": project.name, "serial": project.serial, "members": members, "quota": project.quota}
 
@@ -31,7 +31,7 @@ def user_body(host: Host, user: User) -> dict[str, Any]:
     """
     A user as it goes on the wire.
     """
-    projects = sorted(one.name for one in host.table(Project).values() if user.serial in one.members)
+    projects = sorted(one.name for one in host.projects_of(user))
     return {"name": user.name, "serial": user.serial, "uid": user.uid, "keys": list(user.keys), "projects": projects}
 
 
@@ -83,8 +83,8 @@ def add_member(ask: Ask, project: str, user: str) -> dict[str, Any]:
     """
     record: Project = ask.target
     member = _user(ask, user)
-    members = dict.fromkeys((*record.members, member.serial))
-    return project_body(ask.host, ask.change.put(attrs.evolve(record, members=tuple(members))))
+    members = record.members if ask.host.is_member(member, record) else (*record.members, member.serial)
+    return project_body(ask.host, ask.change.put(attrs.evolve(record, members=members)))
 
 
 @responds(TABLE["remove_member"])
@@ -126,10 +126,9 @@ def remove_user(ask: Ask, name: str) -> dict[str, Any]:
     """
     user: User = ask.target
     body = user_body(ask.host, user)
-    for project in list(ask.host.table(Project).values()):
-        if user.serial in project.members:
-            left = tuple(one for one in project.members if one != user.serial)
-            ask.change.put(attrs.evolve(project, members=left))
+    for project in ask.host.projects_of(user):
+        left = tuple(one for one in project.members if one != user.serial)
+        ask.change.put(attrs.evolve(project, members=left))
     ask.change.remove(user)
     return body
 
@@ -143,9 +142,7 @@ def users(ask: Ask) -> list[dict[str, Any]]:
 
 
 @responds(TABLE["add_delegate"])
-def add_delegate(
-    ask: Ask, name: str, uid: int | None, commands: list[str], slivers: list[str]
-) -> dict[str, Any]:
+def add_delegate(ask: Ask, name: str, uid: int | None, commands: list[str], slivers: list[str]) -> dict[str, Any]:
     """
     Let an account say a few commands of a few experiments.
     """
@@ -162,7 +159,8 @@ def add_delegate(
             names = [one.name for one in rights.visible(ask.host, ask.caller, ask.row.name)]
             raise NoSuchExperiment(f"no experiment {experiment}{near(experiment, names)}")
         targets.append(found.serial)
-    delegate = Delegate(serial=ask.change.serial(), name=name, uid=uid, commands=tuple(commands), targets=tuple(targets))
+    serial = ask.change.serial()
+    delegate = Delegate(serial=serial, name=name, uid=uid, commands=tuple(commands), targets=tuple(targets))
     return delegate_body(ask.host, ask.change.add(delegate))
 
 

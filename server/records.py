@@ -7,11 +7,12 @@ References between records are by serial, never by name, so that a new holder of
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any, ClassVar, TypeVar
 
 import attrs
 from attrs import field, frozen
-from attrs.validators import deep_iterable, instance_of, optional
+from attrs.validators import deep_iterable, deep_mapping, instance_of, optional
 
 _R = TypeVar("_R", bound="Record")
 
@@ -22,6 +23,27 @@ _number = instance_of((int, float))
 _maybe_number = optional(instance_of((int, float)))
 _texts = deep_iterable(instance_of(str), instance_of(tuple))
 _wholes = deep_iterable(instance_of(int), instance_of(tuple))
+_amounts = deep_mapping(instance_of(str), instance_of(int), instance_of(dict))
+_objects = deep_iterable(instance_of(dict), instance_of(list))
+
+
+def _all_texts(value: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise TypeError("want a list, got a text")
+    return tuple(value)
+
+
+def _all_wholes(value: Iterable[int]) -> tuple[int, ...]:
+    return tuple(value)
+
+
+def _is_goal(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    instance_of(dict)(instance, attribute, value)
+    for serial, wanted in value.items():
+        if not (serial.isdecimal() and isinstance(wanted, list) and len(wanted) >= 2):
+            raise TypeError(f"want [wanted, boots] by serial as {attribute.name}")
+        if not (isinstance(wanted[0], str) and isinstance(wanted[1], int)):
+            raise TypeError(f"want [wanted, boots] by serial as {attribute.name}")
 
 
 class Damaged(Exception):
@@ -53,7 +75,10 @@ class Record:
         """
         The record as the store keeps it.
         """
-        return json.dumps(attrs.asdict(self), separators=(",", ":"))
+        # Not attrs.asdict, which copies a topology of thousands of nodes leaf by leaf.
+        return json.dumps(
+            {one.name: getattr(self, one.name) for one in attrs.fields(type(self))}, separators=(",", ":")
+        )
 
     @classmethod
     def from_json(cls: type[_R], text: str) -> _R:
@@ -92,7 +117,7 @@ class User(Named):
 
     table: ClassVar[str] = "user"
     uid: int | None = field(default=None, validator=_maybe_whole)
-    keys: tuple[str, ...] = field(default=(), converter=tuple, validator=_texts)
+    keys: tuple[str, ...] = field(default=(), converter=_all_texts, validator=_texts)
 
 
 @frozen(kw_only=True)
@@ -105,8 +130,8 @@ class Project(Named):
     """
 
     table: ClassVar[str] = "project"
-    members: tuple[int, ...] = field(default=(), converter=tuple, validator=_wholes)
-    quota: dict[str, int] = field(factory=dict, validator=instance_of(dict))
+    members: tuple[int, ...] = field(default=(), converter=_all_wholes, validator=_wholes)
+    quota: dict[str, int] = field(factory=dict, validator=_amounts)
 
 
 @frozen(kw_only=True)
@@ -117,8 +142,8 @@ class Delegate(Named):
 
     table: ClassVar[str] = "delegate"
     uid: int = field(validator=_whole)
-    commands: tuple[str, ...] = field(default=(), converter=tuple, validator=_texts)
-    targets: tuple[int, ...] = field(default=(), converter=tuple, validator=_wholes)
+    commands: tuple[str, ...] = field(default=(), converter=_all_texts, validator=_texts)
+    targets: tuple[int, ...] = field(default=(), converter=_all_wholes, validator=_wholes)
 
 
 @frozen(kw_only=True)
@@ -137,7 +162,7 @@ class Experiment(Named):
     project: int = field(validator=_whole)
     owner: str = field(validator=_text)
     state: str = field(validator=_text)
-    slivers: dict[str, int] = field(factory=dict, validator=instance_of(dict))
+    slivers: dict[str, int] = field(factory=dict, validator=_amounts)
     created: float = field(validator=_number)
     swapped_in: float | None = field(default=None, validator=_maybe_number)
     reason: str = field(default="", validator=_text)
@@ -148,12 +173,15 @@ class Plan(Record):
     """
     The topology of the experiment with the same serial, addressed; apart from it, for it is big and seldom changes.
 
+    One with the serial of an operation that modifies an experiment is what the experiment goes back to if that is
+    cancelled.
+
     @ivar topology: L{hostline.server.experiments.topology.Topology.as_value}.
     """
 
     table: ClassVar[str] = "plan"
     topology: dict[str, Any] = field(validator=instance_of(dict))
-    warnings: list[dict[str, Any]] = field(factory=list, validator=instance_of(list))
+    warnings: list[dict[str, Any]] = field(factory=list, validator=_objects)
 
 
 @frozen(kw_only=True)
@@ -175,7 +203,7 @@ class Sliver(Record):
     wanted: str = field(default="started", validator=_text)
     boots: int = field(default=1, validator=_whole)
     start_command: str | None = field(default=None, validator=optional(instance_of(str)))
-    rspec: dict[str, int] = field(factory=dict, validator=instance_of(dict))
+    rspec: dict[str, int] = field(factory=dict, validator=_amounts)
     created: float = field(validator=_number)
 
 
@@ -187,7 +215,7 @@ class Operation(Record):
     @ivar experiment: the experiment's serial.
     @ivar scope: the project's serial, which outlives the experiment here.
     @ivar goal: sliver serial (as text) to C{[wanted, boots]}.
-    @ivar before: the same, as it was before.
+    @ivar before: the same, as it was before: C{[wanted, boots, start command]}.
     @ivar then: the experiment's state once the goal is reached; C{gone} removes it; empty leaves it.
     @ivar result: the reply body, where it is not the target as it is then.
     """
@@ -195,15 +223,15 @@ class Operation(Record):
     table: ClassVar[str] = "operation"
     command: str = field(validator=_text)
     target: str = field(validator=_text)
-    nodes: tuple[str, ...] = field(default=(), converter=tuple, validator=_texts)
+    nodes: tuple[str, ...] = field(default=(), converter=_all_texts, validator=_texts)
     experiment: int = field(validator=_whole)
     scope: int = field(validator=_whole)
     caller: str = field(validator=_text)
-    goal: dict[str, list[Any]] = field(factory=dict, validator=instance_of(dict))
-    before: dict[str, list[Any]] = field(factory=dict, validator=instance_of(dict))
+    goal: dict[str, list[Any]] = field(factory=dict, validator=_is_goal)
+    before: dict[str, list[Any]] = field(factory=dict, validator=_is_goal)
     then: str = field(default="", validator=_text)
     state: str = field(default="running", validator=_text)
-    causes: tuple[str, ...] = field(default=(), converter=tuple, validator=_texts)
+    causes: tuple[str, ...] = field(default=(), converter=_all_texts, validator=_texts)
     started: float = field(validator=_number)
     ended: float | None = field(default=None, validator=_maybe_number)
     result: Any = None

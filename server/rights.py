@@ -26,6 +26,8 @@ from hostline.protocol.names import near, split_node
 from hostline.server.host import Host
 from hostline.server.records import Delegate, Experiment, Operation, Project, Record, Sliver, User
 
+#: A delegate that was granted one of these of an experiment hears what comes to be of it.
+EVENTS = ("events", "watch")
 #: How many names at most are compared with a misspelt one.
 _COMPARED = 300
 
@@ -65,8 +67,8 @@ def shown_principal(host: Host, name: str) -> str:
     """
     table, _, number = name.partition(":")
     if table in ("user", "delegate"):
-        kind: type[User] | type[Delegate] = User if table == "user" else Delegate
-        found = next((one for one in host.table(kind).values() if str(one.serial) == number), None)
+        serial = int(number) if number.isdecimal() else 0
+        found = host.by_serial(User, serial) if table == "user" else host.by_serial(Delegate, serial)
         return found.name if found else f"{table} no longer known"
     return name
 
@@ -102,7 +104,7 @@ def relations(host: Host, caller: Caller, target: Record, command: str) -> froze
             found.add(OWNER)
     elif isinstance(target, Experiment | Project):
         project = target if isinstance(target, Project) else host.project_of(target)
-        if user is not None and project is not None and user.serial in project.members:
+        if user is not None and project is not None and host.is_member(user, project):
             found.add(MEMBER)
             if isinstance(target, Experiment) and target.owner == f"user:{user.serial}":
                 found.add(OWNER)
@@ -135,11 +137,11 @@ def sees_scope(host: Host, caller: Caller, scope: tuple[int, int]) -> bool:
     if caller.operator:
         return True
     user = user_of(host, caller)
-    project = host.project_by_serial(scope[0])
-    if user is not None and project is not None and user.serial in project.members:
+    project = host.by_serial(Project, scope[0])
+    if user is not None and project is not None and host.is_member(user, project):
         return True
-    delegates = [one for one in host.by_uid(caller.uid) if isinstance(one, Delegate)]
-    return any("events" in one.commands and scope[1] in one.targets for one in delegates)
+    delegates = [one for one in host.by_uid(caller.uid) if isinstance(one, Delegate) and scope[1] in one.targets]
+    return any(command in one.commands for one in delegates for command in EVENTS)
 
 
 def allowed(host: Host, caller: Caller, row: Command, values: list[Any]) -> Any:
@@ -191,11 +193,14 @@ _TARGETS: dict[str, tuple[type[Record], type[HostError]]] = {
 
 
 def _near(host: Host, caller: Caller, kind: type[Record], name: str) -> str:
+    if kind is Operation:
+        return ""  # a number near another says nothing
     seen = (key for key, one in host.table(kind).items() if sees(host, caller, one, ""))
     return near(name, [key for key, _ in zip(seen, range(_COMPARED), strict=False)])
 
 
 def _list(who: Iterable[str]) -> str:
     order = [ANYONE, KNOWN, MEMBER, OWNER, BY_GRANT, OPERATOR]
-    plural = {KNOWN: "users", MEMBER: "members of the project", OWNER: "its owner", BY_GRANT: "delegates", OPERATOR: "operators"}
+    plural = {KNOWN: "users", MEMBER: "members of the project", OWNER: "its owner"}
+    plural |= {BY_GRANT: "delegates", OPERATOR: "operators"}
     return ", ".join(plural.get(one, one) for one in order if one in who)

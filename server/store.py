@@ -83,6 +83,7 @@ class _Batch:
     statements: list[Statement]
     done: Deferred[None]
     epoch: int
+    undo: Callable[[], Any] | None
     failure: str | None = field(default=None)
     settled: bool = field(default=False)
 
@@ -112,13 +113,13 @@ class Store:
         @raise CannotOpen: if it is newer than this program, or cannot be read or made.
         """
         notes: list[str] = []
+        connection: sqlite3.Connection | None = None
         try:
             self._path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-            connection = _connect(self._path)
-            if not _sound(connection):
-                connection.close()
+            _refuse_newer(self._path)
+            if not _sound(self._path):
                 notes.append(_salvage(self._path))
-                connection = _connect(self._path)
+            connection = _connect(self._path)
             notes += _bring_up_to_date(connection, self._path)
             loaded = Loaded(
                 records=connection.execute("SELECT kind, key, body FROM records").fetchall(),
@@ -127,19 +128,23 @@ class Store:
                 notes=notes,
             )
         except (sqlite3.Error, OSError) as error:
+            if connection is not None:
+                connection.close()
             raise CannotOpen(f"the state in {self._path} cannot be opened: {error}") from error
         self._thread = threading.Thread(target=self._write, args=(connection,), name="store", daemon=True)
         self._thread.start()
         return loaded
 
-    def submit(self, statements: Iterable[Statement]) -> Deferred[None]:
+    def submit(self, statements: Iterable[Statement], undo: Callable[[], Any] | None = None) -> Deferred[None]:
         """
         Make a batch durable; batches become so in the order they are handed in.
 
-        @return: fires with None once they are on the disk; fails with L{StoreFailed}, and then all batches handed in
-            since fail before it, the newest first, so that each can undo what it did to memory.
+        @param undo: takes memory back to what it was before this batch, if it fails. Then all batches handed in since
+            fail too; they are undone first, the newest before all, and only when memory is as the file is does any
+            Deferred fire: whoever hears of it may go on to the next change.
+        @return: fires with None once it is on the disk; fails with L{StoreFailed}.
         """
-        batch = _Batch(list(statements), Deferred(), self._epoch)
+        batch = _Batch(list(statements), Deferred(), self._epoch, undo)
         self._pending.append(batch)
         self._queue.put(batch)
         return batch.done
@@ -228,6 +233,9 @@ class Store:
             failed, self._pending = self._pending, []
             for batch in reversed(failed):
                 batch.settled = True
+                if batch.undo is not None:
+                    batch.undo()
+            for batch in failed:
                 batch.done.errback(StoreFailed(f"the change was not made, the state cannot be written: {reason}"))
         good = [batch for batch in group if batch.failure is None]
         if good:
@@ -248,20 +256,36 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _sound(connection: sqlite3.Connection) -> bool:
+def _refuse_newer(path: Path) -> None:
+    """
+    Look at the schema before anything is written, even a journal.
+    """
+    if not path.exists() or not path.stat().st_size:
+        return
     try:
-        return bool(connection.execute("PRAGMA quick_check").fetchone()[0] == "ok")
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.DatabaseError:
+        return  # damaged: found and said by what comes next
+    if version > SCHEMA:
+        raise CannotOpen(
+            f"the state in {path} is of schema {version}, written by a newer hostline; this one knows {SCHEMA}. "
+            "Nothing was touched: install the newer hostline again, or restore the backup beside the state."
+        )
+
+
+def _sound(path: Path) -> bool:
+    try:
+        with contextlib.closing(_connect(path)) as connection:
+            return bool(connection.execute("PRAGMA quick_check").fetchone()[0] == "ok")
+    except sqlite3.OperationalError:
+        raise  # locked, full or not ours to open: not damaged
     except sqlite3.DatabaseError:
         return False
 
 
 def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> list[str]:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > SCHEMA:
-        raise CannotOpen(
-            f"the state in {path} is of schema {version}, written by a newer hostline; this one knows {SCHEMA}. "
-            "Nothing was touched: install the newer hostline again, or restore the backup beside the state."
-        )
     notes = []
     if version == 0:
         connection.executescript(
@@ -269,7 +293,7 @@ def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> list[str]:
         )
     while 0 < version < SCHEMA:
         backup = path.with_name(f"{path.name}.schema-{version}")
-        with sqlite3.connect(backup) as copy:
+        with contextlib.closing(sqlite3.connect(backup)) as copy:
             connection.backup(copy)
         connection.executescript(f"BEGIN; {_UPGRADES[version]} PRAGMA user_version = {version + 1}; COMMIT;")
         version += 1
@@ -284,23 +308,27 @@ def _salvage(path: Path) -> str:
     number = 1
     while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        try:
+            old.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+        except sqlite3.DatabaseError as error:
+            # To begin anew would forget, and so end, everything that runs here: that is for people to decide.
+            raise CannotOpen(
+                f"the state in {path} is damaged and nothing of it can be read ({error}). Nothing was touched: "
+                "restore a backup, or move the file away to begin with an empty state, which ends all slivers."
+            ) from error
     for suffix in ("", "-wal", "-shm"):
         if (one := path.with_name(path.name + suffix)).exists():
             shutil.move(one, aside.with_name(aside.name + suffix))
-    fresh = _connect(path)
-    _bring_up_to_date(fresh, path)
     kept = 0
-    try:
-        with sqlite3.connect(aside) as old:
-            for table, width in (("records", 3), ("meta", 2), ("events", 2), ("audit", 2)):
-                try:
-                    marks = ", ".join("?" * width)
-                    for row in old.execute(f"SELECT * FROM {table}"):
-                        fresh.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", row)
-                        kept += 1
-                except sqlite3.Error:
-                    continue
-    except sqlite3.Error:
-        pass
-    fresh.close()
+    with contextlib.closing(_connect(path)) as fresh, contextlib.closing(sqlite3.connect(aside)) as old:
+        _bring_up_to_date(fresh, path)
+        fresh.execute("BEGIN")
+        for table, width in (("records", 3), ("meta", 2), ("events", 2), ("audit", 2), ("aside", 4)):
+            marks = ", ".join("?" * width)
+            with contextlib.suppress(sqlite3.Error):
+                for row in old.execute(f"SELECT * FROM {table}"):
+                    fresh.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", row)
+                    kept += 1
+        fresh.execute("COMMIT")
     return f"the state was damaged: {kept} rows were carried over, the damaged file is kept as {aside.name}"

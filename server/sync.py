@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+import attrs
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from hostline.protocol.errors import HostError, StoreFailed
+from hostline.protocol.errors import HostError, OperationFailed, StoreFailed
 from hostline.server.board import Board
 from hostline.server.drivers.driver import CANNOT_START, Driver, Status, Workload
 from hostline.server.host import Change, Host
@@ -50,8 +52,10 @@ class Sync:
         self._begin = begin
         self._commit = commit
         self._busy: set[int] = set()
-        self._again: set[int] = set()
+        self._stepping: set[int] = set()
         self._failed: dict[int, Status] = {}
+        self._waiting: dict[int, tuple[str, int]] = {}
+        self._removing: set[int] = set()
         self._told: dict[int, Status | None] = {}
         self._closed = False
         self.operations: Operations | None = None
@@ -64,13 +68,21 @@ class Sync:
         if failed is not None:
             return failed
         sliver = self._host.slivers_by_serial.get(serial)
-        if sliver is None:
-            return None
-        return self.drivers[sliver.kind].status().get(serial)
+        return None if sliver is None else self._is(sliver)
+
+    def busy(self, serial: int) -> bool:
+        """
+        Whether a step is being taken for this sliver.
+        """
+        return serial in self._stepping
+
+    def _is(self, sliver: Sliver) -> Status | None:
+        driver = self.drivers.get(sliver.kind)
+        return None if driver is None else driver.status().get(sliver.serial)
 
     async def recover(self) -> None:
         """
-        Have every driver find its slivers again, then work towards what should be.
+        Have every driver find its slivers again.
         """
         for kind, driver in self.drivers.items():
             known = {one.serial: workload(one) for one in self._host.slivers_by_serial.values() if one.kind == kind}
@@ -79,7 +91,6 @@ class Sync:
         for sliver in list(self._host.slivers_by_serial.values()):
             self._told[sliver.serial] = self.status(sliver.serial)
             self._board.place(sliver, self._told[sliver.serial])
-        self.run(list(self._host.slivers_by_serial))
 
     def run(self, serials: Iterable[int]) -> None:
         """
@@ -87,21 +98,29 @@ class Sync:
         """
         for serial in serials:
             sliver = self._host.slivers_by_serial.get(serial)
-            if sliver is not None and serial not in self._told:
+            if sliver is None or self._closed or serial in self._host.unsettled:
+                continue  # what is not durable is not acted on; whoever settles it comes back here
+            if serial not in self._told:
                 self._told[serial] = None
                 self._board.place(sliver, None)
             if serial in self._busy:
-                self._again.add(serial)
-            elif sliver is not None and not self._closed and self._next(sliver) is not None:
+                continue  # looks again at its end
+            if self._next(sliver) is not None:
                 self._busy.add(serial)
-                self._slots.run(lambda serial=serial: Deferred.fromCoroutine(self._steps(serial)))
+                self._slots.run(self._begin_steps, serial).addErrback(self._broken, serial)
+            elif sliver.wanted == plan.ABSENT:
+                if self.operations is not None:
+                    self.operations.news(serial)
+                if self._host.slivers_by_serial.get(serial) is sliver:
+                    self._forget(sliver)
 
     def gone(self, serial: int) -> None:
         """
         The sliver's record was removed.
         """
-        self._failed.pop(serial, None)
-        self._told.pop(serial, None)
+        for known in (self._failed, self._told, self._waiting):
+            known.pop(serial, None)
+        self._removing.discard(serial)
         self._board.remove(serial)
 
     def close(self) -> None:
@@ -113,37 +132,89 @@ class Sync:
             driver.close()
 
     def _next(self, sliver: Sliver) -> str | None:
-        failed = self._failed.get(sliver.serial)
-        if failed is not None and (sliver.wanted != plan.STARTED or sliver.boots > failed.boots):
-            # A newer intent: what failed for the older one no longer counts.
-            del self._failed[sliver.serial]
-        return plan.next_action(sliver.wanted, sliver.boots, self.status(sliver.serial))
+        serial = sliver.serial
+        failed = self._failed.get(serial)
+        if failed is not None:
+            now = self._is(sliver)
+            lives = now is not None and now.boot in ("running", "booted")
+            stop = sliver.wanted == plan.STOPPED and lives
+            if sliver.wanted == plan.ABSENT or stop or sliver.boots > failed.boots:
+                # A newer intent: what failed for the older one no longer counts.
+                del self._failed[serial]
+                self._told[serial] = now
+                self._board.place(sliver, now)
+                self._host.touched()
+        if self._waiting.get(serial) == (sliver.wanted, sliver.boots):
+            return None
+        return plan.next_action(sliver.wanted, sliver.boots, self.status(serial))
+
+    def _begin_steps(self, serial: int) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._steps(serial))
+
+    def _broken(self, failure: Failure, serial: int) -> None:
+        self._log.failure("the steps of sliver {serial}", failure, serial=serial)
 
     async def _steps(self, serial: int) -> None:
-        last: tuple[str, int] | None = None
+        last: tuple[str, str, int] | None = None
+        self._stepping.add(serial)
         try:
             while not self._closed:
-                self._again.discard(serial)
                 sliver = self._host.slivers_by_serial.get(serial)
-                action = None if sliver is None else self._next(sliver)
-                if sliver is None or action is None:
+                if sliver is None or serial in self._host.unsettled:
                     break
-                if last == (action, sliver.boots):
+                action = self._next(sliver)
+                if action is None:
+                    break
+                if last == (action, sliver.wanted, sliver.boots):
                     self._log.error("{action} {sliver} changed nothing", action=action, sliver=sliver.name)
-                    self._clock.callLater(RETRY_S, self.run, [serial])
+                    self._later(sliver)
                     break
-                last = (action, sliver.boots)
+                last = (action, sliver.wanted, sliver.boots)
                 if not await self._step(sliver, action):
                     break
         finally:
+            self._stepping.discard(serial)
             self._busy.discard(serial)
-        if serial in self._again and not self._closed:
-            self._again.discard(serial)
-            self.run([serial])
+        self.run([serial])
+
+    def _later(self, sliver: Sliver) -> None:
+        """
+        Try again after a while, unless something else is wanted by then.
+        """
+        self._waiting[sliver.serial] = (sliver.wanted, sliver.boots)
+        self._clock.callLater(RETRY_S, self._retry, sliver.serial)
+
+    def _retry(self, serial: int) -> None:
+        self._waiting.pop(serial, None)
+        self._removing.discard(serial)
+        self.run([serial])
+
+    def _forget(self, sliver: Sliver) -> None:
+        """
+        Remove the record of a sliver that is gone, unless an operation is about to.
+        """
+        serial = sliver.serial
+        waited = self.operations is not None and self.operations.waits_for(serial)
+        if waited or serial in self._removing or self._is(sliver) is not None:
+            return
+        self._removing.add(serial)
+        change = self._begin()
+        change.remove(sliver)
+        experiment = self._host.experiments_by_serial.get(sliver.experiment)
+        if experiment is not None and serial in experiment.slivers.values():
+            left = {node: one for node, one in experiment.slivers.items() if one != serial}
+            change.put(attrs.evolve(experiment, slivers=left))
+        self._commit(change).addErrback(self._not_forgotten, serial)
+
+    def _not_forgotten(self, failure: Failure, serial: int) -> None:
+        failure.trap(StoreFailed)
+        self._clock.callLater(RETRY_S, self._retry, serial)
 
     async def _step(self, sliver: Sliver, action: str) -> bool:
-        driver = self.drivers[sliver.kind]
         try:
+            driver = self.drivers.get(sliver.kind)
+            if driver is None:
+                raise OperationFailed(f"this host has no driver for slivers of kind {sliver.kind}")
             if action == plan.CREATE:
                 await driver.ensure_created(workload(sliver))
             elif action == plan.START:
@@ -163,7 +234,7 @@ class Sync:
                     sliver.serial, sliver.boots, "dead", exit_code=CANNOT_START, problems=(f"{action}: {reason}",)
                 )
             else:
-                self._clock.callLater(RETRY_S, self.run, [sliver.serial])
+                self._later(sliver)
             self.news(sliver.serial)
             return False
         self.news(sliver.serial)

@@ -27,7 +27,8 @@ class Watch:
     """
 
     def __init__(
-        self,         host: Host,
+        self,
+        host: Host,
         caller: Caller,
         send: Callable[[dict[str, Any], str | None], bool],
         soon: Callable[[Callable[[], None]], Any],
@@ -54,16 +55,18 @@ class Watch:
             check_topic(self._host, self._caller, topic)
         if len(self._tags.keys() | set(topics)) > TOPICS:
             raise TooMany(f"want at most {TOPICS} topics on a connection")
-        self._tags |= dict.fromkeys(topics, tag)
         if since is not None:
             self._cursor = min(since, self._host.feed.newest)
+        elif not self._tags:
+            self._cursor = self._host.feed.newest
+        self._tags |= dict.fromkeys(topics, tag)
         if self._stop is None:
             self._stop = self._host.feed.listen(self.flush)
-        missed = since is not None and since < self._host.feed.forgotten
-        if missed:
+        late = since is not None and since < self._host.feed.forgotten
+        if late:
             self._cursor = self._host.feed.forgotten
         self._soon(self.flush)
-        return {"cursor": self._cursor, "topics": sorted(self._tags), "missed": missed}
+        return {"cursor": self._cursor, "topics": sorted(self._tags), "missed": late}
 
     def remove(self, topics: list[str]) -> dict[str, Any]:
         """
@@ -81,8 +84,7 @@ class Watch:
         """
         if self._cursor < self._host.feed.forgotten and self._tags:
             first = next(iter(self._tags))
-            gap = {"cursor": self._host.feed.forgotten, "time": 0.0, "topic": first, "what": "missed", "request": None}
-            if not self._send(gap, self._tags[first]):
+            if not self._send(missed(self._host, first), self._tags[first]):
                 return
             self._cursor = self._host.feed.forgotten
         for event in self._host.feed.after(self._cursor):
@@ -100,6 +102,13 @@ class Watch:
         if self._stop is not None:
             self._stop()
             self._stop = None
+
+
+def missed(host: Host, topic: str) -> dict[str, Any]:
+    """
+    What stands for the events that are not kept any more.
+    """
+    return {"cursor": host.feed.forgotten, "time": 0.0, "topic": topic, "what": "missed", "request": None}
 
 
 def may_see(host: Host, caller: Caller, event: Event) -> bool:
@@ -123,11 +132,11 @@ def check_topic(host: Host, caller: Caller, topic: str) -> None:
         node, _, place = rest.partition(".") if first == "sliver" else ("", "", "")
         name = "/".join(reversed(place.split("."))) if node else rest
         experiment = host.get(Experiment, name)
-        seen = experiment is not None and rights.sees(host, caller, experiment, "events")
+        seen = experiment is not None and any(rights.sees(host, caller, experiment, one) for one in rights.EVENTS)
     elif first == "operation":
         operation = host.get(Operation, rest)
         seen = operation is not None and (
-            rights.sees(host, caller, operation, "events")
+            rights.sees(host, caller, operation, "watch")
             or rights.sees_scope(host, caller, (operation.scope, operation.experiment))
         )
     if not seen:

@@ -23,6 +23,7 @@ from hostline.server.slivers.plan import ABSENT, STARTED, STOPPED
 from hostline.server.slivers.rspec import DEFAULTS
 
 _Goal = dict[int, tuple[str, int]]
+_Before = dict[int, tuple[str, int, str | None]]
 
 
 class Lifecycle:
@@ -61,7 +62,8 @@ class Lifecycle:
             return self._running(experiment, ("swap_in", "create_experiment"))
         self._refuse(experiment, "swap_in", "modifying", "terminating")
         nodes = Topology.from_value(self._host.plan_of(experiment).topology).nodes
-        before, goal = self._before(experiment), {}
+        before = self._before(experiment)
+        goal: _Goal = {}
         slivers = dict(experiment.slivers) if experiment.state == "failed" else {}
         known = self._host.slivers_by_serial
         fresh = [node for node in nodes if slivers.get(node.name) not in known]
@@ -70,14 +72,14 @@ class Lifecycle:
             old = known.get(slivers.get(node.name, 0))
             if old is None:
                 sliver = self._sliver(change, experiment, node)
+            elif self._up(old):
+                sliver = old
             else:
-                sliver = change.put(attrs.evolve(old, wanted=STARTED, boots=old.boots + 1))
-                change.slivers.append(sliver.serial)
+                sliver = change.put(attrs.evolve(old, wanted=STARTED, boots=self._next_boot(old)))
             slivers[node.name] = sliver.serial
             goal[sliver.serial] = (sliver.wanted, sliver.boots)
-        experiment = change.put(attrs.evolve(experiment, state="activating", slivers=slivers, reason=""))
-        self._tell(change, experiment, "activating")
-        return self._operations.start(change, command, experiment, goal, before, caller, then="active")
+        experiment = change.put(attrs.evolve(experiment, slivers=slivers))
+        return self._activating(change, experiment, goal, before, caller, command)
 
     def swap_out(self, change: Change, experiment: Experiment, caller: str) -> Operation | None:
         """
@@ -115,7 +117,8 @@ class Lifecycle:
         @return: the operation, None if no sliver is touched; and what became of each node.
         """
         self._refuse(experiment, "modify_experiment", "activating", "swapping", "modifying", "terminating")
-        old = {one.name: one for one in Topology.from_value(self._host.plan_of(experiment).topology).nodes}
+        kept = self._host.plan_of(experiment)
+        old = {one.name: one for one in Topology.from_value(kept.topology).nodes}
         new = {one.name: one for one in topology.nodes}
         said: dict[str, list[str]] = {
             "added": sorted(new.keys() - old.keys()),
@@ -127,32 +130,63 @@ class Lifecycle:
         if experiment.state in ("swapped", "new"):
             self._tell(change, experiment, "modified")
             return None, said
-        self._check_quota(experiment, len(said["added"]) - len(said["removed"]))
-        before, goal = self._before(experiment), {}
-        slivers = dict(experiment.slivers)
-        current = self._host.slivers_of(experiment)
-        for name in said["added"]:
-            sliver = self._sliver(change, experiment, new[name])
-            slivers[name] = sliver.serial
-            goal[sliver.serial] = (sliver.wanted, sliver.boots)
-        for name in said["removed"]:
-            if name in current:
-                goal[current[name].serial] = self._put_away(change, current[name])
-        for name in said["changed"]:
-            if name in current and current[name].start_command != new[name].start_command:
-                command, boots = new[name].start_command, current[name].boots + 1
-                sliver = change.put(attrs.evolve(current[name], start_command=command, wanted=STARTED, boots=boots))
-                change.slivers.append(sliver.serial)
-                goal[sliver.serial] = (sliver.wanted, sliver.boots)
-        state = "modifying" if goal else experiment.state
-        experiment = change.put(attrs.evolve(experiment, slivers=slivers, state=state))
-        self._tell(change, experiment, "modifying" if goal else "modified")
+        before = self._before(experiment)
+        self._check_quota(experiment, self._more(experiment, topology))
+        experiment, goal = self._align(change, experiment, topology)
         if not goal:
+            self._tell(change, experiment, "modified")
             return None, said
-        operation = self._operations.start(
+        operation = self._modifying(change, experiment, goal, before, caller, said)
+        change.put(attrs.evolve(kept, serial=operation.serial))
+        return operation, said
+
+    def _modifying(
+        self, change: Change, experiment: Experiment, goal: _Goal, before: _Before, caller: str, said: Any
+    ) -> Operation:
+        experiment = change.put(attrs.evolve(experiment, state="modifying"))
+        self._tell(change, experiment, "modifying")
+        return self._operations.start(
             change, "modify_experiment", experiment, goal, before, caller, then="active", result=said
         )
-        return operation, said
+
+    def _activating(
+        self, change: Change, experiment: Experiment, goal: _Goal, before: _Before, caller: str, command: str
+    ) -> Operation:
+        experiment = change.put(attrs.evolve(experiment, state="activating", reason=""))
+        self._tell(change, experiment, "activating")
+        return self._operations.start(change, command, experiment, goal, before, caller, then="active")
+
+    def _more(self, experiment: Experiment, topology: Topology) -> int:
+        """
+        How many more nodes the topology has than are placed.
+        """
+        placed = [one for one in self._host.slivers_of(experiment).values() if one.wanted != ABSENT]
+        return len(topology.nodes) - len(placed)
+
+    def _align(self, change: Change, experiment: Experiment, topology: Topology) -> tuple[Experiment, _Goal]:
+        """
+        Make the slivers of a placed experiment those of a topology.
+
+        @return: the experiment as it is then, and what is waited for.
+        """
+        wanted = {one.name: one for one in topology.nodes}
+        current = {node: one for node, one in self._host.slivers_of(experiment).items() if one.wanted != ABSENT}
+        slivers = dict(experiment.slivers)
+        goal: _Goal = {}
+        for name, node in wanted.items():
+            sliver = current.get(name)
+            if sliver is None:
+                sliver = self._sliver(change, experiment, node)
+                slivers[name] = sliver.serial
+            elif sliver.start_command != node.start_command:
+                boots, command = self._next_boot(sliver), node.start_command
+                sliver = change.put(attrs.evolve(sliver, start_command=command, wanted=STARTED, boots=boots))
+            else:
+                continue
+            goal[sliver.serial] = (sliver.wanted, sliver.boots)
+        for name in current.keys() - wanted.keys():
+            goal[current[name].serial] = self._put_away(change, current[name])
+        return change.put(attrs.evolve(experiment, slivers=slivers)), goal
 
     def nodes(
         self, change: Change, experiment: Experiment, command: str, names: Iterable[str], caller: str
@@ -171,62 +205,106 @@ class Lifecycle:
             if name not in slivers:
                 raise NoSuchNode(f"no node {name} in {experiment.name}{near(name, list(slivers)[:300])}")
         goal: _Goal = {}
-        before: _Goal = {}
+        before: _Before = {}
         for name in names:
             sliver = slivers[name]
             wanted, boots = self._want(sliver, command)
-            before[sliver.serial] = (sliver.wanted, sliver.boots)
+            before[sliver.serial] = (sliver.wanted, sliver.boots, sliver.start_command)
             goal[sliver.serial] = (wanted, boots)
             if (wanted, boots) != (sliver.wanted, sliver.boots):
                 change.put(attrs.evolve(sliver, wanted=wanted, boots=boots))
-                change.slivers.append(sliver.serial)
         return self._operations.start(change, command, experiment, goal, before, caller, nodes=tuple(names))
 
     def cancel(self, change: Change, operation: Operation, caller: str) -> Operation:
         """
-        Cancel an operation; a swap-in is swapped out again, anything else goes on from where it was before.
+        Cancel an operation; what it had reached by then is taken back by another one: a swap-in is swapped out again,
+        a swapped-out experiment swapped in, a modified one modified back.
 
         @return: the operation, cancelled.
         """
+        previous = self._host.get(Plan, str(operation.serial))
         cancelled = self._operations.cancel(change, operation)
         experiment = self._host.experiments_by_serial.get(operation.experiment)
         if experiment is None or not operation.then:
             return cancelled
         if operation.command in ("swap_in", "create_experiment"):
-            follow = self._away(change, experiment, caller, "swap_out", "swapping", "swapped")
-            change.when_committed.append(lambda: self._operations.track(follow))
-        else:
+            self._away(change, experiment, caller, "swap_out", "swapping", "swapped")
+            return cancelled
+        if previous is not None:
+            change.put(attrs.evolve(previous, serial=experiment.serial))
+        before = self._before(experiment)
+        topology = Topology.from_value(self._host.plan_of(experiment).topology)
+        experiment, goal = self._align(change, experiment, topology)
+        if not goal:
             experiment = change.put(attrs.evolve(experiment, state="active"))
             self._tell(change, experiment, "active")
+        elif operation.command == "swap_out":
+            self._activating(change, experiment, goal, before, caller, "swap_in")
+        else:
+            self._modifying(change, experiment, goal, before, caller, None)
         return cancelled
+
+    def rebuild(self, change: Change) -> list[str]:
+        """
+        Make anew the records of slivers that could not be read, from what their experiments say: nothing that runs is
+        taken away because its record is damaged.
+
+        @return: which, in words.
+        """
+        said = []
+        for experiment in list(self._host.experiments_by_serial.values()):
+            missing = {
+                node: serial
+                for node, serial in experiment.slivers.items()
+                if serial not in self._host.slivers_by_serial
+            }
+            plan = self._host.get(Plan, str(experiment.serial)) if missing else None
+            nodes = {one.name: one for one in Topology.from_value(plan.topology).nodes} if plan else {}
+            going = experiment.state in ("swapping", "terminating")
+            for node, serial in missing.items():
+                known = nodes.get(node)
+                sliver = self._sliver(change, experiment, known or TopologyNode(name=node), serial)
+                if going or (plan is not None and known is None):
+                    change.put(attrs.evolve(sliver, wanted=ABSENT))
+                said.append(f"the record of sliver {sliver.name} was made anew from its experiment")
+        return said
+
+    def _up(self, sliver: Sliver) -> bool:
+        """
+        Whether the sliver is up, or on its way.
+        """
+        status = self._operations.status(sliver.serial)
+        return sliver.wanted == STARTED and (status is None or status.boot != "dead" or status.boots < sliver.boots)
+
+    def _next_boot(self, sliver: Sliver) -> int:
+        # An operation that was cancelled may have begun a boot that the record no longer wants.
+        status = self._operations.status(sliver.serial)
+        return max(sliver.boots, status.boots if status is not None else 0) + 1
 
     def _want(self, sliver: Sliver, command: str) -> tuple[str, int]:
         if command == "stop_node":
             return STOPPED, sliver.boots
-        status = self._operations.status(sliver.serial)
-        up = sliver.wanted == STARTED and (status is None or status.boot != "dead" or status.boots < sliver.boots)
-        if command == "start_node" and up:
+        if command == "start_node" and self._up(sliver):
             return STARTED, sliver.boots
-        return STARTED, sliver.boots + 1
+        return STARTED, self._next_boot(sliver)
 
     def _away(
         self, change: Change, experiment: Experiment, caller: str, command: str, state: str, then: str
     ) -> Operation:
         before = self._before(experiment)
-        goal = {sliver.serial: self._put_away(change, sliver) for sliver in self._host.slivers_of(experiment).values()}
+        goal = {sliver.serial: self._put_away(change, sliver) for sliver in self._host.slivers_in(experiment)}
         experiment = change.put(attrs.evolve(experiment, state=state, reason=""))
         self._tell(change, experiment, state)
         return self._operations.start(change, command, experiment, goal, before, caller, then=then)
 
     def _put_away(self, change: Change, sliver: Sliver) -> tuple[str, int]:
         change.put(attrs.evolve(sliver, wanted=ABSENT))
-        change.slivers.append(sliver.serial)
         return ABSENT, sliver.boots
 
-    def _sliver(self, change: Change, experiment: Experiment, node: TopologyNode) -> Sliver:
-        sliver = change.put(
+    def _sliver(self, change: Change, experiment: Experiment, node: TopologyNode, serial: int | None = None) -> Sliver:
+        return change.put(
             Sliver(
-                serial=change.serial(),
+                serial=change.serial() if serial is None else serial,
                 name=node_name(node.name, experiment.name),
                 kind=KIND,
                 experiment=experiment.serial,
@@ -236,16 +314,14 @@ class Lifecycle:
                 created=change.now,
             )
         )
-        change.slivers.append(sliver.serial)
-        return sliver
 
-    def _before(self, experiment: Experiment) -> _Goal:
+    def _before(self, experiment: Experiment) -> _Before:
         slivers = self._host.slivers_of(experiment).values()
-        return {sliver.serial: (sliver.wanted, sliver.boots) for sliver in slivers}
+        return {sliver.serial: (sliver.wanted, sliver.boots, sliver.start_command) for sliver in slivers}
 
     def _running(self, experiment: Experiment, commands: tuple[str, ...]) -> Operation | None:
-        mine = [one for one in self._host.table(Operation).values() if one.experiment == experiment.serial]
-        return next((one for one in mine if one.ended is None and one.command in commands), None)
+        running = self._host.unended.get(experiment.serial, {}).values()
+        return next((one for one in running if one.command in commands), None)
 
     def _refuse(self, experiment: Experiment, command: str, *states: str) -> None:
         if experiment.state in states:
@@ -255,8 +331,8 @@ class Lifecycle:
         project = self._host.project_of(experiment)
         if project is None or not project.quota or more <= 0:
             return
-        inside = {one.serial for one in self._host.experiments_by_serial.values() if one.project == project.serial}
-        slivers = [one for one in self._host.slivers_by_serial.values() if one.experiment in inside]
+        inside = [one for one in self._host.experiments_by_serial.values() if one.project == project.serial]
+        slivers = [sliver for one in inside for sliver in self._host.slivers_in(one)]
         for resource, most in project.quota.items():
             has = sum(sliver.rspec.get(resource, 0) for sliver in slivers if sliver.wanted != ABSENT)
             wants = more * DEFAULTS[resource]

@@ -167,18 +167,18 @@ async def wait_for(ask: Ask, name: str, state: str, timeout: float) -> dict[str,
     Wait until an experiment is in a state.
     """
     ask.waiting = True
-    deadline = ask.now + timeout
+    deadline = ask.daemon.clock.seconds() + timeout
     serial = ask.target.serial
     while True:
         experiment = ask.host.experiments_by_serial.get(serial)
-        ask.look_again()
-        if experiment is None or ask.target.serial != serial:
+        if experiment is None:
             raise OperationFailed(f"{name} was terminated")
+        ask.look_again()
         if _is_so(ask, experiment, state):
             return experiment_body(ask, experiment)
         if experiment.state == "failed" and state in ("active", "started"):
             raise OperationFailed(f"{name} failed: {experiment.reason}")
-        if not await ask.daemon.news(deadline - ask.now):
+        if not await ask.daemon.news(deadline - ask.daemon.clock.seconds()):
             raise Timeout(f"{name} is {experiment.state}, not {state}, after {timeout:g} s")
 
 
@@ -243,7 +243,9 @@ def _addressed(read: Topology, serial: int, previous: Topology | None = None) ->
     addressed = assign(read, serial, previous)
     _refuse([{"line": one.line, "text": one.text} for one in addressed.errors], [])
     warnings = [{"line": one.line, "text": one.text} for one in addressed.warnings]
-    return addressed, warnings + [_kind(node) for node in addressed.nodes if node.kind not in (None, views.KIND)]
+    return addressed, warnings + [
+        _other_kind(one.line, one.name, one.kind) for one in addressed.nodes if _differs(one.kind)
+    ]
 
 
 def _refuse(errors: list[dict[str, Any]], warnings: list[dict[str, Any]]) -> None:
@@ -253,15 +255,18 @@ def _refuse(errors: list[dict[str, Any]], warnings: list[dict[str, Any]]) -> Non
         raise BadTopology(f"line {first['line']}: {first['text']}{more}", errors=errors, warnings=warnings)
 
 
-def _kind(node: Any) -> dict[str, Any]:
-    kind = node["kind"] if isinstance(node, dict) else node.kind
-    name = node["node"] if isinstance(node, dict) else node.name
-    line = node["line"] if isinstance(node, dict) else node.line
-    return {"line": line, "text": f"node {name} asks for kind {kind}; this host runs every node as a {views.KIND}"}
+def _differs(kind: str | None) -> bool:
+    return kind not in (None, views.KIND)
+
+
+def _other_kind(line: int, node: str, kind: str | None) -> dict[str, Any]:
+    text = f"node {node} asks for kind {kind}; this host runs every node as a {views.KIND}"
+    return {"line": line, "text": text}
 
 
 def _plan(found: dict[str, Any]) -> dict[str, Any]:
-    warnings = [_kind(node) for node in found["nodes"] if node["kind"] not in (None, views.KIND)]
+    nodes = [one for one in found["nodes"] if _differs(one["kind"])]
+    warnings = [_other_kind(one["line"], one["node"], one["kind"]) for one in nodes]
     placement = {node["node"]: f"hv:{views.KIND}:{views.PNODE}" for node in found["nodes"]}
     return {
         "nodes": found["nodes"],
@@ -283,7 +288,7 @@ def _is_so(ask: Ask, experiment: Experiment, state: str) -> bool:
     if state != "started":
         return experiment.state == state
     if not experiment.slivers:
-        return False
+        return experiment.state == "active"
     found = [ask.daemon.sync.status(serial) for serial in experiment.slivers.values()]
     return all(
         one is not None and (one.boot == "dead" or (one.boot == "booted" and one.start_command != "running"))

@@ -23,10 +23,10 @@ def next_action(wanted: str, boots: int, status: Status | None) -> str | None:
     """
     if wanted == ABSENT:
         return DESTROY if status is not None else None
+    if wanted == STOPPED:
+        return STOP if status is not None and status.boot in ("running", "booted") else None
     if status is None:
         return CREATE
-    if wanted == STOPPED:
-        return STOP if status.boot in ("running", "booted") else None
     return START if status.boots < boots else None
 
 

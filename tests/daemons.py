@@ -1,0 +1,621 @@
+"""
+A whole daemon in memory: real host, records, answers and connections; a store, a driver, a clock and clients that do
+what a test tells them.
+
+Every line that a client is sent is read back and checked against the Kind that its command declares.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sqlite3
+import struct
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import Clock
+
+from hostline.protocol import shapes, wire
+from hostline.protocol.commands import ROWS
+from hostline.protocol.errors import ERRORS, StoreFailed
+from hostline.protocol.wire import Reply
+from hostline.server import records, store
+from hostline.server.config import Config
+from hostline.server.connection import Connection
+from hostline.server.daemon import Daemon, open_host
+from hostline.server.drivers.fake import FakeDriver, FakeHost
+from hostline.server.experiments.check import check_topology
+from hostline.server.host import Host
+from hostline.server.store import Loaded, Statement
+
+#: Unix seconds at which every clock of the tests begins.
+EPOCH = 1_700_000_000.0
+_KINDS = {row.reply_word: row.reply for row in ROWS} | {"event": shapes.EVENT, "operation_reply": shapes.OPERATION_BODY}
+
+
+def checked(line: bytes, as_json: bool = False) -> Reply:
+    """
+    One line from the daemon, which must fit what its command declares.
+    """
+    assert line.isascii(), line
+    reply = wire.read_reply(line.decode("ascii"), as_json)
+    if reply.word == "error_reply":
+        assert reply.body["code"] in ERRORS and reply.body["code"] != "ERROR", reply
+        assert isinstance(reply.body["message"], str) and isinstance(reply.body["command"], str), reply
+    else:
+        wrong = _KINDS[reply.word].fits(reply.body)
+        assert wrong is None, f"{reply.word}: {wrong}: {reply.body}"
+    return reply
+
+
+def topdl(nodes: Mapping[str, str | None]) -> str:
+    """
+    A topology of these nodes and start commands, as a word of a request.
+    """
+    computers = []
+    for name, command in nodes.items():
+        startup = f"<attribute><attribute>startup</attribute><value>{command}</value></attribute>" if command else ""
+        computers.append(f"<elements><computer><name>{name}</name>{startup}</computer></elements>")
+    return repr(f"<experiment><version>1.0</version>{''.join(computers)}</experiment>")
+
+
+class Disk:
+    """
+    What a store keeps; outlives the daemons that use it.
+
+    @ivar commits: how many there were.
+    """
+
+    def __init__(self) -> None:
+        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        store._bring_up_to_date(self.connection, Path("memory"))
+        self.commits = 0
+
+    def records(self) -> dict[tuple[str, str], str]:
+        """
+        JSON by kind and key.
+        """
+        return {(kind, key): body for kind, key, body in self.connection.execute("SELECT * FROM records")}
+
+    def audit(self) -> list[str]:
+        """
+        The bodies of the audit log.
+        """
+        return [body for (body,) in self.connection.execute("SELECT body FROM audit ORDER BY cursor")]
+
+
+class FakeStore:
+    """
+    A store whose commits a test makes happen, or fail.
+
+    @ivar full: whether they fail by themselves.
+    """
+
+    def __init__(self, disk: Disk) -> None:
+        self.disk = disk
+        self.full = False
+        self.trouble: str | None = None
+        self.pending: list[tuple[list[Statement], Deferred[None], Callable[[], Any] | None]] = []
+
+    def open(self) -> Loaded:
+        read = self.disk.connection.execute
+        return Loaded(
+            records=read("SELECT kind, key, body FROM records").fetchall(),
+            meta=dict(read("SELECT name, value FROM meta").fetchall()),
+            events=read(store._HISTORY).fetchall(),
+            notes=[],
+        )
+
+    def submit(self, statements: Iterable[Statement], undo: Callable[[], Any] | None = None) -> Deferred[None]:
+        done: Deferred[None] = Deferred()
+        self.pending.append((list(statements), done, undo))
+        return done
+
+    def run(self, function: Callable[[], Any]) -> Deferred[Any]:
+        result: Deferred[Any] = Deferred()
+        try:
+            result.callback(function())
+        except Exception:
+            result.errback()
+        return result
+
+    def close(self) -> None:
+        self.pending = []
+
+    def commit(self) -> None:
+        """
+        What was handed in becomes durable, all in one commit.
+        """
+        group, self.pending = self.pending, []
+        if not group:
+            return
+        self.disk.commits += 1
+        self.disk.connection.execute("BEGIN")
+        for statements, _, _ in group:
+            for sql, values in statements:
+                self.disk.connection.execute(sql, values)
+        self.disk.connection.execute("COMMIT")
+        self.trouble = None
+        for _, done, _ in group:
+            done.callback(None)
+
+    def fail(self, reason: str = "disk full") -> None:
+        """
+        What was handed in cannot be written.
+        """
+        group, self.pending = self.pending, []
+        if group:
+            self.trouble = reason
+        for _, _, undo in reversed(group):
+            if undo is not None:
+                undo()
+        for _, done, _ in group:
+            done.errback(StoreFailed(f"the change was not made, the state cannot be written: {reason}"))
+
+
+class FakeOffload:
+    """
+    Reads topologies at once, or when it is let.
+
+    @ivar held: whether calls wait for L{release}.
+    """
+
+    def __init__(self) -> None:
+        self.held = False
+        self.waiting: list[Deferred[None]] = []
+
+    async def call(self, name: str, argument: Any, deadline_s: float = 20) -> Any:
+        assert name == "check_topology"
+        if self.held:
+            turn: Deferred[None] = Deferred()
+            self.waiting.append(turn)
+            await turn
+        return check_topology(argument)
+
+    def release(self) -> None:
+        """
+        Let the oldest call that waits go on.
+        """
+        self.waiting.pop(0).callback(None)
+
+
+class _Handle:
+    def __init__(self, call: IDelayedCall) -> None:
+        self._call = call
+
+    def cancel(self) -> None:
+        if self._call.active():
+            self._call.cancel()
+
+
+class FakeLoop:
+    """
+    The part of an event loop that the daemon uses, driven by a clock and by L{turn}.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._soon: deque[Callable[[], Any]] = deque()
+
+    def call_soon(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self._soon.append(lambda: function(*arguments))
+
+    call_soon_threadsafe = call_soon
+
+    def call_later(self, delay: float, function: Callable[..., Any], *arguments: Any) -> _Handle:
+        return _Handle(self._clock.callLater(delay, function, *arguments))
+
+    def turn(self) -> bool:
+        """
+        @return: whether there was something to do.
+        """
+        now, self._soon = self._soon, deque()
+        for function in now:
+            function()
+        return bool(now)
+
+
+class FakePeer:
+    """
+    The socket of a client, as far as the daemon asks the kernel about it.
+    """
+
+    def __init__(self, uid: int, gid: int, groups: Iterable[int]) -> None:
+        self.uid, self.gid, self.groups = uid, gid, tuple(groups)
+        self._pair: tuple[socket.socket, socket.socket] | None = None
+
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        if option == socket.SO_PEERCRED:
+            return struct.pack("3i", 1, self.uid, self.gid)
+        return struct.pack(f"{len(self.groups)}I", *self.groups)
+
+    def fileno(self) -> int:
+        if self._pair is None:
+            self._pair = socket.socketpair()
+        return self._pair[0].fileno()
+
+    def hang_up(self) -> None:
+        self.fileno()
+        assert self._pair is not None
+        self._pair[1].close()
+
+    def close(self) -> None:
+        for one in self._pair or ():
+            one.close()
+
+
+class FakeTransport(asyncio.Transport):
+    """
+    Between one client and the daemon; keeps what the client has not read, and what the daemon has not.
+    """
+
+    def __init__(self, loop: FakeLoop, protocol: Connection, peer: FakePeer) -> None:
+        super().__init__()
+        self._fake_loop = loop
+        self._connection = protocol
+        self.peer = peer
+        self.client_reads = True
+        self.received = bytearray()
+        self.unread = bytearray()
+        self.unsent = bytearray()
+        self.reading = True
+        self.closing = False
+        self.lost = False
+        self.pauses = 0
+        self._high = 1 << 16
+        self._full = False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self.peer if name == "socket" else default
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._high = self._high if high is None else high
+
+    def get_write_buffer_size(self) -> int:
+        return len(self.unread)
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def write(self, data: Any) -> None:
+        assert not self.lost, "the daemon wrote to a connection that is over"
+        self.unread += data
+        if self.client_reads:
+            self.read()
+        elif len(self.unread) > self._high and not self._full:
+            self._full = True
+            self._connection.pause_writing()
+
+    def read(self, size: int | None = None) -> None:
+        """
+        The client reads.
+        """
+        size = len(self.unread) if size is None else size
+        self.received += self.unread[:size]
+        del self.unread[:size]
+        if self._full and len(self.unread) <= self._high // 4:
+            self._full = False
+            self._connection.resume_writing()
+        if self.closing and not self.unread:
+            self._fake_loop.call_soon(self._lose)
+
+    def pause_reading(self) -> None:
+        assert self.reading and not self.closing
+        self.reading = False
+        self.pauses += 1
+
+    def resume_reading(self) -> None:
+        assert not self.reading and not self.closing
+        self.reading = True
+        self._fake_loop.call_soon(self.deliver)
+
+    def deliver(self) -> None:
+        """
+        The daemon reads what the client sent.
+        """
+        if self.reading and not self.closing and self.unsent:
+            data = bytes(self.unsent)
+            self.unsent.clear()
+            self._connection.data_received(data)
+
+    def close(self) -> None:
+        if not self.closing:
+            self.closing = True
+            if not self.unread:
+                self._fake_loop.call_soon(self._lose)
+
+    def abort(self) -> None:
+        self.closing = True
+        self.unread.clear()
+        self._fake_loop.call_soon(self._lose)
+
+    def _lose(self) -> None:
+        if not self.lost:
+            self.lost = True
+            self._connection.connection_lost(None)
+            self.peer.close()
+
+
+class Client:
+    """
+    One connection, seen from outside.
+    """
+
+    def __init__(self, whole: MemoryDaemon, uid: int, groups: Iterable[int]) -> None:
+        self._whole = whole
+        self.connection = Connection(whole.daemon)
+        self.transport = FakeTransport(whole.loop, self.connection, FakePeer(uid, uid or 0, groups))
+        self.connection.connection_made(self.transport)
+        self._ends = False
+        self._ended = False
+
+    def send(self, data: bytes | str, settle: bool = True) -> None:
+        """
+        @param settle: whether all that follows happens now, commits included.
+        """
+        self.transport.unsent += data.encode() if isinstance(data, str) else data
+        self.transport.deliver()
+        if settle:
+            self._whole.settle()
+
+    def end(self) -> None:
+        """
+        Say no more, and hear what there is to hear.
+        """
+        self.connection.eof_received()
+        self._whole.settle()
+
+    def hang_up(self) -> None:
+        """
+        Go away.
+        """
+        self.transport.abort()
+        self._whole.settle()
+
+    @property
+    def over(self) -> bool:
+        """
+        Whether the connection has ended.
+        """
+        return self.transport.lost
+
+    def raw(self) -> list[bytes]:
+        """
+        The lines that came since last asked, unchecked.
+        """
+        whole, newline, rest = bytes(self.transport.received).rpartition(b"\n")
+        self.transport.received = bytearray(rest)
+        return whole.split(b"\n") if newline else []
+
+    def replies(self) -> list[Reply]:
+        """
+        The lines that came since last asked.
+        """
+        return [checked(line, self.connection.format == "json") for line in self.raw()]
+
+    def lines(self) -> list[str]:
+        """
+        The same, as tag and word, errors by their code: C{@7 status_reply}, C{DENIED}.
+        """
+        return [shown(reply) for reply in self.replies()]
+
+    def ask(self, line: str) -> Reply:
+        """
+        Send one line; the one reply to it.
+        """
+        self.raw()
+        self.send(line + "\n")
+        replies = self.replies()
+        assert len(replies) == 1, replies
+        return replies[0]
+
+    def body(self, line: str) -> Any:
+        """
+        The body of the reply, which must be no error.
+        """
+        reply = self.ask(line)
+        assert reply.word != "error_reply", reply
+        return reply.body
+
+    def code(self, line: str) -> str:
+        """
+        The code of the error that a line is answered by; its reply word if it is none.
+        """
+        return shown(self.ask(line))
+
+
+def shown(reply: Reply) -> str:
+    """
+    A reply in short.
+    """
+    word = reply.body["code"] if reply.word == "error_reply" else reply.word
+    return f"@{reply.tag} {word}" if reply.tag else str(word)
+
+
+class MemoryDaemon:
+    """
+    A daemon, and the host it runs on; may crash and come back.
+
+    @ivar slow: seconds that boots and stops take.
+    """
+
+    def __init__(self, config: Config | None = None, slow: float = 0.0, directory: Path | None = None) -> None:
+        self.config = config or Config()
+        self.directory = directory or Path(tempfile.gettempdir())
+        self.clock = Clock()
+        self.loop = FakeLoop(self.clock)
+        self.disk = Disk()
+        self.fake_host = FakeHost(self.clock)
+        self.slow = slow
+        self.runs = 0
+        self.clients: list[Client] = []
+        self.start()
+
+    def start(self) -> None:
+        """
+        Begin, on what is there.
+        """
+        self.runs += 1
+        self.store = FakeStore(self.disk)
+        keeper = cast("store.Store", self.store)
+        host, _ = open_host(keeper, "tester", self.config)
+        self.driver = FakeDriver(
+            self.clock, host=self.fake_host, kind="process", boot_after=self.slow, stop_after=self.slow
+        )
+        self.driver._pids = 1000 * self.runs
+        self.offload = FakeOffload()
+        self.daemon = Daemon(
+            host,
+            keeper,
+            {"process": self.driver},
+            cast("Any", self.offload),
+            self.config,
+            self.directory,
+            self.directory,
+            cast("asyncio.AbstractEventLoop", self.loop),
+            self.clock,
+            self.now,
+            f"run{self.runs}",
+        )
+        self._recovering = Deferred.fromCoroutine(self.daemon.recover())
+        self.settle()
+        assert self._recovering.called
+        self._recovering.addErrback(_fail)
+
+    @property
+    def host(self) -> Host:
+        """
+        What should be.
+        """
+        return self.daemon.host
+
+    def now(self) -> float:
+        """
+        Unix seconds.
+        """
+        return EPOCH + self.clock.seconds()
+
+    def connect(self, uid: int = 0, groups: Iterable[int] = ()) -> Client:
+        """
+        A new client; uid 0 is an operator.
+        """
+        client = Client(self, uid, groups)
+        self.clients.append(client)
+        self.settle()
+        return client
+
+    def settle(self) -> None:
+        """
+        Let all happen that needs no time.
+        """
+        for _ in range(10000):
+            if not self.loop.turn() and not self.store.pending:
+                return
+            if self.store.full:
+                self.store.fail()
+            else:
+                self.store.commit()
+        raise AssertionError("it never comes to rest")
+
+    def advance(self, seconds: float) -> None:
+        """
+        Let time pass.
+        """
+        end = self.clock.seconds() + seconds
+        for _ in range(100000):
+            self.settle()
+            next_call = min((call.getTime() for call in self.clock.getDelayedCalls()), default=float("inf"))
+            if next_call > end:
+                break
+            self._at(next_call)
+        else:
+            raise AssertionError("it never comes to rest")
+        self._at(end)
+
+    def _at(self, time: float) -> None:
+        # Not advance(time - now), which may round to just before it.
+        self.clock.rightNow = max(time, self.clock.rightNow)
+        self.clock.advance(0)
+        self.settle()
+
+    def crash(self) -> None:
+        """
+        The daemon dies with all that was not durable, and is started again; what runs goes on.
+        """
+        for client in self.clients:
+            client.transport.lost = client.transport.closing = True
+            client.transport.peer.close()
+        self.clients = []
+        self.daemon.sync._closed = True  # nothing of the old one may act: it is dead
+        self.driver.close()
+        self.store.pending = []
+        self.store.submit = _dead  # type: ignore[assignment,method-assign]
+        self.loop._soon.clear()
+        self.start()
+
+    def check(self) -> None:
+        """
+        Fail unless memory is what the store keeps, and what is derived in memory follows from it.
+        """
+        kept = self.disk.records()
+        mine = {(kind, key): one.as_json() for kind, table in self.host.tables.items() for key, one in table.items()}
+        assert mine == kept, set(mine.items()) ^ set(kept.items())
+        again = Host("again")
+        again.load(self.store.open())
+        for name in ("slivers_by_serial", "experiments_by_serial", "unended", "_slivers_in", "_memberships", "_folded"):
+            assert getattr(self.host, name) == getattr(again, name), name
+        mine_by_uid = {uid: sorted(one.serial for one in found) for uid, found in self.host._by_uid.items()}
+        assert mine_by_uid == {uid: sorted(one.serial for one in found) for uid, found in again._by_uid.items()}
+        assert self.host.unsettled == {}
+        for experiment in self.host.experiments_by_serial.values():
+            slivers = self.host.slivers_of(experiment)
+            for node, sliver in slivers.items():
+                status = self.daemon.sync.status(sliver.serial)
+                now = [status.boot, status.code] if status else [None, None]
+                assert self.daemon.board.text(experiment).get("hv:process:pnode-0000", node) == now, sliver.name
+        assert self.host._next_serial >= again._next_serial - 64
+
+    def lab(self, *, member: int = 5001, other: int = 5002) -> Client:
+        """
+        A project C{lab} with the member ann, and bob who is in none; the client is ann's.
+        """
+        operator = self.connect()
+        operator.body("add_project lab")
+        operator.body(f"add_user ann uid={member}")
+        operator.body(f"add_user bob uid={other}")
+        operator.body("add_member lab ann")
+        operator.hang_up()
+        return self.connect(member)
+
+
+def _dead(*_: Any) -> Deferred[None]:
+    return Deferred()
+
+
+def _fail(failure: Any) -> None:
+    raise AssertionError(failure.getTraceback())
+
+
+def make(**options: Any) -> MemoryDaemon:
+    """
+    @param options: as L{MemoryDaemon} takes them.
+    """
+    return MemoryDaemon(**options)
+
+
+def only(record: type[records.Record], daemon: MemoryDaemon) -> Any:
+    """
+    The one record of its kind.
+    """
+    (found,) = daemon.host.table(record).values()
+    return found
+
+
+assert os.geteuid() not in range(5000, 6000), "the tests' users must not be the one who runs them"
