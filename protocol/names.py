@@ -91,7 +91,7 @@ def shown(value: object, longest: int = 60) -> str:
     C{value} as it may stand in a message: its ASCII literal, cut where it gets long.
     """
     text = _beginning(value, longest + 1, 4)
-    return text if len(text) <= longest else (text[: max(0, longest - 3)] + "...")[:longest]
+    return text if len(text) <= longest else (text[: longest - 3] + "...")[:longest]
 
 
 def _beginning(value: object, enough: int, depth: int) -> str:

@@ -80,6 +80,10 @@ class ErrorsTests(SynchronousTestCase):
             with self.assertRaises(caught):
                 raise raised_again({"code": "NO_SUCH_EXPERIMENT", "message": "no experiment lab/x", "command": ""})
 
+    def test_noCommand(self) -> None:
+        """An error that came before any command names none."""
+        self.assertEqual(raised_again({"code": "TOO_MANY", "message": "x"}).details, {"command": ""})
+
     @given(JSON | st.dictionaries(KEYS, JSON, max_size=5))
     def test_garbage(self, body: Any) -> None:
         """Whatever a broken daemon puts into an error_reply, the client reports an error and does not fail itself."""

@@ -131,8 +131,8 @@ class NearTests(SynchronousTestCase):
 
     def test_hostile(self) -> None:
         """Names made to be alike, and an endless one, do not hold up the daemon."""
-        known = ["ba" * 31 + format(at, "x") for at in range(100_000)]
+        known = ["ba" * 62 + format(at, "x") for at in range(100_000)]
         began = time.process_time()
-        for wrong in ("ab" * 500_000, "ab" * 31, "a" * 100):
-            names.near(wrong, known)
-        self.assertLess(time.process_time() - began, 0.5)
+        for _ in range(10):
+            names.near("ab" * 500_000, known)
+        self.assertLess(time.process_time() - began, 1.2)

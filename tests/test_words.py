@@ -69,6 +69,7 @@ class SplitTests(SynchronousTestCase):
     def test_blanks(self) -> None:
         """Any number of blanks and tabs stands between words, before and after them."""
         self.split(" \t cmd\ta \t b \t", [bare("a"), bare("b")])
+        self.split("cmd\t'a'\t[1]\tb", [quoted("a"), quoted([1]), bare("b")])
 
     def test_nothing(self) -> None:
         """A line of blanks has no command."""
