@@ -11,9 +11,8 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -21,12 +20,12 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from hostline.server.drivers.boots import ProcessSliver
 from hostline.server.drivers.driver import Status, Workload
+from hostline.server.drivers.ending import BREATH_S, Ending
 from hostline.server.supervise import homes, shim
 from hostline.server.supervise.bell import Bell
 from hostline.server.supervise.cgroups import Cgroups
@@ -38,9 +37,6 @@ from hostline.server.supervise.trash import Trash
 from hostline.server.supervise.turns import Turns
 from hostline.server.supervise.uids import UidRange, Uids, accounts
 
-_SHORT_S, _LONG_S = 0.005, 0.1
-#: How long a keeper may take to write its file, and killed processes to end.
-_BREATH_S, _END_S = 2.0, 10.0
 #: How many slivers may be on their way up at the same time.
 _BOOTING = 8
 
@@ -115,6 +111,7 @@ class ProcessDriver:
         self._problems: tuple[str, ...] = ()
         own = self._uids.by_serial if self._uids is not None else {}
         self._members = Members(instance, cgroups, clock, own, proc)
+        self._ending = Ending(self._members, cgroups, clock, self._turns)
 
     # The interface
 
@@ -159,7 +156,7 @@ class ProcessDriver:
             if sliver.boots < workload.boots:
                 await self._end(sliver, self._grace_s)
                 await self._booting.acquire()
-                sliver.place = self._clock.callLater(_BREATH_S, self._vacate, sliver)
+                sliver.place = self._clock.callLater(BREATH_S, self._vacate, sliver)
                 await self._turns.mine()
                 self._begin(sliver, workload)
         finally:
@@ -355,74 +352,11 @@ class ProcessDriver:
             sliver.lock.release()
 
     async def _end(self, sliver: ProcessSliver, grace_s: float) -> None:
-        """
-        End all processes of a sliver: unless the grace is 0, first all but the node's own by TERM; then everything by
-        KILL; the keeper goes by itself when it has noted the node's end.
-        """
-        if sliver.cleared:
-            return
-        sliver.ending = True
-        await self._turns.mine()
-        serial, keeper = sliver.serial, sliver.keeper
-        node = sliver.boot.node
-        thorough = not sliver.boot.up or node is None or not self._members.grouped(serial, node.pid)
-        spare = set() if keeper is None else {keeper.pid}
-        left: set[int] = set()
-
-        async def killed() -> bool:
-            nonlocal left
-            left = await self._members.kill(serial, spare=spare, thorough=thorough)
-            return not left
-
-        async def keeper_gone() -> bool:
-            return sliver.keeper is None
-
-        async def groups_gone() -> bool:
-            return self._cgroups is None or self._cgroups.remove(serial)
-
-        try:
-            if keeper is not None and not sliver.boot.up:
-                keeper.kill(signal.SIGKILL)
-            elif keeper is not None and grace_s > 0:
-                await self._until(self._asking(sliver, spare), grace_s)
-            sliver.cleared = await self._until(killed, _END_S)
-            if not await self._until(keeper_gone, _BREATH_S) and keeper is not None:
-                keeper.kill(signal.SIGKILL)
-                await self._until(keeper_gone, _END_S)
-            await self._until(groups_gone, _BREATH_S)
-            if left:
-                pids = " ".join(map(str, sorted(left)))
-                sliver.problems = (*sliver.problems, f"processes that do not end: {pids}")
-        finally:
-            sliver.ending = False
-            self._look(serial)
-
-    def _asking(self, sliver: ProcessSliver, spare: set[int]) -> Callable[[], Awaitable[bool]]:
-        """
-        Ask everybody but the node's own processes to end, each once, also who is born meanwhile.
-
-        @return: a function that does so, and says whether nobody is left.
-        """
-        own = spare | ({sliver.boot.node.pid} if sliver.boot.node else set())
-        asked: set[int] = set()
-
-        async def asking() -> bool:
-            there = await self._members.signal(sliver.serial, signal.SIGTERM, spare=own, told=asked)
-            asked.update(there)
-            return not there
-
-        return asking
-
-    async def _until(self, done: Callable[[], Awaitable[bool]], limit_s: float) -> bool:
-        deadline = self._clock.seconds() + limit_s
-        pause = _SHORT_S
-        while not await done():
-            if self._clock.seconds() >= deadline:
-                return False
-            await deferLater(self._clock, pause)
-            await self._turns.mine()
-            pause = min(_LONG_S, pause * 2)
-        return True
+        if not sliver.cleared:
+            try:
+                await self._ending.end(sliver, grace_s)
+            finally:
+                self._look(sliver.serial)
 
     # Finding again
 
@@ -475,7 +409,7 @@ class ProcessDriver:
             sliver.boot = shim.read_boot(directory)
             return sliver.boot.keeper is not None or sliver.serial not in await self._members.everywhere()
 
-        await self._until(said, _BREATH_S)
+        await self._ending.until(said, BREATH_S)
         keeper = sliver.boot.keeper
         if keeper is not None and sliver.boot.exit is None:
             ended = partial(self._keeper_ended, sliver, sliver.boots)
