@@ -71,6 +71,6 @@ def line(event: dict[str, Any]) -> str:
     more = "".join(
         f" {escaped(name)}={cell(value)}"
         for name, value in event.items()
-        if name not in _ALWAYS and value not in (None, [], {}, "")
+        if name not in _ALWAYS and value not in (None, [], {}, "") and f"{name}/{value}" != event["topic"]
     )
     return f"{clock} {escaped(event['topic'])} {escaped(event['what'])}{more}\n"

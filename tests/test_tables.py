@@ -193,7 +193,7 @@ class EventLineTests(SynchronousTestCase):
             "operation": 5,
             "causes": ["a", "b"],
         }
-        self.assertEqual(watch.line(event), "--:--:-- operation/5 failed operation=5 causes=a, b\n")
+        self.assertEqual(watch.line(event), "--:--:-- operation/5 failed causes=a, b\n")
 
     def test_progress(self) -> None:
         """
