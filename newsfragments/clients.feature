@@ -1,0 +1,1 @@
+Three programs for people and scripts: `hostline` for every command, `node_list` with the output of both its ancestors, and `hostline-shell`, the login shell of delegates; and `hostline.clients.client.Client` for Python.
