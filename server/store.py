@@ -262,8 +262,10 @@ def _refuse_newer(path: Path) -> None:
     """
     if not path.exists() or not path.stat().st_size:
         return
+    # Without a journal not even its empty files are made beside it.
+    how = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)) as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
     except sqlite3.DatabaseError:
         return  # damaged: found and said by what comes next

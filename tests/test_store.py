@@ -1,0 +1,355 @@
+"""
+The store: what it says is durable is, what it says is not is not, and a bad file is never made worse.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from hostline.protocol.errors import StoreFailed
+from hostline.server import store
+from hostline.server.store import CannotOpen, Loaded, Store
+
+#: A statement that cannot be carried out twice.
+ONCE = (store.AUDIT, (1, "{}"))
+
+
+def put(key: str, body: str = "{}") -> store.Statement:
+    return (store.PUT, ("user", key, body))
+
+
+class StoreCase(SynchronousTestCase):
+    """
+    @ivar path: of the file.
+    """
+
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp()) / "host.db"
+        self.woken: queue.SimpleQueue[Callable[[], Any]] = queue.SimpleQueue()
+        self.store: Store | None = None
+        self.addCleanup(self.close)
+
+    def open(self) -> Loaded:
+        self.close()
+        self.store = Store(self.path, self.woken.put)
+        return self.store.open()
+
+    def close(self) -> None:
+        if self.store is not None:
+            self.store.close()
+            self.store = None
+
+    def submit(self, *statements: store.Statement, undo: Callable[[], Any] | None = None) -> Deferred[None]:
+        assert self.store is not None
+        done = self.store.submit(statements, undo)
+        done.addErrback(lambda failure: failure.trap(StoreFailed) and failure)
+        return done
+
+    def wait(self, done: Deferred[Any]) -> None:
+        while not done.called:
+            self.woken.get(timeout=20)()
+
+    def made(self, *statements: store.Statement) -> None:
+        done = self.submit(*statements)
+        self.wait(done)
+        self.successResultOf(done)
+
+    def refused(self, *statements: store.Statement) -> str:
+        done = self.submit(*statements)
+        self.wait(done)
+        return str(self.failureResultOf(done, StoreFailed).value)
+
+    def hold(self) -> threading.Event:
+        """
+        Keep the writer busy until the event is set.
+        """
+        event, begun = threading.Event(), threading.Event()
+        assert self.store is not None
+        self.store.run(lambda: (begun.set(), event.wait(20)))
+        begun.wait(20)
+        return event
+
+    def keys(self) -> list[str]:
+        return [key for _, key, _ in self.open().records]
+
+
+class DurableTests(StoreCase):
+    """
+    What was acknowledged is in the file.
+    """
+
+    def test_keepsWhatWasMade(self) -> None:
+        """
+        Records, counters and events are there after a restart, what was removed is not.
+        """
+        self.open()
+        self.made(put("ann"), put("bob"), (store.SET_META, ("serial", 65)), (store.EVENT, (1, "one")))
+        self.made(put("ann", "new"), (store.REMOVE, ("user", "bob")), (store.AUDIT, (2, "two")))
+        loaded = self.open()
+        self.assertEqual(loaded.records, [("user", "ann", "new")])
+        self.assertEqual((loaded.meta, loaded.events), ({"serial": 65}, [(1, "one"), (2, "two")]))
+        self.assertEqual(loaded.notes, [])
+
+    def test_keepsWhatWasMadeWhenKilled(self) -> None:
+        """
+        A daemon killed in the instant after it said yes has lost nothing.
+        """
+        self.path.parent.mkdir()
+        program = f"""
+import os, queue, signal
+from pathlib import Path
+from hostline.server import store
+woken = queue.SimpleQueue()
+one = store.Store(Path({str(self.path)!r}), woken.put)
+one.open()
+done = one.submit([(store.PUT, ("user", "ann", "x"))])
+done.addCallback(lambda _: os.kill(os.getpid(), signal.SIGKILL))
+while True:
+    woken.get()()
+"""
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        ended = subprocess.run([sys.executable, "-c", program], env=environment, timeout=60)
+        self.assertEqual(ended.returncode, -signal.SIGKILL)
+        self.assertEqual(self.keys(), ["ann"])
+
+    def test_writesWhatWaitsWhenClosed(self) -> None:
+        """
+        A clean end writes all that was asked for before.
+        """
+        self.open()
+        event = self.hold()
+        for name in ("ann", "bob"):
+            self.submit(put(name))
+        event.set()
+        self.assertEqual(self.keys(), ["ann", "bob"])
+
+    def test_sharesOneCommit(self) -> None:
+        """
+        Changes that arrive while the disk is busy are written together: they succeed or fail as one.
+        """
+        self.open()
+        event = self.hold()
+        done = [self.submit(put("ann")), self.submit(ONCE), self.submit(ONCE)]
+        event.set()
+        for one in done:
+            self.wait(one)
+            self.failureResultOf(one, StoreFailed)
+        self.assertEqual(self.keys(), [])
+
+    def test_isOursAlone(self) -> None:
+        """
+        Nobody else can read the state.
+        """
+        self.open()
+        self.made(put("ann"))
+        for path in self.path.parent.glob("host.db*"):
+            self.assertEqual(path.stat().st_mode & 0o777, 0o600, path)
+
+
+class FailureTests(StoreCase):
+    """
+    A change that cannot be written was not made.
+    """
+
+    def test_saysWhyAndRecovers(self) -> None:
+        """
+        The error names the cause; doctor shows it; the next change that can be written is.
+        """
+        self.open()
+        self.made(ONCE)
+        self.assertIn("UNIQUE", self.refused(ONCE))
+        assert self.store is not None
+        self.assertIn("UNIQUE", self.store.trouble or "")
+        self.made(put("ann"))
+        self.assertIsNone(self.store.trouble)
+        self.assertEqual(self.keys(), ["ann"])
+
+    def test_failsAllThatCameAfter(self) -> None:
+        """
+        What was built on a change that failed fails too, though it could be written; newest undone first.
+        """
+        self.open()
+        self.made(ONCE)
+        order: list[str] = []
+        event = self.hold()
+        bad = self.submit(ONCE, undo=lambda: order.append("undo bad"))
+        self.wait_hold(event)
+        after = self.submit(put("ann"), undo=lambda: order.append("undo after"))
+        bad.addErrback(lambda _: order.append("bad"))
+        after.addErrback(lambda _: order.append("after"))
+        self.wait(after)
+        self.assertEqual(order, ["undo after", "undo bad", "bad", "after"])
+        self.made(put("bob"))
+        self.assertEqual(self.keys(), ["bob"])
+
+    def wait_hold(self, event: threading.Event) -> None:
+        """
+        Let the writer come past what it holds, while nobody has heard of it yet.
+        """
+        event.set()
+        flushed = threading.Event()
+        assert self.store is not None
+        self.store.run(flushed.set)
+        flushed.wait(20)
+
+    def test_keepsWhatIsBuiltOnTheUndoneMemory(self) -> None:
+        """
+        Who hears of the failure may change again at once, and that is kept.
+        """
+        self.open()
+        self.made(ONCE)
+        again: list[Deferred[None]] = []
+        bad = self.submit(ONCE)
+        bad.addErrback(lambda _: again.append(self.submit(put("ann"))))
+        self.wait(bad)
+        self.wait(again[0])
+        self.successResultOf(again[0])
+        self.assertEqual(self.keys(), ["ann"])
+
+    def test_raisesWhatAFunctionRaises(self) -> None:
+        """
+        A file that cannot be written on the other thread is an error here.
+        """
+        self.open()
+        assert self.store is not None
+        done = self.store.run(lambda: Path("/nonexistent/x").read_bytes())
+        self.wait(done)
+        self.failureResultOf(done, FileNotFoundError)
+
+
+class AuditTests(StoreCase):
+    """
+    The audit log only grows.
+    """
+
+    def test_cannotBeChanged(self) -> None:
+        """
+        Not even the daemon can change or remove an entry.
+        """
+        self.open()
+        self.made((store.AUDIT, (1, "one")))
+        self.assertIn("only grows", self.refused(("UPDATE audit SET body = 'two'", ())))
+        self.assertIn("only grows", self.refused(("DELETE FROM audit", ())))
+        self.assertEqual(self.open().events, [(1, "one")])
+
+    def test_outlivesOtherEvents(self) -> None:
+        """
+        When old events are forgotten the audit log keeps its own.
+        """
+        self.open()
+        self.made((store.EVENT, (1, "one")), (store.AUDIT, (2, "two")), (store.FORGET_EVENTS, (2,)))
+        self.close()
+        with sqlite3.connect(self.path) as connection:
+            self.assertEqual(connection.execute("SELECT * FROM audit").fetchall(), [(2, "two")])
+            self.assertEqual(connection.execute("SELECT * FROM events").fetchall(), [])
+        connection.close()
+
+
+class OpeningTests(StoreCase):
+    """
+    Files of every condition.
+    """
+
+    def contents(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in self.path.parent.iterdir()}
+
+    def test_refusesANewerSchema(self) -> None:
+        """
+        A state written by a newer hostline is refused and left as it is, damaged or not.
+        """
+        self.open()
+        self.made(put("ann"))
+        self.close()
+        with sqlite3.connect(self.path) as connection:
+            connection.execute(f"PRAGMA user_version = {store.SCHEMA + 1}")
+        connection.close()
+        before = self.contents()
+        self.assertIn("newer hostline", str(self.assertRaises(CannotOpen, self.open)))
+        self.assertEqual(self.contents(), before)
+
+    def fill(self) -> None:
+        self.open()
+        self.made(*(put(f"user-{number}", "x" * 500) for number in range(500)), (store.SET_META, ("serial", 65)))
+        self.close()
+
+    def test_carriesOverWhatCanBeRead(self) -> None:
+        """
+        A file that is damaged in the middle costs what stood there; the rest lives on, the damaged one is kept.
+        """
+        self.fill()
+        size = self.path.stat().st_size
+        with self.path.open("r+b") as file:
+            file.seek(size // 2 // 4096 * 4096)
+            file.write(b"\xff" * 8192)
+        before = self.path.read_bytes()
+        loaded = self.open()
+        self.assertTrue(0 < len(loaded.records) < 500, len(loaded.records))
+        self.assertEqual(loaded.meta, {"serial": 65})
+        self.assertIn("damaged", loaded.notes[0])
+        self.assertEqual((self.path.parent / "host.db.damaged-1").read_bytes(), before)
+        self.made(put("ann"))
+        self.assertEqual(self.open().notes, [])
+
+    def test_refusesAFileOfWhichNothingCanBeRead(self) -> None:
+        """
+        Where nothing can be read the daemon does not begin anew by itself: that would end all that runs.
+        """
+        self.path.parent.mkdir()
+        self.path.write_bytes(b"this is no database, whatever it was before" * 200)
+        before = self.contents()
+        self.assertIn("Nothing was touched", str(self.assertRaises(CannotOpen, self.open)))
+        self.assertEqual(self.contents(), before)
+
+    def test_refusesWhatCannotBeMade(self) -> None:
+        """
+        A state directory that is a file is an error in words.
+        """
+        self.path.parent.write_text("x")
+        self.assertIn("cannot be opened", str(self.assertRaises(CannotOpen, self.open)))
+
+    def upgrades(self, steps: dict[int, str]) -> None:
+        self.patch(store, "SCHEMA", store.SCHEMA + len(steps))
+        self.patch(store, "_UPGRADES", steps)
+
+    def test_upgradesStepByStepWithBackups(self) -> None:
+        """
+        An older state is brought up to date, and each old one kept beside it.
+        """
+        self.open()
+        self.made(put("ann", "1"))
+        first = store.SCHEMA
+        step = "UPDATE records SET body = body || '{}';"
+        self.upgrades({first: step.format("a"), first + 1: step.format("b")})
+        loaded = self.open()
+        self.assertEqual(loaded.records, [("user", "ann", "1ab")])
+        self.assertEqual(len(loaded.notes), 2)
+        for version, body in ((first, "1"), (first + 1, "1a")):
+            connection = sqlite3.connect(self.path.with_name(f"host.db.schema-{version}"))
+            self.assertEqual(connection.execute("SELECT body FROM records").fetchall(), [(body,)])
+            connection.close()
+        self.assertEqual(self.open().notes, [])
+
+    def test_isAsBeforeWhenAnUpgradeFails(self) -> None:
+        """
+        A step that fails leaves the state as it was, for the hostline that wrote it.
+        """
+        self.open()
+        self.made(put("ann", "1"))
+        self.close()
+        before = store.SCHEMA
+        self.upgrades({before: "UPDATE records SET body = 'half'; SELECT nonsense;"})
+        self.assertRaises(CannotOpen, self.open)
+        self.patch(store, "SCHEMA", before)
+        self.assertEqual(self.open().records, [("user", "ann", "1")])
