@@ -60,7 +60,7 @@ bench: $(VENV)/.test
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info twistd_plugins/*.egg-info .coverage .coverage.* .hypothesis .mypy_cache
-	rm -rf .pytest_cache .ruff_cache _trial_temp* twistd_plugins/twisted/plugins/dropin.cache
+	rm -rf .pytest_cache .ruff_cache _trial_temp* tests.*/ twistd_plugins/twisted/plugins/dropin.cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
