@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import secrets
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,9 @@ from hostline.server.store import CannotOpen, Store
 from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise.spawn import Spawner, become_subreaper
 from hostline.server.supervise.uids import UidRange
+
+#: Descriptors that are enough for every host; more would only make bugs harder to see.
+_FILES = 1 << 16
 
 
 class CannotStart(Exception):
@@ -89,6 +94,7 @@ class HostlineService(Service):
         host.instance = _instance(self._state / "instance")
         listening = listen(self._socket_path, 0o666 if os.geteuid() == 0 else 0o600)
         self._closers.append(listening.close)
+        _open_many_files()
         become_subreaper()
         spawner = Spawner(loop, reaps_strangers=True)
         self._closers.append(spawner.close)
@@ -192,11 +198,11 @@ class HostlineService(Service):
 
     def _close(self) -> None:
         closers, self._closers = self._closers, []
-        for closer in reversed(closers):
-            closer()
-        if self.daemon is not None:
+        if self.daemon is not None:  # while we hold the lock: the next daemon's socket has the same path
             self._socket_path.unlink(missing_ok=True)
             self.daemon = None
+        for closer in reversed(closers):
+            closer()
 
 
 def _instance(path: Path) -> str:
@@ -212,6 +218,18 @@ def _instance(path: Path) -> str:
             os.fsync(file.fileno())
         fresh.rename(path)
         return path.read_text("ascii").strip()
+
+
+def _open_many_files() -> None:
+    """
+    Take as many descriptors as we may have: each sliver and each connection takes one. Start commands get their own
+    limit from the shim.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _global_reactor() -> Any:

@@ -28,7 +28,7 @@ BAD: dict[str, tuple[bytes, str, str]] = {
     "no command at all": (b"@7", "BAD_ARGUMENTS", "want a command"),
     "too few arguments": (b"status_request", "BAD_ARGUMENTS", "want status_request PROJECT/EXPERIMENT"),
     "too many arguments": (b"status_request a b c", "BAD_ARGUMENTS", "want status_request PROJECT/EXPERIMENT"),
-    "wrong type": (b"status_request {'a': 1}", "BAD_VALUE", "want a name"),
+    "wrong type": (b"status_request {'a': 1}", "BAD_VALUE", "want PROJECT/EXPERIMENT"),
     "unknown option": (b"swap_in lab/demo wiat=3", "UNKNOWN_OPTION", "wait"),
     "unterminated text": (b"status_request 'lab/demo", "BAD_LITERAL", "unterminated string"),
     "unterminated list": (b"add_user x keys=['a', ", "BAD_LITERAL", "unterminated ["),
