@@ -102,9 +102,9 @@ class Daemon:
         return done
 
     def _committed(self, _: None, change: Change) -> None:
-        self.host.committed(change)
         for serial in change.removed:
             self.sync.gone(serial)
+        self.host.committed(change)  # from here on replies go out: who asks behind one sees the slivers gone
         for serial in change.slivers:
             self.operations.news(serial)
         self.sync.run(change.slivers)

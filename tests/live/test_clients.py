@@ -539,6 +539,13 @@ class ForwardTests(HostedTests):
         for number, line in enumerate(lines):
             self.assertIn(b"lab/x%d " % number, line.replace(b"'", b" "))
 
+    def test_behindSwapOut(self) -> None:
+        """
+        A status asked for behind a swap-out is that of an experiment that is out.
+        """
+        _, out, _ = ran(self.socket, forward(self.socket), b"swap_out lab/exp1\nstatus_request lab/exp1\n")
+        self.assertEqual(out.splitlines()[-1], b"status_reply {}")
+
     def test_slow(self) -> None:
         """
         What is asked before the input ends is waited for.
