@@ -161,7 +161,7 @@ class PackagingTests(unittest.TestCase):
                 stderr=file,
             )
         try:
-            asking = [there / "hostline", "--socket", str(state / "run" / "hostline.sock"), "hello"]
+            asking: list[str | Path] = [there / "hostline", "--socket", str(state / "run" / "hostline.sock"), "hello"]
 
             def answered() -> bool:
                 return subprocess.run(asking, check=False, capture_output=True).returncode == 0
