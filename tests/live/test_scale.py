@@ -102,3 +102,18 @@ class Scale(unittest.TestCase):
             for _ in range(scaled(5000, 100_000)):
                 client.ask("status_request lab/big")
         self.assertLess(self.host.rss() - before, 2 * MIB)
+
+    def test_aLongHistory(self) -> None:
+        """
+        The next daemon holds the same events in no more memory than the one that was there when they came.
+        """
+        with self.host.client() as client:
+            for _ in range(scaled(50, 150)):
+                client.send("add_user u uid=1234\nremove_user u\n" * 100)
+                for _ in range(200):
+                    client.line()
+        before = self.host.rss()
+        self.host.kill()
+        self.host.start()
+        self.assertLess(self.host.rss() - before, 4 * MIB)
+        self.assertLess(self.host.rss(), 80_000_000)
