@@ -31,6 +31,7 @@ from hostline.server.supervise.bell import Bell
 from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise.limits import ENFORCED
 from hostline.server.supervise.members import Members
+from hostline.server.supervise.mounts import can_mount
 from hostline.server.supervise.rundir import prepare_run
 from hostline.server.supervise.spawn import Spawner
 from hostline.server.supervise.trash import Trash
@@ -363,14 +364,7 @@ class ProcessDriver:
     async def _can_mount(self) -> bool:
         if not all(Path(place).is_dir() for _, place in homes.Home(self._directory, "", True).binds()):
             return False
-        ended: Deferred[int | None] = Deferred()
-        argv = [shutil.which("unshare", path=shim.PATH) or "/usr/bin/unshare", "-m", "--propagation", "private"]
-        argv += ["mount", "--bind", "/tmp", "/tmp"]
-        try:
-            self._spawner.spawn(argv, environment={"PATH": shim.PATH}, ended=ended.callback)
-        except OSError:
-            return False
-        return await ended == 0
+        return await can_mount(self._spawner, self._run)
 
     def _standing_problems(self) -> tuple[str, ...]:
         problems = []

@@ -25,7 +25,7 @@ if [ "$role" = keep ]; then
     exec 2>>errors
     shift
     if [ -n "$fstab" ]; then
-        unshare -m --propagation private /bin/sh "$0" node "$@"
+        unshare -m --propagation unchanged /bin/sh "$0" node "$@"
     else
         /bin/sh "$0" node "$@"
     fi
@@ -41,6 +41,7 @@ while [ "$1" != -- ]; do
 done
 shift
 me >node || fail "could not write to the run directory"
+[ -z "$fstab" ] || mount --make-rprivate / 2>/dev/null # fails in a chroot that is no mount point: see mounts.py
 [ -z "$fstab" ] || mount -a -T "$fstab" || fail "could not mount the sliver's own directories"
 echo "up $#" >up || fail "could not write to the run directory"
 if [ $# -gt 0 ]; then
