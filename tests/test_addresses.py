@@ -8,11 +8,12 @@ import time
 from ipaddress import IPv4Address, IPv4Network
 
 from attrs import evolve
-from hostline.server.experiments.addresses import assign, mac_address
-from hostline.server.experiments.topology import Topology, TopologyInterface, TopologyLink, TopologyNode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
+
+from hostline.server.experiments.addresses import assign, mac_address
+from hostline.server.experiments.topology import Topology, TopologyInterface, TopologyLink, TopologyNode
 
 SERIAL = 7
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import json
 
+from twisted.trial.unittest import SynchronousTestCase
+
 from hostline.server.experiments import topdl
 from hostline.server.experiments.check import check_topology
 from hostline.server.experiments.topology import Topology
-from twisted.trial.unittest import SynchronousTestCase
-
 from tests.test_topdl import SAMPLE, attribute, computer, experiment, interface, substrate
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from hostline.protocol.errors import BadValue
-from hostline.server.experiments import document, topdl
-from hostline.server.experiments.topology import Topology
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
+
+from hostline.protocol.errors import BadValue
+from hostline.server.experiments import document, topdl
+from hostline.server.experiments.topology import Topology
 
 #: The ancestors' little sample.
 SAMPLE = """\

@@ -7,6 +7,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
 from hostline.protocol.errors import BadValue
 from hostline.server.experiments.topology import (
     FAILURE_ACTIONS,
@@ -19,9 +23,6 @@ from hostline.server.experiments.topology import (
     TopologyNode,
     quoted,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from twisted.trial.unittest import SynchronousTestCase
 
 _texts = st.text(max_size=5)
 _some = st.none() | _texts

@@ -15,6 +15,7 @@ from ipaddress import IPv4Address, IPv4Network, collapse_addresses
 from itertools import count
 
 from attrs import define, evolve, field
+
 from hostline.server.experiments.topology import (
     Findings,
     Topology,

@@ -17,6 +17,7 @@ from xml.etree.ElementTree import ParseError
 from attrs import define, field
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser
+
 from hostline.protocol.errors import BadValue
 from hostline.server.experiments.topology import quoted
 

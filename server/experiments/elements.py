@@ -9,6 +9,7 @@ import math
 import re
 
 from attrs import define, field
+
 from hostline.server.experiments.document import Element
 from hostline.server.experiments.spelling import attribute_meant, element_meant
 from hostline.server.experiments.topology import Findings, quoted

@@ -15,6 +15,7 @@ from itertools import count
 from typing import Any
 
 from attrs import define, field
+
 from hostline.server.experiments import document
 from hostline.server.experiments.document import Element, Unreadable
 from hostline.server.experiments.elements import Elements

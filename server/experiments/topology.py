@@ -13,6 +13,7 @@ from typing import Any
 
 from attrs import asdict, field, frozen
 from attrs.validators import in_, instance_of, optional
+
 from hostline.protocol.errors import BadValue
 
 ERROR = "error"

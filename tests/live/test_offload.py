@@ -12,14 +12,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hostline.protocol.errors import BadTopology, HostError, Internal, OperationFailed
-from hostline.server import offload
-from hostline.server.offload import Offload
-from hostline.server.supervise.spawn import Child, Spawner
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from hostline.protocol.errors import BadTopology, HostError, Internal, OperationFailed
+from hostline.server import offload
+from hostline.server.offload import Offload
+from hostline.server.supervise.spawn import Child, Spawner
 from tests.live.support import LoopClock, as_root, living, run, until
 
 _BOMBS = Path(__file__).with_name("offload_bombs.py")
