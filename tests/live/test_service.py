@@ -86,6 +86,22 @@ class Asked(ServiceTest):
         self.assertEqual((word, ast.literal_eval(body)), ("status_reply", _TRANSCRIPT))
         self.assertEqual(asked.stdout.count(b"\n"), 1)
 
+    def test_theForwardShellGetsTheStatus(self) -> None:
+        """
+        C{hostline-shell -c 'status_request lab/demo'} prints the same, and so does what is piped into it.
+        """
+        host = Hosted(self)
+        host.start()
+        self.fill(host)
+        shell = [sys.executable, "-m", "hostline.clients.forward", "--socket", str(host.socket)]
+        request = "status_request lab/demo"
+        asked = self.run_to_end([*shell, "-c", request])
+        piped = subprocess.run(shell, input=f"{request}\n".encode(), capture_output=True, timeout=10, env=ENVIRONMENT)
+        self.assertEqual((asked.returncode, piped.returncode), (0, 0))
+        self.assertEqual(asked.stdout, piped.stdout)
+        word, _, body = asked.stdout.decode("ascii").partition(" ")
+        self.assertEqual((word, ast.literal_eval(body)), ("status_reply", _TRANSCRIPT))
+
     @needs_tool("socat")
     def test_whatWasPipedInIsAnsweredBeforeTheEnd(self) -> None:
         """
