@@ -53,7 +53,8 @@ class Event:
         own = self.body["topic"]
         if own == "audit":
             return topic == "audit"
-        return topic in ("all", own) or topic == f"sliver/{self.body.get('sliver')}"
+        sliver = self.body.get("sliver")
+        return topic in ("all", own) or (sliver is not None and topic == f"sliver/{sliver}")
 
 
 class Feed:

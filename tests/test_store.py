@@ -77,7 +77,12 @@ class StoreCase(SynchronousTestCase):
         """
         event, begun = threading.Event(), threading.Event()
         assert self.store is not None
-        self.store.run(lambda: (begun.set(), event.wait(20)))
+
+        def hold() -> None:
+            begun.set()
+            event.wait(20)
+
+        self.store.run(hold)
         begun.wait(20)
         return event
 
