@@ -12,6 +12,8 @@ from typing import Any
 
 from attrs import frozen
 
+from hostline.server.records import ENCODE
+
 
 @frozen
 class Event:
@@ -30,7 +32,7 @@ class Event:
         """
         The event as the store keeps it.
         """
-        return json.dumps({"body": self.body, "scope": self.scope}, separators=(",", ":"))
+        return ENCODE({"body": self.body, "scope": self.scope})
 
     @classmethod
     def from_json(cls, cursor: int, text: str) -> Event:

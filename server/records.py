@@ -16,6 +16,9 @@ from attrs.validators import deep_iterable, deep_mapping, instance_of, optional
 
 _R = TypeVar("_R", bound="Record")
 
+#: Made once: C{json.dumps} with other separators makes an encoder for each call.
+ENCODE = json.JSONEncoder(separators=(",", ":")).encode
+
 _text = instance_of(str)
 _whole = instance_of(int)
 _maybe_whole = optional(instance_of(int))
@@ -76,9 +79,7 @@ class Record:
         The record as the store keeps it.
         """
         # Not attrs.asdict, which copies a topology of thousands of nodes leaf by leaf.
-        return json.dumps(
-            {one.name: getattr(self, one.name) for one in attrs.fields(type(self))}, separators=(",", ":")
-        )
+        return ENCODE({one.name: getattr(self, one.name) for one in attrs.fields(type(self))})
 
     @classmethod
     def from_json(cls: type[_R], text: str) -> _R:

@@ -5,6 +5,7 @@ The service: opens everything when it starts (after any fork), closes it when it
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import resource
 import secrets
@@ -88,7 +89,7 @@ class HostlineService(Service):
         self._closers.append(self._lock.release)
         reactor = self._reactor or _global_reactor()
         loop = loop_of(reactor)
-        keeper = Store(self._state / "host.db", loop.call_soon_threadsafe)
+        keeper = Store(self._state / "host.db", loop.call_soon_threadsafe, loop.call_soon)
         self._closers.append(keeper.close)
         host, loaded = open_host(keeper, socket.gethostname(), self._config)
         host.instance = _instance(self._state / "instance")
@@ -149,6 +150,10 @@ class HostlineService(Service):
     ) -> None:
         # Whoever connects before this waits in the socket's backlog: the first answer is already true.
         await daemon.recover()
+        # What was loaded stays: the collector need not walk it, nor come by after every few requests.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
         opening = loop.create_unix_server(lambda: Connection(daemon), sock=listening, backlog=BACKLOG)
         server = await Deferred.fromFuture(asyncio.ensure_future(opening, loop=loop))
         self._closers.append(server.close)

@@ -14,7 +14,8 @@ import queue
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,11 @@ SET_ASIDE = "INSERT INTO aside VALUES (?, ?, ?, ?)"
 
 Statement = tuple[str, tuple[Any, ...]]
 
+#: The statements of which several go into one, with the marks that are repeated; and how many (few sizes, so that each
+#: is prepared once).
+_MARKS = {PUT: "(?, ?, ?)", EVENT: "(?, ?)", AUDIT: "(?, ?)"}
+_AT_ONCE = (64, 16, 4, 1)
+
 
 class CannotOpen(Exception):
     """
@@ -93,13 +99,22 @@ class Store:
     @ivar trouble: why the last change was refused; None while all is well.
     """
 
-    def __init__(self, path: Path, wake: Callable[[Callable[[], None]], Any]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        wake: Callable[[Callable[[], None]], Any],
+        soon: Callable[[Callable[[], None]], Any] = lambda function: function(),
+    ) -> None:
         """
         @param wake: runs a function on the reactor's thread, called from the writer's.
+        @param soon: runs a function at the end of this turn of the reactor: all that is handed in by then goes to the
+            writer together. One by one, the writer would be woken for each, and begin a commit of one.
         """
         self._path = path
         self._wake = wake
-        self._queue: queue.SimpleQueue[_Batch | Callable[[], None] | None] = queue.SimpleQueue()
+        self._soon = soon
+        self._gathered: list[_Batch] = []
+        self._queue: queue.SimpleQueue[list[_Batch] | Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._epoch = 0
         self._failed_below = 0  # written by the thread only: batches of an earlier epoch fail unread
@@ -146,8 +161,15 @@ class Store:
         """
         batch = _Batch(list(statements), Deferred(), self._epoch, undo)
         self._pending.append(batch)
-        self._queue.put(batch)
+        self._gathered.append(batch)
+        if len(self._gathered) == 1:
+            self._soon(self._hand_over)
         return batch.done
+
+    def _hand_over(self) -> None:
+        if self._gathered:
+            gathered, self._gathered = self._gathered, []
+            self._queue.put(gathered)
 
     def run(self, function: Callable[[], Any]) -> Deferred[Any]:
         """
@@ -164,6 +186,7 @@ class Store:
             else:
                 self._wake(lambda: result.callback(value))
 
+        self._hand_over()
         self._queue.put(run)
         return result
 
@@ -172,6 +195,7 @@ class Store:
         Write what was handed in, close the file, end the thread.
         """
         if self._thread is not None:
+            self._hand_over()
             self._queue.put(None)
             self._thread.join()
             self._thread = None
@@ -183,10 +207,10 @@ class Store:
             last: Callable[[], None] | None = None
             stop = first is None
             while first is not None:
-                if not isinstance(first, _Batch):
+                if not isinstance(first, list):
                     last = first
                     break
-                group.append(first)
+                group += first
                 try:
                     first = self._queue.get_nowait()
                 except queue.Empty:
@@ -210,9 +234,8 @@ class Store:
             return
         try:
             connection.execute("BEGIN IMMEDIATE")
-            for batch in live:
-                for sql, values in batch.statements:
-                    connection.execute(sql, values)
+            for sql, values in _together(statement for batch in live for statement in batch.statements):
+                connection.execute(sql, values)
             connection.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             reason = str(error)
@@ -244,6 +267,38 @@ class Store:
         for batch in good:
             batch.settled = True
             batch.done.callback(None)
+
+
+def _together(statements: Iterable[Statement]) -> Iterator[Statement]:
+    """
+    The same effect in fewer statements: each one lets go of the interpreter and has to wait for it again, which is
+    what a commit of many changes would mostly do.
+    """
+    records: dict[tuple[Any, ...], str | None] = {}
+    rows: dict[str, list[tuple[Any, ...]]] = {PUT: [], EVENT: [], AUDIT: []}
+    others: list[Statement] = []
+    for sql, values in statements:
+        if sql == PUT:
+            records[values[:2]] = values[2]
+        elif sql == REMOVE:
+            records[values] = None
+        elif sql in rows:
+            rows[sql].append(values)
+        else:
+            others.append((sql, values))
+    for key, body in records.items():
+        if body is None:
+            yield REMOVE, key
+        else:
+            rows[PUT].append((*key, body))
+    for sql, several in rows.items():
+        head, marks, tail = sql.partition(_MARKS[sql])
+        at = 0
+        while at < len(several):
+            size = next(size for size in _AT_ONCE if size <= len(several) - at)
+            yield f"{head}{', '.join([marks] * size)}{tail}", tuple(chain.from_iterable(several[at : at + size]))
+            at += size
+    yield from others
 
 
 def _connect(path: Path) -> sqlite3.Connection:
