@@ -86,7 +86,7 @@ class Daemon:
         self._accounts: dict[int, Account] = {}
         self._group = config.operators
         self._operators_gid = _gid(config.operators)
-        self._last_purge = 0.0
+        self._last_purge = self._last_tidy = 0.0
 
     # Changes.
 
@@ -253,6 +253,10 @@ class Daemon:
         What is done every L{ROUND_S} seconds.
         """
         self.operations.look_again()
+        if self.now() - self._last_tidy > 60:
+            self._last_tidy = self.now()
+            for driver in self.sync.drivers.values():
+                driver.tidy()
         if self.now() - self._last_purge > 3600:
             self._last_purge = self.now()
             self._purge()

@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     service.startService()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run()
+    if service.failed:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ class HostlineService(Service):
     One daemon.
 
     @ivar daemon: its parts, while it runs.
+    @ivar failed: whether it was found, once the reactor ran, that it cannot serve.
     """
 
     _log = Logger()
@@ -68,6 +69,7 @@ class HostlineService(Service):
         self._lock = StateLock(state / "lock")
         self._closers: list[Callable[[], Any]] = []
         self.daemon: Daemon | None = None
+        self.failed = False
 
     def startService(self) -> None:
         """
@@ -167,6 +169,7 @@ class HostlineService(Service):
 
     def _failed(self, failure: Failure, reactor: Any) -> None:
         self._log.failure("the daemon could not start", failure)
+        self.failed = True
         reactor.stop()
 
     def _round(self, spawner: Spawner) -> None:

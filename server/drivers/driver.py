@@ -128,6 +128,11 @@ class Driver(Protocol):
         @return: C{log}, C{out} and C{err}; bytes that are no UTF-8 are replaced.
         """
 
+    def tidy(self) -> None:
+        """
+        Keep what slivers write for us within its bounds; called every minute.
+        """
+
     def close(self) -> None:
         """
         Stop watching; every sliver goes on as it is.

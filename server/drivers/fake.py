@@ -169,6 +169,9 @@ class FakeDriver:
     def logs(self, serial: int, tail: int) -> Mapping[str, str]:
         return {"log": "", "out": "", "err": ""}
 
+    def tidy(self) -> None:
+        pass
+
     def close(self) -> None:
         if self._listener in self.host.listeners:
             self.host.listeners.remove(self._listener)
