@@ -46,6 +46,7 @@ class Account:
     def __init__(self) -> None:
         self.connections: set[Connection] = set()
         self.waiting = 0
+        self.bytes_waiting = 0
         self.generation = -1
         self.kept: dict[str, dict[bytes, bytes]] = {"literal": {}, "json": {}}
 
@@ -104,7 +105,9 @@ class Connection(asyncio.Protocol):
         self._line_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
         self._hangup_timer: asyncio.TimerHandle | None = None
-        self._awaited: set[Answer] = set()
+        self._awaited: dict[Answer, int] = {}
+        self._bytes = 0
+        self._counted_bytes = 0
         self._watch: Watch | None = None
         self.format = "literal"
         self.caller = Caller(-1)
@@ -158,7 +161,7 @@ class Connection(asyncio.Protocol):
         self._queue.clear()
         self._held.clear()
         self._slots.clear()
-        self._tagged = 0
+        self._tagged = self._bytes = 0
         self._count()
         for timer in (self._line_timer, self._unread_timer, self._hangup_timer):
             if timer is not None:
@@ -193,6 +196,7 @@ class Connection(asyncio.Protocol):
                     return
         lines = self._lines.feed(data)
         self._queue.extend(lines)
+        self._bytes += sum(map(len, lines))
         self._watch_the_line(bool(lines))
         self._work()
 
@@ -203,8 +207,10 @@ class Connection(asyncio.Protocol):
         rest = self._lines.end()
         if isinstance(rest, wire.Overlong):
             self._queue.append(rest)
+            self._bytes += len(rest)
         elif rest is not None and not rest.isspace():
             self._queue.append(_Unended(rest[: wire.KEPT]))
+            self._bytes += len(self._queue[-1])
         self._ended = True
         self._watch_the_line(True)
         self._work()
@@ -253,6 +259,7 @@ class Connection(asyncio.Protocol):
         budget = _TURN
         while budget and not self._paused and (line := self._next()) is not None:
             budget -= 1
+            self._bytes -= len(line.line)
             if line.tag is not None:
                 self._answer_tagged(line)
             else:
@@ -281,6 +288,7 @@ class Connection(asyncio.Protocol):
             if isinstance(line, _Unended):
                 prepared = self._daemon.answers.unended(line, line.why)
             elif not line or line.isspace():
+                self._bytes -= len(line)
                 continue
             else:
                 prepared = self._daemon.answers.prepare(line)
@@ -305,11 +313,20 @@ class Connection(asyncio.Protocol):
         slot = _Slot(answer.reply, answer.blocks)
         self._slots.append(slot)
         if answer.later is not None:
-            self._awaited.add(answer)
+            self._await(answer, line)
             answer.later.addCallback(self._fill, slot, answer)
 
+    def _await(self, answer: Answer, line: Prepared) -> None:
+        self._awaited[answer] = len(line.line)
+        self._bytes += len(line.line)
+
+    def _arrived(self, answer: Answer) -> None:
+        if not self._transport.is_closing():
+            self._bytes -= self._awaited[answer]
+        del self._awaited[answer]
+
     def _fill(self, reply: bytes, slot: _Slot, answer: Answer) -> None:
-        self._awaited.discard(answer)
+        self._arrived(answer)
         slot.reply = reply
         ready = []
         while self._slots and self._slots[0].reply is not None:
@@ -324,11 +341,11 @@ class Connection(asyncio.Protocol):
             self._transport.write(answer.reply)
         elif answer.later is not None:
             self._tagged += 1
-            self._awaited.add(answer)
+            self._await(answer, line)
             answer.later.addCallback(self._tagged_done, answer)
 
     def _tagged_done(self, reply: bytes, answer: Answer) -> None:
-        self._awaited.discard(answer)
+        self._arrived(answer)
         self._tagged -= 1
         if not self._transport.is_closing():
             self._transport.write(reply)
@@ -346,6 +363,8 @@ class Connection(asyncio.Protocol):
         waiting = len(self._queue) + len(self._held) + len(self._slots) + self._tagged
         self._account.waiting += waiting - self._counted
         self._counted = waiting
+        self._account.bytes_waiting += self._bytes - self._counted_bytes
+        self._counted_bytes = self._bytes
 
     def _regulate(self) -> None:
         """
@@ -354,7 +373,14 @@ class Connection(asyncio.Protocol):
         free = (
             not (self._paused or self._late)
             and self._counted < self._limits.lines_waiting
-            and (self._counted == 0 or self._account.waiting < self._limits.principal_lines_waiting)
+            and self._bytes < self._limits.bytes_waiting
+            and (
+                self._counted == 0
+                or (
+                    self._account.waiting < self._limits.principal_lines_waiting
+                    and self._account.bytes_waiting < self._limits.principal_bytes_waiting
+                )
+            )
         )
         if free == self._reading or self._transport.is_closing():
             return
@@ -397,6 +423,7 @@ class Connection(asyncio.Protocol):
         late = _Unended((self._lines.end() or b"")[: wire.KEPT])
         late.why = f"want a line ended within {self._limits.line_seconds:g} s of its first byte; nothing was done"
         self._queue.append(late)
+        self._bytes += len(late)
         self._late = self._ended = True
         self._regulate()
         self._work()

@@ -166,7 +166,7 @@ class BadLines(HostileTest):
         self.rss = self.host.rss()
         with Polling(self.host) as polling:
             all_day(scaled(20, 1000))
-        self.assertGrown(6 * MIB)
+        self.assertGrown(12 * MIB)
         self.assertServed(polling)
 
     def test_100MegabytesWithoutANewline(self) -> None:
@@ -185,6 +185,33 @@ class BadLines(HostileTest):
         self.assertGrown(8 * MIB)
         self.assertServed(polling)
         self.assertLess(self.host.cpu_s() - before, 3)
+
+    def test_manyBigLinesAtOnce(self) -> None:
+        """
+        Megabyte after megabyte of requests behind a slow one, or all at once with tags, waits at the client's side.
+        """
+        nonsense = "x" * 900_000
+        for name, lines, word in (
+            (
+                "behind a slow one",
+                ["wait_for lab/demo swapped timeout=1.5", *["ping" + " " * 900_000] * 99],
+                "ping_reply",
+            ),
+            ("tagged", [f"@{number} check_topology '<{nonsense}>'" for number in range(40)], "check_topology_reply"),
+        ):
+            with self.subTest(name):
+                client = self.enter(self.host.client(60))
+                client.socket.settimeout(60)
+                sending = threading.Thread(target=client.send, args=("".join(f"{line}\n" for line in lines),))
+                sending.start()
+                answered = [client.line()]
+                grown = self.host.rss() - self.rss
+                while len(answered) < len(lines):
+                    answered.append(client.line())
+                    grown = max(grown, self.host.rss() - self.rss)
+                sending.join(10)
+                self.assertIn(word.encode(), answered[-1][:40])
+                self.assertLess(grown, 40 * MIB)
 
     def test_halfALineThenClose(self) -> None:
         """
