@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -148,10 +148,14 @@ class Daemon:
     async def _within(self, waited: Deferred[None], timeout: float) -> bool:
         if waited.called:
             return True
+        if timeout <= 0:
+            waited.addErrback(lambda failure: failure.trap(CancelledError) and None)
+            waited.cancel()
+            return False
         late = self.clock.callLater(timeout, waited.cancel)
         try:
             await waited
-        except Exception:
+        except CancelledError:
             return False
         finally:
             if late.active():

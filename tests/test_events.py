@@ -26,7 +26,7 @@ class FeedTests(SynchronousTestCase):
         At least so many events as are to be kept are there, no more than a quarter above, and it is known from where.
         """
         feed = Feed(kept)
-        all_ = []
+        all_: list[Event] = []
         for size in batches:
             some = [event(len(all_) + at + 1) for at in range(size)]
             all_ += some
@@ -57,7 +57,13 @@ class FeedTests(SynchronousTestCase):
         A listener may stop itself, or another, while being told.
         """
         feed, heard = Feed(10), list[str]()
-        stops = [feed.listen(lambda: (heard.append("a"), stops[0]())), feed.listen(lambda: heard.append("b"))]
+
+        def once() -> None:
+            heard.append("a")
+            stop()
+
+        stop = feed.listen(once)
+        feed.listen(lambda: heard.append("b"))
         feed.append([event(1)])
         feed.append([event(2)])
         self.assertEqual(sorted(heard), ["a", "b", "b"])
@@ -93,6 +99,7 @@ class TopicTests(SynchronousTestCase):
         """
         What is no event is not told to anybody.
         """
-        for text in ("", "{}", "[]", '{"body": {}, "scope": null}', '{"body": {"topic": 1}, "scope": null}',
-                     '{"body": {"topic": "host"}, "scope": [1]}', '{"body": {"topic": "host"}, "scope": "ab"}'):  # fmt: skip
+        wrong = ["", "{}", "[]", '{"body": {}, "scope": null}', '{"body": {"topic": 1}, "scope": null}']
+        wrong += ['{"body": {"topic": "host"}, "scope": [1]}', '{"body": {"topic": "host"}, "scope": "ab"}']
+        for text in wrong:
             self.assertRaises(ValueError, Event.from_json, 1, text)
