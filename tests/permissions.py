@@ -1,0 +1,70 @@
+"""
+The permission matrix: who gets what answer to which command. Checked in, so that a change of it is seen.
+
+Each row is a command with its target; each column a caller:
+
+operator; owner (a member, who made lab/exp1); member (another one of lab); other (a member of another project);
+granted (a delegate of lab/exp1 with all its commands); bare (a delegate of it whose one command is C{logs}); unknown (a
+uid that nobody has).
+
+C{ok}: it is done; C{no}: DENIED; C{-}: what does not exist is answered just so (C{NO_SUCH_..}).
+"""
+
+from __future__ import annotations
+
+CALLERS = ("operator", "owner", "member", "other", "granted", "bare", "unknown")
+
+#: What is said, and what comes of it for each of L{CALLERS}.
+MATRIX = """
+hello                                   ok  ok  ok  ok  ok  ok  ok
+help                                    ok  ok  ok  ok  ok  ok  ok
+ping                                    ok  ok  ok  ok  ok  ok  ok
+whoami                                  ok  ok  ok  ok  ok  ok  ok
+host_status                             ok  ok  ok  ok  ok  ok  ok
+doctor                                  ok  no  no  no  no  no  no
+watch all                               ok  ok  ok  ok  ok  ok  ok
+watch host                              ok  ok  ok  ok  ok  ok  ok
+watch audit                             ok  -   -   -   -   -   -
+watch experiment/lab/exp1               ok  ok  ok  -   ok  -   -
+watch sliver/web.exp1.lab               ok  ok  ok  -   ok  -   -
+watch operation/{operation}             ok  ok  ok  -   ok  -   -
+unwatch                                 ok  ok  ok  ok  ok  ok  ok
+events                                  ok  ok  ok  ok  ok  ok  ok
+events topic=audit                      ok  -   -   -   -   -   -
+events topic=experiment/lab/exp1        ok  ok  ok  -   ok  -   -
+operations                              ok  ok  ok  ok  ok  ok  ok
+operation {operation}                   ok  ok  -   -   -   -   -
+wait {operation}                        ok  ok  -   -   -   -   -
+cancel {operation}                      ok  ok  -   -   -   -   -
+add_project new                         ok  no  no  no  no  no  no
+add_member lab cy                       ok  no  no  -   -   -   -
+remove_member lab bob                   ok  no  no  -   -   -   -
+remove_project empty                    ok  -   -   -   -   -   -
+projects                                ok  ok  ok  ok  ok  ok  ok
+add_user new                            ok  no  no  no  no  no  no
+remove_user cy                          ok  -   -   -   -   -   -
+users                                   ok  no  no  no  no  no  no
+add_delegate new uid=5099               ok  no  no  no  no  no  no
+remove_delegate bare                    ok  -   -   -   -   -   -
+delegates                               ok  no  no  no  no  no  no
+blob {sha256} 3 0 'YWJj'                ok  ok  ok  ok  no  no  no
+status_request lab/exp1                 ok  ok  ok  -   ok  -   -
+node_list                               ok  ok  ok  ok  ok  ok  ok
+node_list lab/exp1                      ok  ok  ok  -   ok  -   -
+extra_nodes lab exp1                    ok  ok  ok  -   ok  -   -
+check_topology {text}                   ok  ok  ok  ok  no  no  no
+plan_experiment lab/new {text}          ok  ok  ok  -   -   -   -
+create_experiment lab/new {text}        ok  ok  ok  -   -   -   -
+swap_in lab/exp1                        ok  ok  ok  -   ok  -   -
+swap_out lab/exp1                       ok  ok  ok  -   ok  -   -
+terminate lab/exp1                      ok  ok  ok  -   ok  -   -
+modify_experiment lab/exp1 {text}       ok  ok  ok  -   ok  -   -
+experiments                             ok  ok  ok  ok  ok  ok  ok
+experiment lab/exp1                     ok  ok  ok  -   ok  -   -
+topology lab/exp1                       ok  ok  ok  -   ok  -   -
+wait_for lab/exp1 active                ok  ok  ok  -   ok  -   -
+node_reboot lab/exp1 web                ok  ok  ok  -   ok  -   -
+start_node lab/exp1 web                 ok  ok  ok  -   ok  -   -
+stop_node lab/exp1 web                  ok  ok  ok  -   ok  -   -
+logs web.exp1.lab                       ok  ok  ok  -   ok  ok  -
+"""

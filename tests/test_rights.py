@@ -1,0 +1,273 @@
+"""
+Who may do what, and what one may not see.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from hostline.protocol.commands import TABLE
+from hostline.server import rights
+from hostline.server.rights import Caller
+from tests.daemons import MemoryDaemon, make, shown, topdl
+from tests.permissions import CALLERS, MATRIX
+
+UIDS = dict(zip(CALLERS, (0, 5001, 5002, 5003, 5004, 5005, 5009), strict=True))
+TEXT = topdl({"web": None})
+SHA256 = hashlib.sha256(b"abc").hexdigest()
+
+
+def site(directory: Path | None = None) -> tuple[MemoryDaemon, int]:
+    """
+    Two projects with their people.
+
+    @return: and the number of an operation of ann's that runs.
+    """
+    daemon = make(directory=directory)
+    operator = daemon.connect()
+    for line in (
+        "add_project lab",
+        "add_project garden",
+        "add_project empty",
+        "add_user ann uid=5001",
+        "add_user bob uid=5002",
+        "add_user cy uid=5003",
+        "add_member lab ann",
+        "add_member lab bob",
+        "add_member garden cy",
+    ):
+        operator.body(line)
+    daemon.connect(5001).body(f"create_experiment lab/exp1 {TEXT} swap_in=True")
+    operator.body(f"add_delegate granted uid=5004 commands={sorted(TABLE)!r} slivers=lab/exp1")
+    operator.body("add_delegate bare uid=5005 commands=logs slivers=lab/exp1")
+    daemon.driver.boot_after = None
+    operation = daemon.connect(5001).body("node_reboot lab/exp1 web wait=0")["operation"]
+    return daemon, operation
+
+
+def outcome(code: str) -> str:
+    if code == "DENIED":
+        return "no"
+    if code.startswith("NO_SUCH_"):
+        return "-"
+    return "ok" if code.endswith("_reply") else code
+
+
+class MatrixTests(SynchronousTestCase):
+    """
+    Every command, said by everybody.
+    """
+
+    def rows(self) -> list[tuple[str, list[str]]]:
+        found = []
+        for line in MATRIX.strip().splitlines():
+            said, *expected = re.split(r" {2,}", line.strip())
+            found.append((said, expected))
+        return found
+
+    def test_isComplete(self) -> None:
+        """
+        No command is missing from the matrix.
+        """
+        self.assertEqual({said.split()[0] for said, _ in self.rows()}, set(TABLE))
+
+    def test_holds(self) -> None:
+        """
+        Everybody gets the answer that the matrix says, on a host as it was before.
+        """
+        wrong = []
+        directory = Path(self.mktemp())
+        directory.mkdir(parents=True)
+        for said, expected in self.rows():
+            for caller, want in zip(CALLERS, expected, strict=True):
+                daemon, operation = site(directory)
+                line = said.format(operation=operation, text=TEXT, sha256=SHA256)
+                wait = {"wait": " timeout=0", "wait_for": " timeout=0"}.get(line.split()[0], "")
+                before = daemon.host.generation
+                code = outcome(self.first(daemon, UIDS[caller], line + wait))
+                if code != want:
+                    wrong.append(f"{caller}: {line}: want {want}, got {code}")
+                if want != "ok" and daemon.host.generation != before:
+                    wrong.append(f"{caller}: {line}: was refused and changed something")
+        self.assertEqual(wrong, [])
+
+    def first(self, daemon: MemoryDaemon, uid: int, line: str) -> str:
+        client = daemon.connect(uid)
+        client.send(line + "\n")
+        daemon.settle()
+        replies = client.replies()
+        if not replies:
+            daemon.advance(40)
+            replies = client.replies()
+        return shown(replies[0])
+
+
+class HidingTests(SynchronousTestCase):
+    """
+    What one may not see is answered exactly like what does not exist.
+    """
+
+    def test_answersAlike(self) -> None:
+        """
+        The same command on something hidden and on something that never was gives the same code and words.
+        """
+        daemon, operation = site()
+        hidden: dict[str, tuple[str, str]] = {"experiment": ("lab/exp1", "lab/exp7")}
+        hidden |= {"project": ("lab", "lib"), "new experiment": ("lab/exp1", "lib/exp1")}
+        hidden |= {"user": ("ann", "amy"), "delegate": ("granted", "grinted"), "operation": (str(operation), "999")}
+        hidden |= {"node": ("web.exp1.lab", "wob.exp7.lab")}
+        others = {"user": " cy", "text": f" {TEXT}", "nodes": " web", "state": " active"}
+        for caller in ("other", "unknown", "bare"):
+            client = daemon.connect(UIDS[caller])
+            for row in TABLE.values():
+                if row.target is None or (row.name == "logs" and caller == "bare"):
+                    continue
+                there, nowhere = hidden[row.target]
+                rest = "".join(others.get(name, "") for name, _ in row.args[1:])
+                replies: list[Any] = []
+                for name in (there, nowhere):
+                    words = name.replace("/", " ") if row.name == "extra_nodes" else name
+                    body = client.ask(f"{row.name} {words}{rest}").body
+                    project = name.split("/")[0] if row.target == "new experiment" else name
+                    replies.append((body["code"], body["message"].replace(name, "X").replace(project, "X")))
+                self.assertEqual(replies[0], replies[1], (caller, row.name))
+                self.assertTrue(replies[0][0].startswith("NO_SUCH_"), (caller, row.name, replies[0]))
+
+    def test_suggestsOnlyWhatIsSeen(self) -> None:
+        """
+        A misspelt name is answered by near names of what the caller may see, never of anything else.
+        """
+        daemon, _ = site()
+        cy, ann = daemon.connect(UIDS["other"]), daemon.connect(UIDS["owner"])
+        for line in ("experiment lab/exp2", "swap_in lab/exp", f"create_experiment lob/x {TEXT}", "add_member lob ann"):
+            self.assertNotIn("did you mean", cy.ask(line).body["message"], line)
+        for line in ("experiment lab/exp2", f"create_experiment lob/x {TEXT}"):
+            self.assertIn("did you mean lab", ann.ask(line).body["message"], line)
+        self.assertNotIn("did you mean", daemon.connect(UIDS["bare"]).ask("experiment lab/exp2").body["message"])
+
+    def test_listsOnlyWhatIsSeen(self) -> None:
+        """
+        Lists hold what one may see, for a delegate what each command was granted for.
+        """
+        daemon, _ = site()
+        daemon.connect(UIDS["other"]).body(f"create_experiment garden/exp2 {TEXT}")
+        want = {
+            "operator": ["garden/exp2", "lab/exp1"],
+            "owner": ["lab/exp1"],
+            "member": ["lab/exp1"],
+            "other": ["garden/exp2"],
+            "granted": ["lab/exp1"],
+            "bare": [],
+            "unknown": [],
+        }
+        for caller, names in want.items():
+            client = daemon.connect(UIDS[caller])
+            self.assertEqual([one["name"] for one in client.body("experiments")], names, caller)
+            nodes = {f"{one['project']}/{one['experiment']}" for one in client.body("node_list")}
+            self.assertEqual(nodes, set(names), caller)
+        projects = [one["name"] for one in daemon.connect(UIDS["other"]).body("projects")]
+        self.assertEqual(projects, ["garden"])
+        self.assertEqual(daemon.connect(UIDS["granted"]).body("projects"), [])
+        self.assertEqual(daemon.connect(UIDS["member"]).body("operations"), [])
+
+
+class InheritingTests(SynchronousTestCase):
+    """
+    A new holder of a name inherits nothing.
+    """
+
+    def setUp(self) -> None:
+        self.daemon, self.operation = site()
+        self.operator = self.daemon.connect()
+
+    def test_projectMadeAgain(self) -> None:
+        """
+        A project removed and made again has no members, no quota and another serial.
+        """
+        before = next(one for one in self.operator.body("projects") if one["name"] == "garden")
+        self.operator.body("remove_project garden")
+        again = self.operator.body("add_project garden")
+        self.assertNotEqual(again["serial"], before["serial"])
+        self.assertEqual(again["members"], [])
+        cy = self.daemon.connect(UIDS["other"])
+        self.assertEqual(cy.code(f"create_experiment garden/x {TEXT}"), "NO_SUCH_PROJECT")
+
+    def test_userMadeAgain(self) -> None:
+        """
+        A user removed and made again, with the same uid, is in no project, owns nothing and sees no old operation.
+        """
+        ann = self.daemon.connect(UIDS["owner"])
+        self.assertEqual(ann.code(f"operation {self.operation}"), "operation_reply")
+        self.operator.body("remove_user ann")
+        self.operator.body("add_user ann uid=5001")
+        for line in ("experiment lab/exp1", f"operation {self.operation}"):
+            self.assertTrue(ann.code(line).startswith("NO_SUCH"), line)
+        self.assertEqual((ann.body("projects"), ann.body("operations"), ann.body("events")), ([], [], []))
+        self.operator.body("add_member lab ann")
+        self.assertNotEqual(ann.body("experiment lab/exp1")["owner"], "ann")
+        self.assertEqual(ann.code(f"operation {self.operation}"), "NO_SUCH_OPERATION")
+
+    def test_userMadeAgainUnderATokensName(self) -> None:
+        """
+        Nor does it get the replies that the former one's tokens stand for.
+        """
+        ann = self.daemon.connect(UIDS["owner"])
+        first = ann.body(f"create_experiment lab/exp2 {TEXT} token=once")
+        for line in ("remove_user ann", "add_user ann uid=5001", "add_member lab ann"):
+            self.operator.body(line)
+        self.operator.body("terminate lab/exp2")
+        again = ann.body(f"create_experiment lab/exp2 {TEXT} token=once")
+        self.assertNotEqual(again["serial"], first["serial"])
+
+    def test_experimentMadeAgain(self) -> None:
+        """
+        A delegate's grants end with the experiment they were for; one of the same name is another one.
+        """
+        granted = self.daemon.connect(UIDS["granted"])
+        self.assertEqual(granted.code("status_request lab/exp1"), "status_reply")
+        self.operator.body("terminate lab/exp1")
+        cursor = self.operator.body("events")[-1]["cursor"]
+        self.operator.body(f"create_experiment lab/exp1 {TEXT} wait=0")
+        self.assertEqual(granted.code("status_request lab/exp1"), "NO_SUCH_EXPERIMENT")
+        self.assertEqual(granted.body(f"events since={cursor}"), [])
+        delegate = next(one for one in self.operator.body("delegates") if one["name"] == "granted")
+        self.assertEqual(delegate["slivers"], [])
+
+    def test_loseWhatTheyOwnWithTheirMembership(self) -> None:
+        """
+        Who is removed from a project loses what it owned there, on connections that are open too.
+        """
+        ann = self.daemon.connect(UIDS["owner"])
+        self.assertEqual(ann.code("experiment lab/exp1"), "experiment_reply")
+        self.operator.body("remove_member lab ann")
+        self.assertEqual(ann.code("experiment lab/exp1"), "NO_SUCH_EXPERIMENT")
+        self.assertEqual(ann.code("terminate lab/exp1"), "NO_SUCH_EXPERIMENT")
+
+
+class PrincipalTests(SynchronousTestCase):
+    """
+    Names of principals.
+    """
+
+    def test_isNamedForPeople(self) -> None:
+        """
+        People read the user's name; of one who is gone, that it is; of an unknown uid, the number.
+        """
+        daemon, _ = site()
+        host = daemon.host
+        self.assertEqual(rights.principal(host, Caller(5001)), "user:4")
+        for name, people in (
+            ("user:4", "ann"),
+            ("user:999", "user no longer known"),
+            ("user:x", "user no longer known"),
+            ("uid:77", "uid:77"),
+        ):
+            self.assertEqual(rights.shown_principal(host, name), people)
+        self.assertEqual(daemon.connect(5004).body("whoami")["principal"], "granted")
+        self.assertEqual(daemon.connect(5009).body("whoami")["principal"], "uid:5009")
+        self.assertEqual(daemon.connect(5004).body("whoami")["roles"], ["anyone", "delegate"])
