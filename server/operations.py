@@ -154,7 +154,9 @@ class Operations:
             if sliver is None:
                 continue
             wanted, boots, *command = operation.before.get(str(serial), [ABSENT, 0])
-            if self._busy(serial):  # that boot has begun, and its number must not be used for another one
+            status = self.status(serial)
+            if self._busy(serial) or (status is not None and status.boots >= sliver.boots):
+                # That boot has begun: its number must not be used for another one.
                 boots, command = sliver.boots, [sliver.start_command]
             start_command = command[0] if command else sliver.start_command
             change.put(attrs.evolve(sliver, wanted=wanted, boots=boots, start_command=start_command))
