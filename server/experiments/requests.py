@@ -174,10 +174,10 @@ async def wait_for(ask: Ask, name: str, state: str, timeout: float) -> dict[str,
         if experiment is None:
             raise OperationFailed(f"{name} was terminated")
         ask.look_again()
-        if _is_so(ask, experiment, state):
-            return experiment_body(ask, experiment)
         if experiment.state == "failed" and state in ("active", "started"):
             raise OperationFailed(f"{name} failed: {experiment.reason}")
+        if _is_so(ask, experiment, state):
+            return experiment_body(ask, experiment)
         if not await ask.daemon.news(deadline - ask.daemon.clock.seconds()):
             raise Timeout(f"{name} is {experiment.state}, not {state}, after {timeout:g} s")
 

@@ -1,0 +1,246 @@
+"""
+Answers about experiments.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.daemons import make, topdl
+
+TWO = topdl({"web": "sleep 3; exit 7", "db": None})
+LINKED = repr(
+    "<experiment><version>1.0</version><substrates><name>lan0</name></substrates>"
+    "<elements><computer><name>a</name><interface><substrate>lan0</substrate><name>eth0</name></interface></computer>"
+    "</elements><elements><computer><name>b</name><interface><substrate>lan0</substrate><name>eth0</name></interface>"
+    "<attribute><attribute>containers:node_type</attribute><value>qemu</value></attribute></computer></elements>"
+    "</experiment>"
+)
+
+
+class AskingCase(SynchronousTestCase):
+    """
+    A daemon on which boots take a second, and lab/exp1 with two nodes, swapped out.
+    """
+
+    def setUp(self) -> None:
+        self.daemon = make(slow=1.0)
+        self.ann = self.daemon.lab()
+        self.ann.body(f"create_experiment lab/exp1 {TWO}")
+
+    def waits(self, line: str, seconds: float) -> Any:
+        """
+        Nothing comes for so long, and then the reply.
+        """
+        self.ann.raw()
+        self.ann.send(f"@w {line}\n")
+        self.daemon.advance(seconds - 0.01)
+        self.assertEqual(self.ann.raw(), [])
+        self.daemon.advance(0.02)
+        (reply,) = self.ann.replies()
+        return reply.body
+
+
+class StatusTests(AskingCase):
+    """
+    status_request, as scripts poll it.
+    """
+
+    def test_isOneLiteral(self) -> None:
+        """
+        The reply is the word, a blank, and the dict of dicts of two, in the order of the nodes.
+        """
+        self.ann.send("status_request lab/exp1\n")
+        self.assertEqual(self.ann.raw(), [b"status_reply {}"])
+        self.ann.body("swap_in lab/exp1 wait=0")
+        seen = []
+        for _ in range(6):
+            self.ann.send("status_request lab/exp1\n")
+            seen += self.ann.raw()
+            self.daemon.advance(1)
+        first = b"status_reply {'hv:process:pnode-0000': {'web': ['running', None], 'db': ['running', None]}}"
+        self.assertEqual(seen[0], first)
+        self.assertEqual(seen[2], first.replace(b"running", b"booted"))
+        self.assertEqual(seen[5], first.replace(b"running", b"booted").replace(b"None", b"7", 1))
+
+    def test_isUnknownBeforeItIsStarted(self) -> None:
+        """
+        A placed node that has not been started yet is listed, both items None.
+        """
+        self.daemon.driver.errors["recover"] = []
+        self.daemon.daemon.sync._slots.limit = self.daemon.daemon.sync._slots.tokens = 1
+        self.ann.send("swap_in lab/exp1 wait=0\n", settle=False)
+        self.daemon.store.commit()
+        self.ann.send("status_request lab/exp1\n", settle=False)
+        nodes = self.ann.replies()[-1].body["hv:process:pnode-0000"]
+        self.assertEqual(set(nodes), {"web", "db"})
+
+    def test_isAnErrorForAnUnknownOne(self) -> None:
+        """
+        An experiment that does not exist is an error in one line, and the connection lives on.
+        """
+        self.assertEqual(self.ann.code("status_request lab/none"), "NO_SUCH_EXPERIMENT")
+        self.assertEqual(self.ann.code("status_request lab"), "BAD_VALUE")
+        self.assertEqual(self.ann.code("status_request"), "BAD_ARGUMENTS")
+        self.assertEqual(self.ann.code("status_request lab/exp1"), "status_reply")
+
+
+class WaitForTests(AskingCase):
+    """
+    wait_for.
+    """
+
+    def test_waitsUntilItIsActive(self) -> None:
+        """
+        It answers when the state is reached, at once if it is.
+        """
+        self.ann.body("swap_in lab/exp1 wait=0")
+        self.assertEqual(self.waits("wait_for lab/exp1 active", 1)["state"], "active")
+        self.assertEqual(self.ann.body("wait_for lab/exp1 active")["state"], "active")
+
+    def test_waitsUntilAllIsStarted(self) -> None:
+        """
+        C{started}: every start command has ended; a node without one counts as soon as it is up.
+        """
+        self.ann.body("swap_in lab/exp1 wait=0")
+        body = self.waits("wait_for lab/exp1 started", 4)
+        self.assertEqual((body["nodes"]["web"]["start_code"], body["nodes"]["db"]["start_code"]), (7, None))
+
+    def test_countsDeadNodesAsStarted(self) -> None:
+        """
+        A node that died will run no start command to its end: it is not waited for.
+        """
+        self.ann.body("swap_in lab/exp1 wait=0")
+        self.daemon.advance(2)
+        web = next(one for one in self.daemon.host.slivers_by_serial.values() if one.name.startswith("web"))
+        self.daemon.driver.end(web.serial, 137)
+        self.assertEqual(self.ann.body("wait_for lab/exp1 started timeout=0")["state"], "active")
+
+    def test_timesOut(self) -> None:
+        """
+        Past timeout= the error says what it is instead, and not at once if the clock is set meanwhile.
+        """
+        now = self.daemon.now
+        self.patch(self.daemon.daemon, "now", lambda: now() + 10**9)
+        body = self.waits("wait_for lab/exp1 active timeout=5", 5)
+        self.assertEqual(body["code"], "TIMEOUT")
+        self.assertIn("lab/exp1 is swapped, not active", body["message"])
+        self.assertEqual(self.daemon.host.feed._listeners, set())
+        self.assertEqual(self.ann.code("wait_for lab/exp1 active timeout=0"), "TIMEOUT")
+
+    def test_isToldOfFailure(self) -> None:
+        """
+        Waiting for active or started ends when it fails; waiting for failed is answered then.
+        """
+        serial = self.daemon.host._next_serial
+        self.daemon.driver.refusals = {serial: "no memory"}
+        self.ann.send("swap_in lab/exp1 wait=0\n@1 wait_for lab/exp1 active\n@2 wait_for lab/exp1 started\n")
+        self.ann.send("@3 wait_for lab/exp1 failed\n")
+        self.daemon.advance(2)
+        bodies = {reply.tag: reply.body for reply in self.ann.replies() if reply.tag}
+        for tag in ("1", "2"):
+            self.assertEqual(bodies[tag]["code"], "FAILED")
+            self.assertIn("could not be started", bodies[tag]["message"])
+        self.assertEqual(bodies["3"]["state"], "failed")
+
+    def test_isToldOfItsEnd(self) -> None:
+        """
+        Who waits for an experiment that is terminated, even if it is made again, waits no longer.
+        """
+        self.ann.send("@1 wait_for lab/exp1 active\n")
+        self.ann.send("@2 terminate lab/exp1\n")
+        self.ann.send(f"@3 create_experiment lab/exp1 {TWO} swap_in=True\n")
+        self.daemon.advance(5)
+        first = self.ann.replies()[0]
+        self.assertEqual((first.tag, first.body["code"]), ("1", "FAILED"))
+        self.assertIn("was terminated", first.body["message"])
+
+    def test_endsWithTheRight(self) -> None:
+        """
+        Who loses the right to see it while waiting is answered as if it were not there.
+        """
+        self.ann.send("wait_for lab/exp1 active\n")
+        operator = self.daemon.connect()
+        operator.body("remove_member lab ann")
+        operator.body("swap_in lab/exp1 wait=0")
+        self.daemon.advance(3)
+        self.assertEqual(self.ann.lines(), ["NO_SUCH_EXPERIMENT"])
+
+
+class ListingTests(AskingCase):
+    """
+    node_list, extra_nodes and what they show.
+    """
+
+    def test_listsHostsAndNodes(self) -> None:
+        """
+        Placed, the host is listed and the nodes inside it; without extra the host alone; not placed, the nodes alone.
+        """
+        names = [(one["name"], one["extra"], one["host"]) for one in self.ann.body("node_list lab/exp1")]
+        self.assertEqual(names, [("db.exp1.lab", True, None), ("web.exp1.lab", True, None)])
+        self.assertEqual(self.ann.body("extra_nodes lab exp1"), [])
+        self.ann.body("swap_in lab/exp1 wait=0")
+        names = [(one["name"], one["extra"], one["host"]) for one in self.ann.body("node_list")]
+        self.assertEqual(
+            names,
+            [
+                ("pnode-0000.exp1.lab", False, "tester"),
+                ("db.exp1.lab", True, "tester"),
+                ("web.exp1.lab", True, "tester"),
+            ],
+        )
+        self.assertEqual([one["name"] for one in self.ann.body("node_list extra=False")], ["pnode-0000.exp1.lab"])
+        self.assertEqual(self.ann.body("extra_nodes lab exp1"), ["db.exp1.lab", "web.exp1.lab"])
+
+    def test_showsLinksAndAddresses(self) -> None:
+        """
+        Links have their members, interfaces their addresses and MACs; a plan and the experiment agree on addresses.
+        """
+        plan = self.ann.body(f"plan_experiment lab/net {LINKED}")
+        body = self.ann.body(f"create_experiment lab/net {LINKED}")
+        (link,) = body["links"].values()
+        self.assertEqual((link["kind"], link["members"]), ("link", ["a", "b"]))
+        ips = [node["interfaces"][0]["ip4"] for node in body["nodes"].values()]
+        self.assertEqual(ips, [node["interfaces"][0]["ip4"] for node in plan["nodes"]])
+        self.assertEqual(len({node["interfaces"][0]["mac"] for node in body["nodes"].values()}), 2)
+        self.assertEqual(plan["placement"], {"a": "hv:process:pnode-0000", "b": "hv:process:pnode-0000"})
+
+    def test_warnsOfAnotherKind(self) -> None:
+        """
+        A node that asks for a kind this host does not run is warned of with its line, when planned and when made.
+        """
+        (plan,) = self.ann.body(f"plan_experiment lab/net {LINKED}")["warnings"]
+        self.assertIn("node b asks for kind qemu", plan["text"])
+        self.assertGreater(plan["line"], 0)
+        (warning,) = self.ann.body(f"create_experiment lab/net {LINKED}")["warnings"]
+        self.assertEqual(warning, f"line {plan['line']}: {plan['text']}")
+
+    def test_saysWhatIsWrongWithATopology(self) -> None:
+        """
+        check_topology answers with the errors and their lines, which is no error of its own.
+        """
+        found = self.ann.body("check_topology '<experiment><nonsense/></experiment>'")
+        self.assertTrue(found["errors"])
+        self.assertEqual(found["placement"], {})
+
+    def test_writesTheTopologyBack(self) -> None:
+        """
+        What topology answers makes the same experiment.
+        """
+        text = self.ann.body("topology lab/exp1")["text"]
+        self.ann.body(f"create_experiment lab/exp2 {text!r}")
+        one, two = (self.ann.body(f"experiment lab/{name}")["nodes"] for name in ("exp1", "exp2"))
+        self.assertEqual(one.keys(), two.keys())
+        said = self.ann.body(f"modify_experiment lab/exp1 {text!r}")
+        self.assertEqual(said["kept"], ["db", "web"])
+
+    def test_showsLogs(self) -> None:
+        """
+        The logs of a node that is not placed are asked for in vain; of one that is they are there.
+        """
+        self.assertEqual(self.ann.code("logs web.exp1.lab"), "NO_SUCH_NODE")
+        self.ann.body("swap_in lab/exp1 wait=0")
+        self.assertEqual(self.ann.code("logs web.exp1.lab"), "logs_reply")
+        self.assertEqual(self.ann.code("logs none.exp1.lab"), "NO_SUCH_NODE")
