@@ -26,7 +26,12 @@ class Options(usage.Options):
     synopsis = "[options]"
     optParameters = [
         ["state", "s", None, f"Directory of all the daemon's files [default: {DEFAULT_STATE}]."],
-        ["socket", None, None, f"Path of the socket [default: STATE/run/hostline.sock, or {DEFAULT_RUN}/hostline.sock]."],
+        [
+            "socket",
+            None,
+            None,
+            f"Path of the socket [default: STATE/run/hostline.sock, or {DEFAULT_RUN}/hostline.sock].",
+        ],
         ["config", "c", None, "Configuration file (TOML)."],
     ]
     optFlags = [["check", None, "Check the configuration and the state, say what is wrong, and end."]]
@@ -96,6 +101,4 @@ def makeService(options: Options, reactor: Any = None) -> HostlineService:
         complain(error)
         raise SystemExit(1) from None
     os.umask(0o022)
-    return _Announced(
-        options.state, options.run, options.socket, options.config_path, options.config, reactor
-    )
+    return _Announced(options.state, options.run, options.socket, options.config_path, options.config, reactor)
