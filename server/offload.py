@@ -16,11 +16,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
-from hostline.protocol.errors import Internal, OperationFailed, raised_again
-from hostline.server.offload_child import MEMORY_TEXT
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+
+from hostline.protocol.errors import Internal, OperationFailed, raised_again
+from hostline.server.offload_child import MEMORY_TEXT
 
 #: Bytes of a result.
 OUTPUT_MAX = 64 * 1024 * 1024
