@@ -473,6 +473,7 @@ class KeptTests(SynchronousTestCase):
         "advance",
         "die",
         "crash",
+        "full",
     )
 
     def test_isKept(self) -> None:
@@ -532,6 +533,8 @@ class KeptTests(SynchronousTestCase):
                 daemon.crash()
                 operator = daemon.connect()
                 pollers = [daemon.connect(uid) for uid in uids]
+            elif change == "full":
+                daemon.store.full = not daemon.store.full
             else:
                 operator.send(change + "\n", settle=False)
             for settled in (False, True):

@@ -293,6 +293,22 @@ class TokenTests(SynchronousTestCase):
         self.assertEqual(len(self.ann.body("experiments")), 1)
         self.daemon.check()
 
+    def test_holdsWhileAModificationIsBeingRead(self) -> None:
+        """
+        Twice while a modification is being read, it is made once, and both are told what became of each node.
+        """
+        self.ann.body(f"{CREATE} swap_in=True")
+        self.daemon.offload.held = True
+        line = f"modify_experiment lab/exp1 {topdl({'web': 'exit 7', 'db': None})} token=once"
+        self.ann.send(f"@1 {line}\n@2 {line}\n")
+        self.daemon.offload.release()
+        self.daemon.offload.release()
+        self.daemon.settle()
+        one, two = self.ann.replies()
+        self.assertEqual((one.word, one.body), ("modify_experiment_reply", two.body))
+        self.assertEqual(one.body["added"], ["db"])
+        self.daemon.check()
+
     def test_isFreeWhenTheFirstFailed(self) -> None:
         """
         What was refused, or could not be written, had no effect: the same token may be tried again.
