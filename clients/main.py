@@ -125,3 +125,7 @@ def main() -> None:
     """
     status = run(sys.argv[1:])
     os._exit(status)  # there is nothing to tidy up, and that takes a while
+
+
+if __name__ == "__main__":
+    main()

@@ -23,6 +23,8 @@ def hello(ask: Ask, format: str | None, client: str | None) -> dict[str, Any]:
     """
     if format is not None:
         ask.session.format = format
+    if client is not None:
+        ask.session.client = client
     return {
         "protocol": wire.VERSION,
         "version": hostline.__version__,

@@ -26,6 +26,7 @@ class Session(Protocol):
 
     caller: Caller
     format: str
+    client: str | None
 
     def watch(self, topics: list[str], since: int | None, tag: str | None) -> dict[str, Any]:
         """
@@ -43,7 +44,7 @@ class Ask:
     """
     One request.
 
-    @ivar values: its arguments, read by their Kinds.
+    @ivar values: its arguments, read by their Kinds; C{options} likewise, by name.
     @ivar target: the record that its row's target names.
     @ivar operation: set by a responder whose work is slow; the reply then waits for it.
     @ivar waiting: set once nothing is left to do but wait and tell: may be given up if the caller has left.
@@ -54,6 +55,7 @@ class Ask:
     row: Command
     request: str
     values: list[Any]
+    options: dict[str, Any] = field(factory=dict, kw_only=True)
     tag: str | None = None
     target: Any = None
     operation: Operation | None = None

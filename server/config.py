@@ -4,6 +4,7 @@ The configuration: a TOML file, each key known by name, type and default; unknow
 
 from __future__ import annotations
 
+import math
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,8 @@ def _key(default: Any, doc: str, least: float | None = None, reload: bool = True
             return
         if type(value) is not kind:
             raise BadConfig(f"{attribute.name}: want {kind.__name__}, got {shown(value)}")
-        if least is not None and value < least:
-            raise BadConfig(f"{attribute.name}: want at least {least}, got {value}")
+        if least is not None and not least <= value < math.inf:
+            raise BadConfig(f"{attribute.name}: want a number from {least:g}, got {value}")
 
     return field(default=default, validator=check, metadata={"doc": doc, "reload": reload})
 
@@ -69,6 +70,11 @@ class Slivers:
     uid_first: int = _key(200000, "first uid of the range for slivers", 1000, False)
     uid_count: int = _key(65536, "how many uids the range has", 1, False)
     at_once: int = _key(8, "slivers that are started, stopped or destroyed at the same time", 1, False)
+
+    def __attrs_post_init__(self) -> None:
+        last = self.uid_first + self.uid_count - 1
+        if last >= 2**32 - 1:
+            raise BadConfig(f"uid_count: want uids below {2**32 - 1}, the last would be {last}")
 
 
 @frozen

@@ -110,6 +110,7 @@ class Connection(asyncio.Protocol):
         self._counted_bytes = 0
         self._watch: Watch | None = None
         self.format = "literal"
+        self.client: str | None = None
         self.caller = Caller(-1)
         self._account = Account()
         self._admitted = False

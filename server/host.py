@@ -263,7 +263,8 @@ class Change:
         @raise Exists: if it is not.
         """
         if self.host.taken(record):
-            raise Exists(f"{record.table} {record.key} exists")
+            case = "" if record.key in self.host.tables[record.table] else "; names differ in more than case"
+            raise Exists(f"{record.table} {record.key} exists{case}")
         return self.put(record)
 
     def remove(self, record: Record) -> None:

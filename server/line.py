@@ -84,6 +84,7 @@ class Answers:
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
         self._count = 0
+        self._refusals = Refusals()
 
     def prepare(self, line: bytes) -> Prepared:
         """
@@ -137,6 +138,7 @@ class Answers:
         try:
             values, options = row.read(request)
             ask.values = values
+            ask.options = dict(options)
             token = options.pop("token", None)
             wait = options.pop("wait", 0.0)
             ask.target = rights.allowed(ask.host, ask.caller, row, values)
@@ -255,7 +257,7 @@ class Answers:
             error = Internal(f"a bug of the daemon's; its log has it under request {ask.request}", request=ask.request)
         made = ask.changed is not None and ask.changed.handed_over and not isinstance(error, StoreFailed)
         ask.take_back()
-        if ask.row.changes and not made:
+        if ask.row.changes and not made and self._refusals.may_tell(ask.caller.uid, ask.now):
             refusal = ask.host.change(ask.now, ask.request)
             self._audit(ask, refusal, error.code)
             self._daemon.commit(refusal).addErrback(lambda _: None)
@@ -268,9 +270,58 @@ class Answers:
             principal=ask.principal,
             via=ask.caller.via,
             uid=ask.caller.uid,
-            arguments=literal.write(ask.values)[:_AUDITED],
+            client=ask.session.client,
+            arguments=literal.write(_cut(ask.values))[:_AUDITED],
+            options=literal.write(_cut({name: value for name, value in ask.options.items() if value}))[:_AUDITED],
             outcome=outcome,
+            untold=self._refusals.untold(ask.caller.uid),
         )
+
+
+class Refusals:
+    """
+    How many refused changes of each uid the audit log tells: L{TOLD} a minute, the others are counted in its next
+    entry. Or anybody on the host could fill the disk with what he may not do.
+    """
+
+    TOLD = 60
+
+    def __init__(self) -> None:
+        self._minute = 0
+        self._counts: dict[int, int] = {}
+        self._untold: dict[int, int] = {}
+
+    def may_tell(self, uid: int, now: float) -> bool:
+        """
+        Count a refusal.
+        """
+        if int(now // 60) != self._minute:
+            self._minute = int(now // 60)
+            self._counts.clear()
+        self._counts[uid] = self._counts.get(uid, 0) + 1
+        if self._counts[uid] <= self.TOLD:
+            return True
+        self._untold[uid] = self._untold.get(uid, 0) + 1
+        return False
+
+    def untold(self, uid: int) -> int:
+        """
+        @return: how many were not told since this was asked last.
+        """
+        return self._untold.pop(uid, 0)
+
+
+def _cut(value: Any) -> Any:
+    """
+    A value of which nothing is long, so that it can be written without writing all of it.
+    """
+    if isinstance(value, str):
+        return value[:100]
+    if isinstance(value, list | tuple):
+        return [_cut(one) for one in value[:20]]
+    if isinstance(value, dict):
+        return {key: _cut(one) for key, one in list(value.items())[:20]}
+    return value
 
 
 def _begun(line: bytes) -> tuple[str | None, str]:

@@ -22,6 +22,8 @@ from hostline.server.slivers.plan import ABSENT, folded
 
 #: The commands that cannot be taken back once they run.
 _FINAL = ("terminate",)
+#: Those whose opposite is begun when they are cancelled, whatever is under way.
+_TAKEN_BACK = ("swap_in", "create_experiment")
 GONE = "gone"
 
 
@@ -149,6 +151,13 @@ class Operations:
         if operation.command in _FINAL:
             raise WrongState(f"operation {operation.serial}: {operation.command} cannot be taken back once it runs")
         left = self._left.get(operation.serial, set(map(int, operation.goal)))
+        begun = [
+            self._host.slivers_by_serial[one].name
+            for one in left
+            if self._busy(one) and one in self._host.slivers_by_serial
+        ]
+        if begun and len(begun) == len(left) and operation.command not in _TAKEN_BACK:
+            raise WrongState(f"operation {operation.serial}: {operation.command} of {folded(begun)} is under way")
         for serial in left:
             sliver = self._host.slivers_by_serial.get(serial)
             if sliver is None:
@@ -160,7 +169,8 @@ class Operations:
                 boots, command = sliver.boots, [sliver.start_command]
             start_command = command[0] if command else sliver.start_command
             change.put(attrs.evolve(sliver, wanted=wanted, boots=boots, start_command=start_command))
-        return self._end(change, operation, "cancelled", ["cancelled on request"])
+        causes = ["cancelled on request", *([f"under way: {folded(begun)}"] if begun else [])]
+        return self._end(change, operation, "cancelled", causes)
 
     def body(self, operation: Operation) -> dict[str, Any]:
         """

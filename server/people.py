@@ -190,6 +190,11 @@ def _user(ask: Ask, name: str) -> User:
 
 
 def _free(ask: Ask, uid: int | None) -> None:
+    slivers = ask.daemon.config.slivers
+    if uid is not None and slivers.uid_first <= uid < slivers.uid_first + slivers.uid_count:
+        raise BadValue(
+            f"uid: want none of {slivers.uid_first}-{slivers.uid_first + slivers.uid_count - 1}, the slivers' own"
+        )
     # One uid is one principal: a delegate's account must not be somebody's own.
     taken = ask.host.by_uid(uid) if uid is not None else []
     if taken:

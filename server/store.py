@@ -301,6 +301,22 @@ def _together(statements: Iterable[Statement]) -> Iterator[Statement]:
     yield from others
 
 
+def look(path: Path) -> None:
+    """
+    Find out whether a state could be opened, without touching it; another daemon may have it open.
+
+    @raise CannotOpen: if it is newer than this program or damaged.
+    """
+    _refuse_newer(path)
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)) as found:
+            said = found.execute("PRAGMA quick_check").fetchone()[0]
+    except sqlite3.Error as error:
+        said = str(error)
+    if said != "ok":
+        raise CannotOpen(f"the state in {path} is damaged: {said}")
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     with contextlib.suppress(FileExistsError):  # nobody else reads it; SQLite gives its -wal and -shm the same mode
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))

@@ -4,6 +4,7 @@ What C{twistd hostline} calls: options in, service out.
 
 from __future__ import annotations
 
+import grp
 import os
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hostline.server.config import DEFAULT_RUN, DEFAULT_STATE, BadConfig, Config
 from hostline.server.lock import Locked, StateLock
 from hostline.server.loop import install_reactor
 from hostline.server.service import CannotStart, HostlineService, complain
+from hostline.server.store import CannotOpen, look
 
 
 class Options(usage.Options):
@@ -49,6 +51,29 @@ class Options(usage.Options):
             self.config: Config = read_config(self.config_path)
         except BadConfig as error:
             raise usage.UsageError(str(error)) from error
+
+    def check(self) -> str:
+        """
+        Find out what can be known without touching anything; a daemon may be running.
+
+        @return: what was found, in words.
+        @raise CannotStart: if a daemon could not start on this state.
+        """
+        database = self.state / "host.db"
+        there = next(path for path in (self.state, *self.state.parents) if path.exists())
+        try:
+            if database.exists():
+                look(database)
+            elif not os.access(there, os.W_OK | os.X_OK):
+                raise CannotStart(f"{there} cannot be written, so there can be no state in {self.state}")
+        except (CannotOpen, OSError) as error:
+            raise CannotStart(str(error)) from error
+        said = f"the configuration and the state in {self.state} can be used"
+        try:
+            grp.getgrnam(self.config.operators)
+        except KeyError:
+            said += f"; there is no group {self.config.operators}, so only root and the daemon's user are operators"
+        return said
 
     def probe(self) -> None:
         """
@@ -87,11 +112,10 @@ def makeService(options: Options, reactor: Any = None) -> HostlineService:
     """
     if options["check"]:
         try:
-            options.probe()
+            print(f"hostline: {options.check()}")
         except CannotStart as error:
             complain(error)
             raise SystemExit(1) from None
-        print(f"hostline: the configuration and the state in {options.state} can be used")
         raise SystemExit(0)
     if reactor is None:
         install_reactor()

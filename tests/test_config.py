@@ -49,6 +49,14 @@ class ConfigTests(SynchronousTestCase):
         self.assertIn("unknown key operator (did you mean operators", self.refused('operator = "x"'))
         self.assertIn("known are", self.refused("zzz = 1"))
 
+    def test_refusesWhatNoNumberIs(self) -> None:
+        """
+        Limits are finite, and the range of uids ends where uids do.
+        """
+        for text in ("[limits]\nline_seconds = nan", "[history]\noperations_days = inf"):
+            self.assertIn("want a number from", self.refused(text))
+        self.assertIn("uid_count: want uids below", self.refused("[slivers]\nuid_first = 4294967000"))
+
     def test_refusesAnotherType(self) -> None:
         """
         A value of another type is refused, naming the key and the type; True is no number.
@@ -63,7 +71,7 @@ class ConfigTests(SynchronousTestCase):
         """
         A limit that would shut everybody out is refused.
         """
-        self.assertIn("limits.connections: want at least 1, got 0", self.refused("[limits]\nconnections = 0"))
+        self.assertIn("limits.connections: want a number from 1, got 0", self.refused("[limits]\nconnections = 0"))
 
     def test_namesTheFile(self) -> None:
         """

@@ -8,8 +8,10 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from hostline.server.drivers.driver import Workload
 from hostline.server.records import Experiment, Plan, Sliver
 from tests.daemons import make, topdl
 
@@ -310,6 +312,24 @@ class NodeTests(LifeCase):
         self.assertEqual(self.status()["web"], ["dead", 137])
         (node,) = self.do("start_node lab/exp1 web")
         self.assertEqual(node["boot"], "booted")
+
+    def test_isNotCancelledHalfWay(self) -> None:
+        """
+        What is being carried out cannot be taken back: cancel says so, and the reboot is not called cancelled.
+        """
+        start, held = self.daemon.driver.ensure_started, Deferred[None]()
+
+        async def start_late(workload: Workload) -> None:
+            await held
+            await start(workload)
+
+        self.patch(self.daemon.driver, "ensure_started", start_late)
+        number = self.ann.body("node_reboot lab/exp1 web wait=0")["operation"]
+        self.assertIn("WRONG_STATE", self.refused(f"cancel {number}"))
+        self.assertIn("under way", self.refused(f"cancel {number}"))
+        held.callback(None)
+        self.daemon.advance(30)
+        self.assertEqual(self.ann.body(f"operation {number}")["state"], "done")
 
     def test_namesWhatIsMissing(self) -> None:
         """

@@ -411,6 +411,33 @@ class AuditTests(SynchronousTestCase):
         self.assertLessEqual(len(entry["arguments"]), 500)
         self.assertEqual((entry["principal"], entry["uid"], entry["via"]), ("user:2", 5001, "socket"))
 
+    def test_saysWhatWasGranted(self) -> None:
+        """
+        The options are in the entry, and the name that the client gave itself.
+        """
+        self.ann.body(CREATE)
+        root = self.daemon.connect()
+        root.body("hello client=grants.py")
+        root.body("add_delegate del_mon uid=5099 commands=['status_request'] slivers=['lab/exp1']")
+        entry = json.loads(self.daemon.disk.audit()[-1])["body"]
+        self.assertEqual(entry["client"], "grants.py")
+        for said in ("5099", "status_request", "lab/exp1"):
+            self.assertIn(said, entry["options"])
+
+    def test_isNotFilledByRefusals(self) -> None:
+        """
+        Who is refused again and again is told of sixty times a minute; the rest is counted in the next entry.
+        """
+        stranger = self.daemon.connect(uid=6666)
+        before = len(self.outcomes())
+        for _ in range(100):
+            stranger.code("add_user eve")
+        self.assertEqual(len(self.outcomes()) - before, 60)
+        self.ann.code("add_user eve")
+        self.daemon.advance(61)
+        stranger.code("add_user eve")
+        self.assertEqual(json.loads(self.daemon.disk.audit()[-1])["body"]["untold"], 40)
+
     def test_countsAFailureOnce(self) -> None:
         """
         Work that failed after it was begun was a change; what could not be written was not.

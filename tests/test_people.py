@@ -56,6 +56,14 @@ class PeopleTests(SynchronousTestCase):
         self.do("remove_member lab bob", "remove_project lab")
         self.daemon.check()
 
+    def test_refusesTheSliversUids(self) -> None:
+        """
+        A uid that a node may run as is nobody's: or what runs in a node would speak as that user.
+        """
+        self.assertEqual(self.code("add_user mal uid=200077"), "BAD_VALUE")
+        self.assertEqual(self.code("add_delegate del_mal uid=265535"), "BAD_VALUE")
+        self.do("add_user ann uid=265536")
+
     def test_refusesWhatIsTaken(self) -> None:
         """
         A name or a uid stands for one only, of users and delegates together.

@@ -178,11 +178,11 @@ class ListingTests(AskingCase):
         """
         Placed, the host is listed and the nodes inside it; without extra the host alone; not placed, the nodes alone.
         """
-        names = [(one["name"], one["extra"], one["host"]) for one in self.ann.body("node_list lab/exp1")]
+        names = [(one["name"], one["extra"], one["host"]) for one in self.ann.body("node_list lab/exp1 extra=True")]
         self.assertEqual(names, [("db.exp1.lab", True, None), ("web.exp1.lab", True, None)])
         self.assertEqual(self.ann.body("extra_nodes lab exp1"), [])
         self.ann.body("swap_in lab/exp1 wait=0")
-        names = [(one["name"], one["extra"], one["host"]) for one in self.ann.body("node_list")]
+        names = [(one["name"], one["extra"], one["host"]) for one in self.ann.body("node_list extra=True")]
         self.assertEqual(
             names,
             [
@@ -191,7 +191,7 @@ class ListingTests(AskingCase):
                 ("web.exp1.lab", True, "tester"),
             ],
         )
-        self.assertEqual([one["name"] for one in self.ann.body("node_list extra=False")], ["pnode-0000.exp1.lab"])
+        self.assertEqual([one["name"] for one in self.ann.body("node_list")], ["pnode-0000.exp1.lab"])
         self.assertEqual(self.ann.body("extra_nodes lab exp1"), ["db.exp1.lab", "web.exp1.lab"])
 
     def test_showsLinksAndAddresses(self) -> None:
@@ -216,6 +216,20 @@ class ListingTests(AskingCase):
         self.assertGreater(plan["line"], 0)
         (warning,) = self.ann.body(f"create_experiment lab/net {LINKED}")["warnings"]
         self.assertEqual(warning, f"line {plan['line']}: {plan['text']}")
+
+    def test_warnsOfWhatIsNotActedOn(self) -> None:
+        """
+        A ghost, and a node that may fail, are told that this version treats them like any other.
+        """
+        attributes = "".join(
+            f"<attribute><attribute>{name}</attribute><value>{value}</value></attribute>"
+            for name, value in (("containers:ghost", "1"), ("failureaction", "nonfatal"))
+        )
+        text = f"<e><elements><computer><name>a</name>{attributes}</computer></elements></e>"
+        found = self.ann.body(f"create_experiment lab/ghosts {text!r}")["warnings"]
+        self.assertEqual(len(found), 2)
+        self.assertIn("nonfatal", found[0])
+        self.assertIn("ghost", found[1])
 
     def test_saysWhatIsWrongWithATopology(self) -> None:
         """

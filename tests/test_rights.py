@@ -168,7 +168,7 @@ class HidingTests(SynchronousTestCase):
         for caller, names in want.items():
             client = daemon.connect(UIDS[caller])
             self.assertEqual([one["name"] for one in client.body("experiments")], names, caller)
-            nodes = {f"{one['project']}/{one['experiment']}" for one in client.body("node_list")}
+            nodes = {f"{one['project']}/{one['experiment']}" for one in client.body("node_list extra=True")}
             self.assertEqual(nodes, set(names), caller)
         projects = [one["name"] for one in daemon.connect(UIDS["other"]).body("projects")]
         self.assertEqual(projects, ["garden"])

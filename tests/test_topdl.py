@@ -125,6 +125,13 @@ class ReadTests(SynchronousTestCase):
         self.assertEqual(self.clean(experiment(computer("a"))).nodes[0].failure_action, "fatal")
         self.assertEqual([line for line, _ in errors(experiment(computer("a", attribute("failureaction", "no"))))], [2])
 
+    def test_hostNames(self) -> None:
+        """
+        A node may not be called like one of the experiment's hosts: the lists could not tell them apart.
+        """
+        self.assertEqual([line for line, _ in errors(experiment(computer("pnode-0000")))], [2])
+        self.assertEqual(self.clean(experiment(computer("pnode-x"))).nodes[0].name, "pnode-x")
+
     def test_interfaceNames(self) -> None:
         """
         Interfaces without a name get inf000 and so on, past those that are taken.

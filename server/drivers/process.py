@@ -168,11 +168,7 @@ class ProcessDriver:
             return
         sliver = await self._hold(serial)
         try:
-            await self._turns.mine()
-            if sliver.keeper is not None and sliver.boot.exit is None:
-                with suppress(OSError):
-                    (self._boot_directory(sliver) / "stopped").write_text("stopped\n")
-            await self._end(sliver, self._grace_s)
+            await self._stop(sliver)
         finally:
             sliver.lock.release()
 
@@ -181,8 +177,7 @@ class ProcessDriver:
             return
         sliver = await self._hold(serial)
         try:
-            await self._end(sliver, 0.0)
-            await self._turns.mine()
+            await self._stop(sliver)
             await self._trash.throw(self._directory / str(serial))
             shutil.rmtree(self._boots(serial), ignore_errors=True)
             if self._uids is not None:
@@ -192,6 +187,13 @@ class ProcessDriver:
                 self.changed(serial)
         finally:
             sliver.lock.release()
+
+    async def _stop(self, sliver: ProcessSliver) -> None:
+        await self._turns.mine()
+        if sliver.keeper is not None and sliver.boot.exit is None:
+            with suppress(OSError):
+                (self._boot_directory(sliver) / "stopped").write_text("stopped\n")
+        await self._end(sliver, self._grace_s)
 
     def status(self) -> Mapping[int, Status]:
         return self._statuses

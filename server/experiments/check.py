@@ -74,6 +74,7 @@ def _node(node: TopologyNode, before: TopologyNode) -> dict[str, Any]:
         "start_command": node.start_command,
         "partition": node.partition,
         "failure_action": node.failure_action,
+        "ghost": node.ghost,
         "interfaces": [
             {"name": one.name, "link": one.link, "ip4": one.ip4, "netmask": one.netmask, "mac": given[one.name]}
             for one in node.interfaces

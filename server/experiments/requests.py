@@ -243,9 +243,9 @@ def _addressed(read: Topology, serial: int, previous: Topology | None = None) ->
     addressed = assign(read, serial, previous)
     _refuse([{"line": one.line, "text": one.text} for one in addressed.errors], [])
     warnings = [{"line": one.line, "text": one.text} for one in addressed.warnings]
-    return addressed, warnings + [
-        _other_kind(one.line, one.name, one.kind) for one in addressed.nodes if _differs(one.kind)
-    ]
+    for one in addressed.nodes:
+        warnings += _unmet(one.line, one.name, one.kind, one.failure_action, one.ghost)
+    return addressed, warnings
 
 
 def _refuse(errors: list[dict[str, Any]], warnings: list[dict[str, Any]]) -> None:
@@ -255,24 +255,30 @@ def _refuse(errors: list[dict[str, Any]], warnings: list[dict[str, Any]]) -> Non
         raise BadTopology(f"line {first['line']}: {first['text']}{more}", errors=errors, warnings=warnings)
 
 
-def _differs(kind: str | None) -> bool:
-    return kind not in (None, views.KIND)
-
-
-def _other_kind(line: int, node: str, kind: str | None) -> dict[str, Any]:
-    text = f"node {node} asks for kind {kind}; this host runs every node as a {views.KIND}"
-    return {"line": line, "text": text}
+def _unmet(line: int, node: str, kind: str | None, failure_action: str, ghost: bool) -> list[dict[str, Any]]:
+    """
+    What a node asks for and does not get from this version.
+    """
+    texts = []
+    if kind not in (None, views.KIND):
+        texts.append(f"node {node} asks for kind {kind}; this host runs every node as a {views.KIND}")
+    if failure_action != "fatal":
+        texts.append(f"node {node} asks for failureaction {failure_action}; here a node that fails is always fatal")
+    if ghost:
+        texts.append(f"node {node} is a ghost; here it is started like any other")
+    return [{"line": line, "text": text} for text in texts]
 
 
 def _plan(found: dict[str, Any]) -> dict[str, Any]:
-    nodes = [one for one in found["nodes"] if _differs(one["kind"])]
-    warnings = [_other_kind(one["line"], one["node"], one["kind"]) for one in nodes]
+    warnings = list(found["warnings"])
+    for one in found["nodes"]:
+        warnings += _unmet(one["line"], one["node"], one["kind"], one["failure_action"], one["ghost"])
     placement = {node["node"]: f"hv:{views.KIND}:{views.PNODE}" for node in found["nodes"]}
     return {
         "nodes": found["nodes"],
         "links": found["links"],
         "placement": {} if found["errors"] else placement,
-        "warnings": found["warnings"] + warnings,
+        "warnings": warnings,
         "errors": found["errors"],
     }
 

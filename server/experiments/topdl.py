@@ -194,6 +194,9 @@ class _Reading(Elements):
         interfaces = self.interfaces(one, name)
         if name is None:
             return False
+        if name.startswith("pnode-") and name[6:].isdigit():
+            self.findings.error(one.line, f"want another name than {name}: pnode-NNNN are the hosts of an experiment")
+            return False
         if name in self._lines:
             self.findings.error(one.line, f"node {name} is there twice, first in line {self._lines[name]}")
             return False

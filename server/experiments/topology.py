@@ -142,6 +142,13 @@ class TopologyNode:
     interfaces: tuple[TopologyInterface, ...] = field(default=(), converter=_interfaces)
     line: int = field(default=0, validator=_line, eq=False)
 
+    @property
+    def ghost(self) -> bool:
+        """
+        @return: whether it is to be placed and listed, but not started (DETER containers).
+        """
+        return self.attributes.get("containers:ghost", "").lower() not in ("", "0", "false", "no")
+
 
 @frozen
 class TopologyLink:

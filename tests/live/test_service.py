@@ -264,7 +264,7 @@ class Starting(ServiceTest):
         self.assertFalse(host.socket.exists())
         for bad, said in (
             ("[limits]\nconnections = 'many'\n", "limits.connections: want int"),
-            ("[limits]\nconnections = 0\n", "limits.connections: want at least 1"),
+            ("[limits]\nconnections = 0\n", "limits.connections: want a number from 1"),
             ("operator = 'x'\n", "did you mean operators"),
             ("=\n", "line 1"),
         ):
@@ -273,7 +273,11 @@ class Starting(ServiceTest):
                 self.assertRefuses([*host.argv, "--check"], said)
         host.configure("")
         host.start()
-        self.assertRefuses([*host.argv, "--check"], "another hostline")
+        self.assertEqual(self.run_to_end([*host.argv, "--check"]).returncode, 0)
+        host.kill()
+        for path in host.state.glob("host.db*"):
+            path.write_bytes(b"no database " * 1000)
+        self.assertRefuses([*host.argv, "--check"], "damaged")
 
     def test_twistdInTheForeground(self) -> None:
         """
