@@ -97,6 +97,7 @@ class Connection(asyncio.Protocol):
         self._held: deque[Prepared] = deque()
         self._slots: deque[_Slot] = deque()
         self._tagged = 0
+        self._budget = 0
         self._ended = False
         self._late = False
         self._reading = True
@@ -257,15 +258,14 @@ class Connection(asyncio.Protocol):
         """
         if self._turning:
             return
-        budget = _TURN
-        while budget and not self._paused and (line := self._next()) is not None:
-            budget -= 1
+        self._budget = _TURN
+        while not self._paused and (line := self._next()) is not None:
             self._bytes -= len(line.line)
             if line.tag is not None:
                 self._answer_tagged(line)
             else:
                 self._answer(line)
-        if not budget and (self._queue or self._held):
+        if not self._budget and (self._queue or self._held):
             self._turning = True
             self._daemon.loop.call_soon(self._turn)
         self._count()
@@ -280,11 +280,14 @@ class Connection(asyncio.Protocol):
 
     def _next(self) -> Prepared | None:
         """
-        The next line that may be answered: in order, but a tagged line passes those that wait.
+        The next line that may be answered: in order, but a tagged line passes those that wait. None, if there is none
+        or the turn is over: to take lines apart only to hold them back costs time too.
         """
-        if self._held and self._may_begin(self._held[0]):
+        if self._budget and self._held and self._may_begin(self._held[0]):
+            self._budget -= 1
             return self._held.popleft()
-        while self._queue:
+        while self._budget and self._queue:
+            self._budget -= 1
             line = self._queue.popleft()
             if isinstance(line, _Unended):
                 prepared = self._daemon.answers.unended(line, line.why)

@@ -106,6 +106,22 @@ class OrderTests(SynchronousTestCase):
         self.daemon.settle()
         self.assertGreater(len(self.ann.lines()), 400)
 
+    def test_takesTurnsWithWhatItHoldsBack(self) -> None:
+        """
+        Nor does a heap of lines, or of empty ones, that cannot be answered yet.
+        """
+        seen: list[bytes] = []
+        prepare = self.daemon.daemon.answers.prepare
+        self.daemon.daemon.answers.prepare = lambda line: seen.append(line) or prepare(line)  # type: ignore
+        self.ann.send("wait_for lab/exp1 active timeout=1\n" + "ping\n" * 200, settle=False)
+        self.assertLess(len(seen), 100)
+        self.daemon.settle()
+        self.assertEqual(len(seen), 201)
+        self.ann.send("\n" * 1000 + "@1 ping\n", settle=False)
+        self.assertEqual(self.ann.lines(), [])
+        self.daemon.advance(2)
+        self.assertEqual(self.ann.lines(), ["@1 ping_reply", "TIMEOUT"] + ["ping_reply"] * 200)
+
     @given(st.lists(st.integers(0, 120), max_size=20))
     @settings(max_examples=30, deadline=None)
     def test_readsHoweverItIsCut(self, cuts: list[int]) -> None:
