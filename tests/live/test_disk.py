@@ -142,7 +142,7 @@ class DiskTest(unittest.TestCase):
         self.assertEqual(self.client.ask("status_request lab/demo"), self.status)
         self.assertEqual(self.users(self.client), self.acknowledged)
         self.assertIn("time", self.client.ask("ping"))
-        self.assertEqual(len(self.client.ask("node_list lab/demo")), 3)
+        self.assertEqual(len(self.client.ask("node_list lab/demo extra=True")), 3)
         self.assertTrue(self.client.ask("events limit=10"))
 
     def assertComesBack(self) -> None:
