@@ -17,7 +17,7 @@ PACKAGES = hostline tests bench tools
 help:
 	@echo 'make demo          start a daemon, swap an experiment in, show its status, end clean'
 	@echo 'make test          run all tests; installs what they need'
-	@echo 'make soak          the same tests with full counts, and the long runs'
+	@echo 'make soak          the same tests with full counts'
 	@echo 'make check         types, lint, docs in date, and the tests without processes and sockets'
 	@echo 'make types lint docs-in-date unit   each of these alone'
 	@echo 'make format docs   mend what lint and docs-in-date complain of'
@@ -28,7 +28,7 @@ demo: $(VENV)/.server
 	@$(BIN)/python tools/demo.py
 
 test: $(VENV)/.test $(VENV)/.debian
-	$(PYTEST) $(TEST_FLAGS) --ignore=tests/soak $(PYTEST_FLAGS)
+	$(PYTEST) $(TEST_FLAGS) $(PYTEST_FLAGS)
 
 soak: $(VENV)/.test $(VENV)/.debian
 	HOSTLINE_SOAK=1 $(PYTEST) -rs $(PYTEST_FLAGS)
@@ -36,7 +36,7 @@ soak: $(VENV)/.test $(VENV)/.debian
 check: types lint docs-in-date unit
 
 unit: $(VENV)/.test
-	$(PYTEST) -q -n 2 --ignore=tests/soak --ignore=tests/live $(PYTEST_FLAGS)
+	$(PYTEST) -q -n 2 --ignore=tests/live $(PYTEST_FLAGS)
 
 types: $(VENV)/.test
 	$(BIN)/mypy $(PACKAGES:%=-p %)

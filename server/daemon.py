@@ -80,6 +80,7 @@ class Daemon:
         self.operations = Operations(host, self.sync.status, self._news, self.commit, self.result, self.sync.busy)
         self.sync.operations = self.operations
         self.lifecycle = Lifecycle(host, self.operations)
+        self._strays = state / "keep-strays"
         self.blobs = Blobs(state / "blobs", keeper.run, lambda: self.config.limits.blob_bytes)
         self.health = Health(self, state, run_directory)
         self.answers = Answers(self)
@@ -232,9 +233,15 @@ class Daemon:
         self.host.aside += self.lifecycle.rebuild(change)
         if change.statements:
             self.commit(change).addErrback(lambda failure: failure.trap(StoreFailed) and None)
-        await self.sync.recover()
+        await self.sync.recover(self._keep_strays())
         self.operations.load()
         self.sync.run(list(self.host.slivers_by_serial))
+
+    def _keep_strays(self) -> bool:
+        # Told by a file, so that the next start, which finds nothing damaged any more, does not end what is left alone.
+        if self.host.damaged:
+            self._strays.touch()
+        return self._strays.exists()
 
     def reload(self, config: Config) -> tuple[dict[str, list[Any]], list[str]]:
         """

@@ -127,7 +127,8 @@ class Health:
                     f"driver {kind}",
                     not problems,
                     "; ".join(problems) or "slivers run with all that they ask for",
-                    "run the daemon as root on a host with control groups to give slivers uids and limits of their own",
+                    "run the daemon as root, with control groups, to give slivers uids and limits of their own; "
+                    "to end slivers without a record, remove keep-strays from the state directory and start again",
                 )
             )
         return found

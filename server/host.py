@@ -28,6 +28,7 @@ class Host:
 
     @ivar generation: goes up with every change of a record, a right or a status; what was derived before is stale.
     @ivar aside: what could not be read at start, in words.
+    @ivar damaged: whether records may have been lost at this start.
     @ivar unended: operations that have not ended, by the experiment's serial and their own.
     @ivar unsettled: serials of slivers that a change touches which is not durable yet; nothing is done for them.
     """
@@ -38,6 +39,7 @@ class Host:
         self.feed = Feed(kept_events)
         self.generation = 0
         self.aside: list[str] = []
+        self.damaged = False
         self.instance = ""
         self.unended: dict[int, dict[int, Operation]] = {}
         self.unsettled: dict[int, int] = {}
@@ -77,6 +79,7 @@ class Host:
         used = max((max(index, default=0) for index in self._by_serial.values()), default=0)
         self._next_serial = self._reserved = max(loaded.meta.get("serial", 1), used + 1)
         self.aside += loaded.notes
+        self.damaged = loaded.salvaged or bool(mend)
         return mend
 
     def change(self, now: float, request: str | None = None) -> Change:

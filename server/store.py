@@ -76,12 +76,14 @@ class Loaded:
     @ivar records: kind, key and JSON body of each.
     @ivar events: cursor and JSON body, oldest first, those of the audit log among them.
     @ivar notes: what was found wrong and mended, in words.
+    @ivar salvaged: whether rows may have been lost.
     """
 
     records: list[tuple[str, str, str]]
     meta: dict[str, int]
     events: list[tuple[int, str]]
     notes: list[str]
+    salvaged: bool = False
 
 
 @define(eq=False)
@@ -128,12 +130,14 @@ class Store:
         @raise CannotOpen: if it is newer than this program, or cannot be read or made.
         """
         notes: list[str] = []
+        salvaged = False
         connection: sqlite3.Connection | None = None
         try:
             self._path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
             _refuse_newer(self._path)
             if not _sound(self._path):
                 notes.append(_salvage(self._path))
+                salvaged = True
             connection = _connect(self._path)
             notes += _bring_up_to_date(connection, self._path)
             loaded = Loaded(
@@ -141,6 +145,7 @@ class Store:
                 meta=dict(connection.execute("SELECT name, value FROM meta").fetchall()),
                 events=connection.execute(_HISTORY).fetchall(),
                 notes=notes,
+                salvaged=salvaged,
             )
         except (sqlite3.Error, OSError) as error:
             if connection is not None:

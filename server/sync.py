@@ -80,14 +80,16 @@ class Sync:
         driver = self.drivers.get(sliver.kind)
         return None if driver is None else driver.status().get(sliver.serial)
 
-    async def recover(self) -> None:
+    async def recover(self, keep_strays: bool) -> None:
         """
         Have every driver find its slivers again.
+
+        @param keep_strays: what has no record is left alone.
         """
         for kind, driver in self.drivers.items():
             known = {one.serial: workload(one) for one in self._host.slivers_by_serial.values() if one.kind == kind}
             driver.changed = self.news
-            await driver.recover(known)
+            await driver.recover(known, keep_strays)
         for sliver in list(self._host.slivers_by_serial.values()):
             self._told[sliver.serial] = self.status(sliver.serial)
             self._board.place(sliver, self._told[sliver.serial])

@@ -60,7 +60,7 @@ class DriverContract(_Base):
         """
         raise NotImplementedError
 
-    def remake(self, known: Mapping[int, Workload]) -> None:
+    def remake(self, known: Mapping[int, Workload], keep_strays: bool = False) -> None:
         """
         The daemon dies and comes back.
         """
@@ -68,7 +68,7 @@ class DriverContract(_Base):
         self.driver = self.make()
         self.heard = []
         self.driver.changed = lambda serial: self.heard.append(serial)
-        self.go(self.driver.recover(known))
+        self.go(self.driver.recover(known, keep_strays))
 
     def status(self, serial: int) -> Status:
         return self.driver.status()[serial]
@@ -245,6 +245,16 @@ class DriverContract(_Base):
         self.remake({5: workload})
         self.assertEqual(list(self.driver.status()), [5])
         self.assertEqual(self.status(5).boot, "booted")
+
+    def test_leavesAloneWhatMayBeSomebodys(self) -> None:
+        """
+        Where records were lost, what has none goes on, out of reach; once it has one again it is found.
+        """
+        workload = self.start(Workload(5, "web.exp1.lab", start_command=self.goes_on))
+        pid = self.status(5).pid
+        self.remake({}, keep_strays=True)
+        self.remake({5: workload})
+        self.assertEqual((self.status(5).boot, self.status(5).pid), ("booted", pid))
 
     def test_isSilentWhenClosed(self) -> None:
         """

@@ -191,6 +191,38 @@ class DamagedTests(SynchronousTestCase):
         self.assertEqual((daemon.fake_host.statuses, daemon.host.slivers_by_serial), ({}, {}))
         daemon.check()
 
+    def test_isMadeAnewFromItsNodes(self) -> None:
+        """
+        An experiment whose own record is damaged is there again while its nodes run, and can be terminated.
+        """
+        daemon = self.placed()
+        before = dict(daemon.fake_host.statuses)
+        self.damage(daemon, "experiment", "lab/exp1")
+        daemon.crash()
+        daemon.advance(1)
+        self.assertEqual(daemon.fake_host.statuses, before)
+        ann = daemon.connect(5001)
+        self.assertEqual(sorted(ann.body("experiment lab/exp1")["nodes"]), ["db", "web"])
+        ann.body("terminate lab/exp1")
+        self.assertEqual(daemon.fake_host.statuses, {})
+        daemon.check()
+
+    def test_leavesStraysAlone(self) -> None:
+        """
+        Where records were lost, what runs without one may be somebody's: it goes on, also after further starts, until
+        the operator removes the file that says so.
+        """
+        daemon = self.placed()
+        for kind, key in [key for key in daemon.disk.records() if key[0] in ("experiment", "sliver", "plan")]:
+            self.damage(daemon, kind, key)
+        for _ in range(2):
+            daemon.crash()
+            daemon.advance(1)
+            self.assertEqual(len(daemon.fake_host.statuses), 2)
+        (daemon.directory / "keep-strays").unlink()
+        daemon.crash()
+        self.assertEqual(daemon.fake_host.statuses, {})
+
     def test_canBeTerminatedWhenItsTopologyIsDamaged(self) -> None:
         """
         An experiment whose topology is damaged is shown, says so, refuses what needs the topology, and can be ended.

@@ -81,12 +81,14 @@ class Driver(Protocol):
     kind: str
     changed: Callable[[int], None]
 
-    async def recover(self, known: Mapping[int, Workload]) -> None:
+    async def recover(self, known: Mapping[int, Workload], keep_strays: bool = False) -> None:
         """
         Find again, after a start of the daemon, all that earlier daemons made.
 
-        @param known: every sliver of this kind that has a record; what carries our tag and is not among them is
-            removed from the host.
+        @param known: every sliver of this kind that has a record; what carries our tag and is not among them is a
+            stray, and is removed from the host.
+        @param keep_strays: records were lost, so strays may be somebody's: leave them alone and tell of them in
+            L{problems}.
         """
 
     async def ensure_created(self, workload: Workload) -> None:

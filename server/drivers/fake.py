@@ -114,10 +114,11 @@ class FakeDriver:
         self._listener = lambda serial: self.changed(serial)
         self.host.listeners.append(self._listener)
 
-    async def recover(self, known: Mapping[int, Workload]) -> None:
+    async def recover(self, known: Mapping[int, Workload], keep_strays: bool = False) -> None:
         self._called("recover", 0)
         for serial in set(self.host.statuses) - set(known):
-            self.host.remove(serial)
+            if not keep_strays:
+                self.host.remove(serial)
 
     async def ensure_created(self, workload: Workload) -> None:
         self._called("ensure_created", workload.serial)

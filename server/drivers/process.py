@@ -110,13 +110,14 @@ class ProcessDriver:
         self._closed = False
         self._booting = DeferredSemaphore(_BOOTING)
         self._problems: tuple[str, ...] = ()
+        self._strays = ""
         own = self._uids.by_serial if self._uids is not None else {}
         self._members = Members(instance, cgroups, clock, own, proc)
         self._ending = Ending(self._members, cgroups, clock, self._turns)
 
     # The interface
 
-    async def recover(self, known: Mapping[int, Workload]) -> None:
+    async def recover(self, known: Mapping[int, Workload], keep_strays: bool = False) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
         self._directory.chmod(0o711)
         prepare_run(self._run, self._proc)
@@ -132,6 +133,12 @@ class ProcessDriver:
         found = {*_numbers(self._directory), *living, *_numbers(self._run / "slivers")}
         if self._cgroups is not None:
             found |= self._cgroups.serials()
+        strays = sorted(found - known.keys()) if keep_strays else []
+        if strays:
+            self._strays = (
+                f"{len(strays)} slivers have no record and are left alone: {', '.join(map(str, strays[:20]))}"
+            )
+            found -= set(strays)
         work: list[Deferred[None]] = []
         for serial in sorted(found):
             self._slivers[serial] = ProcessSliver(serial, cleared=False)
@@ -207,7 +214,7 @@ class ProcessDriver:
                 homes.cut_logs(self._directory / str(serial), self.log_limit)
 
     def problems(self) -> list[str]:
-        return list(self._problems)
+        return [*self._problems, *([self._strays] if self._strays else [])]
 
     def logs(self, serial: int, tail: int) -> Mapping[str, str]:
         return homes.read_logs(self._directory / str(serial), tail)

@@ -13,12 +13,12 @@ from typing import Any
 import attrs
 
 from hostline.protocol.errors import NoSuchNode, TooMany, WrongState
-from hostline.protocol.names import near, node_name
+from hostline.protocol.names import near, node_name, split_node
 from hostline.server.experiments.topology import Topology, TopologyNode
 from hostline.server.experiments.views import KIND, PNODE
 from hostline.server.host import Change, Host
 from hostline.server.operations import GONE, Operations
-from hostline.server.records import Experiment, Operation, Plan, Sliver
+from hostline.server.records import Experiment, Operation, Plan, Project, Sliver
 from hostline.server.slivers.plan import ABSENT, STARTED, STOPPED
 from hostline.server.slivers.rspec import DEFAULTS
 
@@ -246,12 +246,12 @@ class Lifecycle:
 
     def rebuild(self, change: Change) -> list[str]:
         """
-        Make anew the records of slivers that could not be read, from what their experiments say: nothing that runs is
-        taken away because its record is damaged.
+        Make anew the records of slivers that could not be read from what their experiments say, and of experiments
+        from their slivers: nothing that runs is taken away because its record is damaged, and it can be terminated.
 
         @return: which, in words.
         """
-        said = []
+        said = self._rebuild_experiments(change)
         for experiment in list(self._host.experiments_by_serial.values()):
             missing = {
                 node: serial
@@ -267,6 +267,29 @@ class Lifecycle:
                 if going or (plan is not None and known is None):
                     change.put(attrs.evolve(sliver, wanted=ABSENT))
                 said.append(f"the record of sliver {sliver.name} was made anew from its experiment")
+        return said
+
+    def _rebuild_experiments(self, change: Change) -> list[str]:
+        orphans: dict[tuple[int, str], list[Sliver]] = {}
+        for sliver in self._host.slivers_by_serial.values():
+            if sliver.experiment not in self._host.experiments_by_serial:
+                orphans.setdefault((sliver.experiment, split_node(sliver.name)[1]), []).append(sliver)
+        said = []
+        for (serial, name), slivers in orphans.items():
+            if self._host.get(Experiment, name) is not None:
+                continue
+            project = self._host.get(Project, name.partition("/")[0])
+            experiment = Experiment(
+                serial=serial,
+                name=name,
+                project=project.serial if project else 0,
+                owner="uid:0",
+                state="active",
+                slivers={split_node(sliver.name)[0]: sliver.serial for sliver in slivers},
+                created=min(sliver.created for sliver in slivers),
+            )
+            change.put(experiment)
+            said.append(f"the record of experiment {name} was made anew from its slivers")
         return said
 
     def _up(self, sliver: Sliver) -> bool:
