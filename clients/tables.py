@@ -124,7 +124,7 @@ def cell(value: Any, name: str = "", longest: int | None = _LONGEST_CELL) -> str
 
     @param name: its key, which may say that it is a time.
     """
-    if value is None:
+    if value is None or value in ([], {}, ""):
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -133,7 +133,9 @@ def cell(value: Any, name: str = "", longest: int | None = _LONGEST_CELL) -> str
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, dict):
-        if all(isinstance(one, str | int | float) for one in value.values()):
+        if "link" in value and "ip4" in value:  # an interface
+            text = f"{value['link']} {value['ip4'] or ''}".rstrip()
+        elif all(isinstance(one, str | int | float) for one in value.values()):
             text = ", ".join(f"{key}={cell(one)}" for key, one in value.items())
         else:
             text = str(len(value))

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from hostline.clients import output, watch
 from hostline.clients.progress import line
 from hostline.clients.settings import Settings
-from hostline.clients.tables import COLUMNS, readable
+from hostline.clients.tables import COLUMNS, cell, readable
 from hostline.protocol.commands import ROWS
 from hostline.protocol.kinds import Kind
 
@@ -92,6 +92,16 @@ class ReadableTests(SynchronousTestCase):
         self.assertEqual(readable("experiments_reply", []), "(none)\n")
         self.assertEqual(readable("extra_nodes_reply", ["a.b.c", "d.b.c"]), "a.b.c\nd.b.c\n")
 
+    def test_interfaces(self) -> None:
+        """
+        In a table a node's interfaces are its links and addresses.
+        """
+        interfaces = [
+            {"name": "e0", "link": "lan0", "ip4": "10.1.1.2", "netmask": None, "mac": None},
+            {"name": "e1", "link": "l", "ip4": None, "netmask": None, "mac": None},
+        ]
+        self.assertEqual(cell(interfaces), "lan0 10.1.1.2, l")
+
     def test_nodes(self) -> None:
         """
         Nodes look the same in a list and within an experiment; empty columns are left out.
@@ -106,7 +116,7 @@ class ReadableTests(SynchronousTestCase):
             readable(
                 "experiment_reply", {"name": "lab/exp1", "nodes": {"web": NODE}, "links": {}, "warnings": ["a", "b"]}
             ),
-            f"name:     lab/exp1\nnodes:\n{inside}links:\nwarnings:\n  a\n  b\n",
+            f"name:     lab/exp1\nnodes:\n{inside}links:    -\nwarnings:\n  a\n  b\n",
         )
 
     def test_texts(self) -> None:
