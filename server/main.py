@@ -4,20 +4,34 @@ C{hostlined}: the daemon in the foreground, logging to standard error.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.logger import globalLogBeginner, jsonFileLogObserver, textFileLogObserver
-from twisted.python import usage
+import hostline
 
-from hostline.server.loop import install_reactor
+
+def forget_here() -> None:
+    """
+    Take the directory that the daemon was started in off the path, where C{python -m} puts it first: it may be
+    anybody's, and what is imported from now on may be run by root. It stays if hostline itself is there.
+    """
+    first = os.path.realpath(sys.path[0])
+    ours = os.path.realpath(hostline.__path__[0] + "/..")
+    if not sys.flags.safe_path and first == os.path.realpath(os.curdir) != ours:
+        del sys.path[0]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """
     Run until SIGTERM or SIGINT; exit status 0 after a clean end, 1 if it could not start, 2 for wrong usage.
     """
+    from twisted.logger import globalLogBeginner, jsonFileLogObserver, textFileLogObserver
+    from twisted.python import usage
+
+    from hostline.server.loop import install_reactor
+
     install_reactor()
     from hostline.server.tap import Options, makeService
 
@@ -44,4 +58,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    forget_here()
     main()

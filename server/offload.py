@@ -14,12 +14,14 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+import hostline
 from hostline.protocol.errors import Internal, OperationFailed, raised_again
 from hostline.server.offload_child import MEMORY_TEXT
 
@@ -27,8 +29,19 @@ from hostline.server.offload_child import MEMORY_TEXT
 OUTPUT_MAX = 64 * 1024 * 1024
 #: Children at one time; the others wait, and their deadline has not begun.
 AT_ONCE = 2
-PROGRAM = (sys.executable, "-P", "-s", "-B", "-m", "hostline.server.offload_child")
+#: The child takes nothing from where the daemon was started: it looks for modules on the path it is given, and there
+#: alone, for it is root until it has imported what it needs.
+_START = """
+import os, sys
+os.chdir("/")
+sys.path[:] = os.environ["PYTHONPATH"].split(os.pathsep)
+from hostline.server.offload_child import main
+main(sys.argv[1:])
+"""
+PROGRAM = (sys.executable, "-I", "-S", "-B", "-c", _START)
 _CHUNK = 256 * 1024
+#: Where hostline was imported from.
+_ROOT = Path(hostline.__path__[0]).resolve().parent
 
 
 class Watcher(Protocol):
@@ -272,4 +285,18 @@ class _Job:
 
 
 def _path() -> list[str]:
-    return [one or os.getcwd() for one in sys.path if isinstance(one, str)]  # noqa: PTH109 (no Path is wanted)
+    """
+    The daemon's own path without the directory it was started in, which may be anybody's; that stays if hostline
+    itself is there, or if it is a part of Python.
+    """
+    here = Path.cwd()
+    python = [Path(one).resolve() for one in (sys.prefix, sys.base_prefix)]
+    found = []
+    for one in sys.path:
+        path = Path(one)
+        if not path.is_absolute() or not path.exists() or os.pathsep in one:
+            continue
+        place = path.resolve()
+        if place != here or place == _ROOT or any(place.is_relative_to(prefix) for prefix in python):
+            found.append(one)
+    return found

@@ -1,7 +1,7 @@
 """
 The process in which heavy work on callers' input runs: one JSON value in, one JSON document out, and out of reach.
 
-C{python -m hostline.server.offload_child NAME SECONDS} reads the argument from its standard input to the end and
+Started by L{hostline.server.offload} with C{NAME SECONDS}, it reads the argument from its standard input to the end and
 writes C{{"value": ...}}, C{{"error": {"code", "message", ...}}} or, for a bug, C{{"bug": "traceback"}}. Before it
 reads a byte it has given up all that it will not need: memory, time, files, processes, privileges, and root.
 """
@@ -95,7 +95,3 @@ def answer(work: Callable[[Any], Any], asked: bytes) -> str:
         pass  # said below, when the frames of the work are gone
     late = OperationFailed(f"reading the input took more memory than {MEMORY_TEXT}")
     return json.dumps({"error": {"code": late.code, "message": late.message}})
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -230,6 +232,38 @@ class OffloadTests(SynchronousTestCase):
         said = self.call("rights", "/")
         self.assertEqual((said["uids"], said["gids"], said["groups"]), ([65534] * 3, [65534] * 3, []))
         self.assertEqual(said["root"], "PermissionError")
+
+    def test_importsNothingFromWhereItWasStarted(self) -> None:
+        """
+        A daemon that was started in a directory of somebody else's runs none of his code, in no child either.
+        """
+        place = Path(tempfile.mkdtemp()).resolve()
+        self.addCleanup(shutil.rmtree, place)
+        mine = "open({!r}, 'w').close()\n"
+        for name in ("attr", "json", "xml", "sitecustomize", "twisted"):
+            (place / f"{name}.py").write_text(mine.format(str(place / f"ran {name}")))
+        self.addCleanup(os.chdir, Path.cwd())
+        os.chdir(place)
+        self.patch(sys, "path", ["", str(place), ".", *sys.path])
+        self.patch(os, "environ", {**os.environ, "PYTHONPATH": str(place)})
+        self.offload = self.made(program=offload.PROGRAM)
+        good = "<e><elements><computer><name>web</name></computer></elements></e>"
+        self.assertEqual([one["node"] for one in self.call("check_topology", good)["nodes"]], ["web"])
+        self.assertEqual(list(place.glob("ran *")), [])
+
+    def test_daemonForgetsWhereItWasStarted(self) -> None:
+        """
+        Nor does C{python -m} have the daemon import later from there; hostline's own place stays.
+        """
+        place = tempfile.mkdtemp()
+        self.addCleanup(os.rmdir, place)
+        root = str(offload._ROOT)
+        code = "import sys, hostline.server.main as m; m.forget_here(); print(sys.path[0])"
+        for directory in (place, root):
+            argv = [sys.executable, "-c", f"import sys, os; sys.path[0] = os.getcwd(); {code}"]
+            environment = {**os.environ, "PYTHONPATH": root}
+            said = subprocess.run(argv, cwd=directory, env=environment, capture_output=True, text=True, check=True)
+            self.assertEqual(said.stdout.strip(), root)
 
     def test_checkTopology(self) -> None:
         """
