@@ -2,7 +2,8 @@
 From what should be to what is: asks the plan for the next step of a sliver, has its driver take it, hears what came
 of it, and tells whoever hangs on that.
 
-One step at a time for each sliver, a set number at once on the host; a slow one delays no other's answer.
+One step at a time for each sliver, a set number at once on the host, projects in turn; a slow one delays no other's
+answer.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 import attrs
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -22,6 +23,7 @@ from hostline.server.host import Change, Host
 from hostline.server.operations import Operations
 from hostline.server.records import Sliver
 from hostline.server.slivers import plan
+from hostline.server.slivers.rota import Rota
 
 #: Seconds until a step that failed is tried again.
 RETRY_S = 10.0
@@ -48,7 +50,8 @@ class Sync:
         self.drivers = drivers
         self._board = board
         self._clock = clock
-        self._slots = DeferredSemaphore(at_once)
+        self._rota = Rota(at_once)
+        self._serving = False
         self._begin = begin
         self._commit = commit
         self._busy: set[int] = set()
@@ -109,12 +112,13 @@ class Sync:
                 continue  # looks again at its end
             if self._next(sliver) is not None:
                 self._busy.add(serial)
-                self._slots.run(self._begin_steps, serial).addErrback(self._broken, serial)
+                self._rota.wait(self._project(sliver), serial)
             elif sliver.wanted == plan.ABSENT:
                 if self.operations is not None:
                     self.operations.news(serial)
                 if self._host.slivers_by_serial.get(serial) is sliver:
                     self._forget(sliver)
+        self._serve()
 
     def gone(self, serial: int) -> None:
         """
@@ -150,8 +154,27 @@ class Sync:
             return None
         return plan.next_action(sliver.wanted, sliver.boots, self.status(serial))
 
-    def _begin_steps(self, serial: int) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._steps(serial))
+    def _project(self, sliver: Sliver) -> int:
+        experiment = self._host.experiments_by_serial.get(sliver.experiment)
+        return experiment.project if experiment is not None else 0
+
+    def _serve(self) -> None:
+        """
+        Begin the steps of as many slivers as there are places for.
+        """
+        if self._serving:
+            return  # whoever serves goes on with what has come
+        self._serving = True
+        try:
+            while (taken := self._rota.take()) is not None:
+                steps = Deferred.fromCoroutine(self._steps(taken[1])).addErrback(self._broken, taken[1])
+                steps.addBoth(self._left, taken[0])
+        finally:
+            self._serving = False
+
+    def _left(self, _: None, project: int) -> None:
+        self._rota.leave(project)
+        self._serve()
 
     def _broken(self, failure: Failure, serial: int) -> None:
         self._log.failure("the steps of sliver {serial}", failure, serial=serial)

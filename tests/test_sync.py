@@ -30,9 +30,9 @@ class SteppingTests(SynchronousTestCase):
 
     def test_takesSoManyAtOnce(self) -> None:
         """
-        No more slivers than configured are stopped at the same time; all are in the end.
+        No more slivers than configured are stopped at the same time, less a place for others; all are in the end.
         """
-        daemon = self.up(10, config=Config(slivers=Slivers(at_once=3)))
+        daemon = self.up(10, config=Config(slivers=Slivers(at_once=4)))
         daemon.driver.stop_after = 1.0
         names = " ".join(f"n{number}" for number in range(10))
         daemon.connect().body(f"stop_node lab/exp1 {names} wait=0")
@@ -42,6 +42,25 @@ class SteppingTests(SynchronousTestCase):
             daemon.advance(1)
         self.assertEqual(begun, [3, 6, 9, 10])
         self.assertEqual({one.boot for one in daemon.fake_host.statuses.values()}, {"dead"})
+
+    def test_letsNoProjectWaitForAnother(self) -> None:
+        """
+        However many nodes of one project end slowly, another's start, stop and go at once.
+        """
+        daemon = self.up(60)
+        operator = daemon.connect()
+        operator.body("add_project garden")
+        daemon.driver.stop_after = 5.0
+        names = " ".join(f"n{number}" for number in range(60))
+        stopping = operator.body(f"stop_node lab/exp1 {names} wait=0")["operation"]
+        daemon.driver.stop_after = 0.0
+        operator.body(f"create_experiment garden/exp1 {nodes(1)}")
+        for command in ("swap_in", "node_reboot", "swap_out", "terminate"):
+            rest = " n0" if command == "node_reboot" else ""
+            self.assertNotEqual(operator.ask(f"{command} garden/exp1{rest}").word, "operation_reply", command)
+        self.assertEqual(operator.body(f"operation {stopping}")["step"], "0 of 60 nodes")
+        daemon.advance(5)
+        self.assertEqual(operator.body(f"operation {stopping}")["state"], "done")
 
     def test_letsNobodyWaitForASlowOne(self) -> None:
         """
