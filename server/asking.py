@@ -47,7 +47,7 @@ class Ask:
     @ivar values: its arguments, read by their Kinds; C{options} likewise, by name.
     @ivar target: the record that its row's target names.
     @ivar operation: set by a responder whose work is slow; the reply then waits for it.
-    @ivar waiting: set once nothing is left to do but wait and tell: may be given up if the caller has left.
+    @ivar waiting: set once nothing is left to do but find out and tell: may be given up if the caller has left.
     """
 
     daemon: Daemon
@@ -121,6 +121,14 @@ class Ask:
         @raise HostError: as L{rights.allowed}.
         """
         self.target = rights.allowed(self.host, self.caller, self.row, self.values)
+
+    def text(self, said: str) -> str:
+        """
+        A TEXT argument in full. It may be as big as a blob: to be asked for when it is used, not before.
+
+        @raise NoSuchBlob: if it stands for a blob that the caller has not sent.
+        """
+        return self.daemon.blobs.text(self.principal, said[5:]) if said.startswith("blob:") else said
 
     def sees(self, record: Record) -> bool:
         """

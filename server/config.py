@@ -51,6 +51,7 @@ class Limits:
         256, "lines of a connection that wait for answers; past it the daemon stops reading it", 1
     )
     principal_lines_waiting: int = _key(2048, "the same over all connections of a principal", 1)
+    principal_tagged: int = _key(1024, "tagged requests of a principal under way; one more gets an error", 1)
     bytes_waiting: int = _key(4 << 20, "bytes of such lines of a connection; past it the daemon stops reading it", 1000)
     principal_bytes_waiting: int = _key(16 << 20, "the same over all connections of a principal", 1000)
     unread_bytes: int = _key(1 << 20, "bytes a client has not read; past it the daemon stops reading from it", 1000)

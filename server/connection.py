@@ -46,6 +46,7 @@ class Account:
     def __init__(self) -> None:
         self.connections: set[Connection] = set()
         self.waiting = 0
+        self.tagged = 0
         self.bytes_waiting = 0
         self.generation = -1
         self.kept: dict[str, dict[bytes, bytes]] = {"literal": {}, "json": {}}
@@ -115,7 +116,7 @@ class Connection(asyncio.Protocol):
         self.caller = Caller(-1)
         self._account = Account()
         self._admitted = False
-        self._counted = 0
+        self._counted = self._counted_tagged = 0
 
     # The session, for responders.
 
@@ -340,6 +341,11 @@ class Connection(asyncio.Protocol):
             self._work()
 
     def _answer_tagged(self, line: Prepared) -> None:
+        if self._account.tagged + self._tagged - self._counted_tagged >= self._limits.principal_tagged:
+            most = self._limits.principal_tagged
+            error = TooMany(f"want at most {most} tagged requests of one principal under way; try again later")
+            self._transport.write(self._daemon.answers.refuse(self, line, error))
+            return
         answer = self._daemon.answers.answer(self, line)
         if answer.reply is not None:
             self._transport.write(answer.reply)
@@ -367,6 +373,8 @@ class Connection(asyncio.Protocol):
         waiting = len(self._queue) + len(self._held) + len(self._slots) + self._tagged
         self._account.waiting += waiting - self._counted
         self._counted = waiting
+        self._account.tagged += self._tagged - self._counted_tagged
+        self._counted_tagged = self._tagged
         self._account.bytes_waiting += self._bytes - self._counted_bytes
         self._counted_bytes = self._bytes
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from hostline.protocol import commands, kinds, literal, wire, words
+from hostline.protocol import commands, literal, wire, words
 from hostline.protocol.commands import Command
 from hostline.protocol.errors import (
     BadArguments,
@@ -64,7 +64,7 @@ class Answer:
     @ivar later: fires with it, if not.
     @ivar blocks: whether untagged requests behind this one wait for it before they begin.
     @ivar keep: whether the same line has the same reply until the host's generation changes.
-    @ivar give_up: nobody is left to be told: wait no longer, if waiting is all that this does.
+    @ivar give_up: nobody is left to be told: wait no longer, if being told is all that this is for.
     """
 
     reply: bytes | None
@@ -147,7 +147,6 @@ class Answers:
                 if known is not None:
                     again = self._again(ask, known, wait)
                     return self._later(ask, prepared, again, blocks=known.operation is not None)
-            self._fill_in(ask)
             result = RESPONDERS[row.name](ask, *values, **options)
             if isinstance(result, Coroutine):
                 return self._later(ask, prepared, self._await(ask, result, request, token, wait), blocks=True)
@@ -159,11 +158,6 @@ class Answers:
             return Answer(_encoded(session, row.reply_word, result, prepared.tag), keep=keep)
         except Exception as error:
             return Answer(self._failed(ask, prepared, error))
-
-    def _fill_in(self, ask: Ask) -> None:
-        for at, (_, kind) in enumerate(ask.row.args):
-            if kind is kinds.TEXT and at < len(ask.values) and ask.values[at].startswith("blob:"):
-                ask.values[at] = self._daemon.blobs.text(ask.principal, ask.values[at][5:])
 
     def _later(self, ask: Ask, prepared: Prepared, said: Coroutine[Any, Any, Any], blocks: bool = False) -> Answer:
         def failed(failure: Failure) -> bytes:
@@ -252,6 +246,8 @@ class Answers:
         return _encoded(ask.session, ask.row.reply_word, known.reply, ask.tag)
 
     def _failed(self, ask: Ask, prepared: Prepared, error: BaseException, failure: Failure | None = None) -> bytes:
+        if isinstance(error, CancelledError) and ask.waiting:
+            error = Cancelled("nobody was left to be told")
         if not isinstance(error, HostError):
             self._log.failure("{request} {command}", failure, request=ask.request, command=prepared.command)
             error = Internal(f"a bug of the daemon's; its log has it under request {ask.request}", request=ask.request)

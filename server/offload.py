@@ -1,8 +1,8 @@
 """
 Heavy work on callers' input (XML, and later ASN.1, Tcl, METIS) in a child process with limits and a deadline.
 
-Pure function in, value out: C{await offload.call("check_topology", text)}. Whatever the input does to the child, the
-daemon goes on serving others and the caller gets an error that says what happened.
+Pure function in, value out: C{await offload.call("check_topology", lambda: text)}. Whatever the input does to the
+child, the daemon goes on serving others and the caller gets an error that says what happened.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 import hostline
 from hostline.protocol.errors import Internal, OperationFailed, raised_again
 from hostline.server.offload_child import MEMORY_TEXT
+from hostline.server.places import Places
 
 #: Bytes of a result.
 OUTPUT_MAX = 64 * 1024 * 1024
@@ -106,26 +107,28 @@ class Offload:
         self._loop = loop
         self._clock = clock
         self._program = program
-        self._places = DeferredSemaphore(at_once)
+        self._places = Places(at_once)
 
-    async def call(self, name: str, argument: Any, deadline_s: float = 20) -> Any:
+    async def call(self, name: str, argument: Callable[[], Any], deadline_s: float = 20, *, who: str = "") -> Any:
         """
         What the function gives for this argument.
 
         @param name: a key of L{hostline.server.offload_child.NAMES}.
-        @param argument: a JSON value.
+        @param argument: gives a JSON value; called when it is its turn, so that nothing big waits.
+        @param who: the principal for whom this is done; the others have their turns too.
+        @raise TooMany: if too many calls for C{who} wait.
         @raise HostError: the one that the function raised.
         @raise OperationFailed: it took too much time or memory, or died, or gave what is not a value.
         @raise Internal: any other exception in the child: a bug of ours; it is logged.
         """
-        asked = json.dumps(argument, allow_nan=False).encode()
-        await self._places.acquire()
+        await self._places.take(who)
         try:
+            asked = json.dumps(argument(), allow_nan=False).encode()
             job = _Job(self._loop, self._clock, asked, deadline_s)
             job.start(self._spawner, [*self._program, name, str(int(deadline_s) + 1)])
             return self._value(name, await job.done)
         finally:
-            self._places.release()
+            self._places.give_back(who)
 
     def _value(self, name: str, output: bytes) -> Any:
         reply = _loaded(output)

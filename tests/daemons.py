@@ -166,13 +166,13 @@ class FakeOffload:
         self.held = False
         self.waiting: list[Deferred[None]] = []
 
-    async def call(self, name: str, argument: Any, deadline_s: float = 20) -> Any:
+    async def call(self, name: str, argument: Callable[[], Any], deadline_s: float = 20, *, who: str = "") -> Any:
         assert name == "check_topology"
         if self.held:
             turn: Deferred[None] = Deferred()
             self.waiting.append(turn)
             await turn
-        return check_topology(argument)
+        return check_topology(argument())
 
     def release(self) -> None:
         """

@@ -369,6 +369,43 @@ class LimitTests(SynchronousTestCase):
             self.assertTrue(client.transport.reading)
         self.assertEqual(daemon.daemon.account(Caller(5001)).waiting, 0)
 
+    def test_refusesTooManyTaggedRequests(self) -> None:
+        """
+        So many tagged requests of a principal may be under way, over all its connections; one more is refused.
+        """
+        daemon = limited(principal_tagged=10)
+        ann = daemon.lab()
+        ann.body(CREATE)
+        clients = [daemon.connect(5001) for _ in range(3)]
+        for client in clients[:2]:
+            client.send("".join(f"@{number} wait_for lab/exp1 active timeout=5\n" for number in range(6)))
+        self.assertEqual([client.lines() for client in clients[:2]], [[], ["@4 TOO_MANY", "@5 TOO_MANY"]])
+        self.assertEqual(clients[2].code("@a ping"), "@a TOO_MANY")
+        self.assertEqual(clients[2].code("ping"), "ping_reply")
+        self.assertEqual(daemon.connect().code("@a ping"), "@a ping_reply")
+        clients[0].hang_up()
+        self.assertEqual(clients[2].code("@a ping"), "@a ping_reply")
+        daemon.advance(6)
+        self.assertEqual(daemon.daemon.account(Caller(5001)).tagged, 0)
+
+    def test_givesUpWhatChangesNothing(self) -> None:
+        """
+        A topology that nobody is left to hear about is not read; one that becomes an experiment is.
+        """
+        daemon = limited()
+        ann = daemon.lab()
+        daemon.offload.held = True
+        ann.send(f"@1 check_topology {topdl({'web': None})}\n@2 {CREATE}\n")
+        self.assertEqual(len(daemon.offload.waiting), 2)
+        check, create = daemon.offload.waiting
+        ann.hang_up()
+        self.assertTrue(check.called)
+        self.assertFalse(create.called)
+        daemon.offload.waiting.remove(check)
+        daemon.offload.release()
+        daemon.settle()
+        self.assertEqual([one["name"] for one in daemon.connect(5001).body("experiments")], ["lab/exp1"])
+
     def test_stopsReadingWhenRepliesAreUnread(self) -> None:
         """
         A client that does not read its replies is not read either, until it does; nothing is lost.

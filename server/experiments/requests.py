@@ -60,7 +60,8 @@ async def check_topology(ask: Ask, text: str) -> dict[str, Any]:
     """
     Read a topology and say what is wrong with it.
     """
-    return _plan(await ask.daemon.offload.call("check_topology", text))
+    ask.waiting = True
+    return _plan(await _found(ask, text))
 
 
 @responds(TABLE["plan_experiment"])
@@ -68,7 +69,8 @@ async def plan_experiment(ask: Ask, name: str, text: str) -> dict[str, Any]:
     """
     Say what an experiment of this topology would be.
     """
-    return _plan(await ask.daemon.offload.call("check_topology", text))
+    ask.waiting = True
+    return _plan(await _found(ask, text))
 
 
 @responds(TABLE["create_experiment"])
@@ -233,8 +235,12 @@ def result(ask_body: Any, host: Any, operation: Operation) -> Any:
     return [body["nodes"][node] for node in operation.nodes if node in body["nodes"]] if operation.nodes else body
 
 
+async def _found(ask: Ask, text: str) -> Any:
+    return await ask.daemon.offload.call("check_topology", lambda: ask.text(text), who=ask.principal)
+
+
 async def _read(ask: Ask, text: str) -> Topology:
-    found = await ask.daemon.offload.call("check_topology", text)
+    found = await _found(ask, text)
     _refuse(found["errors"], found["warnings"])
     return Topology.from_value(found["topology"])
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ class OffloadTests(SynchronousTestCase):
         self.assertEqual(self.descriptors(), self.before)
 
     def call(self, name: str, argument: Any = None, deadline_s: float = 20) -> Any:
-        return run(self.loop, self.offload.call(name, argument, deadline_s))
+        return run(self.loop, self.offload.call(name, lambda: argument, deadline_s))
 
     def failure(self, name: str, deadline_s: float = 20, kind: type[HostError] = OperationFailed) -> HostError:
         error = self.assertRaises(kind, self.call, name, None, deadline_s)
@@ -183,7 +184,7 @@ class OffloadTests(SynchronousTestCase):
         """
         Whoever stops waiting leaves no child behind.
         """
-        waiting = Deferred.fromCoroutine(self.offload.call("loop", None))
+        waiting = Deferred.fromCoroutine(self.offload.call("loop", lambda: None))
         failures: list[Any] = []
         waiting.addErrback(failures.append)
         until(self.loop, lambda: self.spawner.children)
@@ -197,9 +198,17 @@ class OffloadTests(SynchronousTestCase):
         """
         self.offload = self.made(at_once=2)
         answers: list[Any] = []
+        made: list[int] = []
+
+        def argument(number: int) -> int:
+            made.append(number)
+            return number
+
         for number in range(5):
-            Deferred.fromCoroutine(self.offload.call("echo", number)).addBoth(answers.append)
+            calling = self.offload.call("echo", partial(argument, number), who=f"uid:{number % 3}")
+            Deferred.fromCoroutine(calling).addBoth(answers.append)
         self.assertEqual(len(self.spawner.children), 2)
+        self.assertEqual(made, [0, 1])  # what waits is not there yet
         until(self.loop, lambda: len(answers) == 5)
         self.assertEqual(sorted(answers), [0, 1, 2, 3, 4])
         self.gone()
