@@ -314,9 +314,7 @@ def show(demo: Demo) -> None:
     demo.run("hostline terminate lab/demo >/dev/null")
     demo.run("hostline remove_project lab")
     demo.run("hostline experiments")
-    left = demo.left_over()
-    if left:
-        raise Wrong(f"left over: {'; '.join(left)}")
+    demo.until(lambda: not demo.left_over(), "nothing is left over")
     status_code = demo.end(signal.SIGTERM)
     if status_code != 0:
         raise Wrong(f"the daemon ended with status {status_code}")

@@ -98,7 +98,7 @@ class Processes(DriverContract, unittest.TestCase):
             self.until(lambda: self.ours() == {})
             left = [p.name for p in (self.directory / "slivers").iterdir()]
             self.assertEqual(left if left != ["5"] else [".trash"], [".trash"])
-            self.assertEqual(list((self.directory / "slivers" / ".trash").iterdir()), [])
+            self.until(lambda: not list((self.directory / "slivers" / ".trash").iterdir()))
             self.assertEqual([p.name for p in (self.directory / "run" / "slivers").iterdir()], [])
             self.assertNotIn(str(self.directory), Path("/proc/self/mountinfo").read_text())
             if self.cgroups is not None:
@@ -120,8 +120,9 @@ class Processes(DriverContract, unittest.TestCase):
         """
         @return: every living process with our tag or one of our uids, by serial.
         """
-        uids = {self.first_uid + n: n for n in range(1000)} if self.root else {}
-        return survey.members(survey.Survey(support.LoopClock(self.loop)).look_now(), self.instance, uids)
+        uids = {self.first_uid + n: n for n in range(1000)} if self.root else None
+        looked = survey.Survey(support.LoopClock(self.loop), run=self.directory / "run").look_now()
+        return survey.members(looked, self.instance, uids)
 
     def files(self, serial: int, boots: int = 1) -> shim.Boot:
         return shim.read_boot(self.directory / "run" / "slivers" / str(serial) / str(boots))
@@ -566,6 +567,34 @@ class RootWithoutCgroupsTests(ProcessTests):
         pid = self.said()
         self.go(self.driver.ensure_stopped(5))
         self.assertFalse(support.living(pid))
+
+    def test_losesWhatWearsAnothersTag(self) -> None:
+        """
+        What calls itself somebody else's, with a session of its own and no parent, is found by its uid.
+        """
+        self.ran("HOSTLINE_SLIVER=junk/1 setsid sh -c 'sleep 1000 & echo $!' &\nsleep 0.3")
+        pid = self.said()
+        self.go(self.driver.ensure_destroyed(5))
+        self.assertFalse(support.living(pid))
+
+    def test_isNotFooledByATag(self) -> None:
+        """
+        A stranger who wears our tag harms nobody: neither himself, nor root's processes in his session.
+        """
+        drop = "setpriv --reuid 12345 --regid 12345 --clear-groups sleep 1000 & echo $!; exec sleep 1000"
+        tagged = {"PATH": shim.PATH, shim.TAG: f"{self.instance}/99999"}
+        supervisor = subprocess.Popen(
+            ["sh", "-c", drop], env=tagged, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        self.addCleanup(supervisor.wait)
+        self.addCleanup(lambda: os.killpg(supervisor.pid, signal.SIGKILL))
+        assert supervisor.stdout is not None
+        self.addCleanup(supervisor.stdout.close)
+        stranger = int(supervisor.stdout.readline())
+        self.until(lambda: Path(f"/proc/{stranger}").stat().st_uid == 12345)
+        self.remake({})
+        self.assertTrue(support.living(supervisor.pid))
+        self.assertTrue(support.living(stranger))
 
     def test_keepsItsUid(self) -> None:
         """

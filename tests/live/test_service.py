@@ -61,7 +61,7 @@ class ServiceTest(unittest.TestCase):
         host.ask("swap_out lab/demo")
         self.assertEqual(host.ask("status_request lab/demo"), {})
         host.ask("terminate lab/demo")
-        self.assertEqual(host.left_over(), [])
+        until(lambda: not host.left_over(), 5, host.left_over)
         self.assertEqual(host.stop(), ended)
         self.assertEqual(host.tracebacks(), "")
 
