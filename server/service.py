@@ -218,9 +218,11 @@ def _instance(path: Path) -> str:
     The random id of this state directory: part of the tag on all that is made on the host for it.
     """
     try:
+        path.chmod(0o600)
         return path.read_text("ascii").strip()
     except FileNotFoundError:
         fresh = path.with_name(path.name + ".new")
+        fresh.touch(0o600)
         fresh.write_text(secrets.token_hex(8) + "\n", "ascii")
         with fresh.open("rb") as file:
             os.fsync(file.fileno())

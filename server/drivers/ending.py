@@ -67,6 +67,8 @@ class Ending:
                 keeper.kill(signal.SIGKILL)
                 await self.until(keeper_gone, _END_S)
             await self.until(groups_gone, BREATH_S)
+            if sliver.cleared:
+                self._members.keeper_gone(serial)
             if left:
                 pids = " ".join(map(str, sorted(left)))
                 sliver.problems = (*sliver.problems, f"processes that do not end: {pids}")

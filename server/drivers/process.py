@@ -111,8 +111,8 @@ class ProcessDriver:
         self._booting = DeferredSemaphore(_BOOTING)
         self._problems: tuple[str, ...] = ()
         self._strays = ""
-        own = self._uids.by_serial if self._uids is not None else {}
-        self._members = Members(instance, cgroups, clock, own, proc)
+        own = self._uids.by_serial if self._uids is not None else None
+        self._members = Members(instance, cgroups, clock, own, proc, run)
         self._ending = Ending(self._members, cgroups, clock, self._turns)
 
     # The interface
@@ -268,6 +268,7 @@ class ProcessDriver:
             environment = {"PATH": shim.PATH, shim.TAG: self._tag(serial)}
             ended = partial(self._keeper_ended, sliver, workload.boots)
             sliver.keeper = self._spawner.spawn(argv, environment=environment, ended=ended)
+            self._members.keeper_started(serial, sliver.keeper.pid)
         except (OSError, ValueError) as e:
             sliver.failure = str(e)
         self._tell(sliver)
@@ -417,6 +418,8 @@ class ProcessDriver:
         if keeper is not None and sliver.boot.exit is None:
             ended = partial(self._keeper_ended, sliver, sliver.boots)
             sliver.keeper = self._spawner.adopt(keeper.pid, keeper.started, ended)
+            if sliver.keeper is not None:
+                self._members.keeper_started(sliver.serial, keeper.pid)
         self._look(sliver.serial)
 
     async def _join_winner(self, sliver: ProcessSliver) -> None:

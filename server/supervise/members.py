@@ -28,16 +28,19 @@ class Members:
         instance: str,
         cgroups: Cgroups | None,
         clock: IReactorTime,
-        uids: Mapping[int, int],
+        uids: Mapping[int, int] | None,
         proc: Path = Path("/proc"),
+        run: Path = Path("/nonexistent"),
     ) -> None:
         """
-        @param uids: serial to uid, of slivers with a uid of their own; looked at anew each time.
+        @param uids: serial to uid, looked at anew each time; None where slivers have no uids of their own.
+        @param run: where our shims are.
         """
         self._instance = instance
         self._cgroups = cgroups
         self._uids = uids
-        self._survey = survey.Survey(clock, proc)
+        self._survey = survey.Survey(clock, proc, run)
+        self._keepers: dict[int, int] = {}
         self._turns = Turns(clock)
         self._sorted: tuple[list[survey.Seen], dict[int, list[Process]]] = ([], {})
 
@@ -47,6 +50,18 @@ class Members:
         """
         return self._cgroups is not None and pid in self._cgroups.members(serial)
 
+    def keeper_started(self, serial: int, pid: int) -> None:
+        """
+        A sliver has a new keeper: what is in its session, and root's, is the sliver's.
+        """
+        self._keepers[serial] = pid
+
+    def keeper_gone(self, serial: int) -> None:
+        """
+        Nothing is left of the boot that the keeper kept.
+        """
+        self._keepers.pop(serial, None)
+
     async def everywhere(self) -> dict[int, list[Process]]:
         """
         Look at every process of the host.
@@ -55,8 +70,9 @@ class Members:
         """
         everything = await self._survey.look()
         if everything is not self._sorted[0]:  # several who asked get the same list
-            uids = {uid: serial for serial, uid in self._uids.items()}
-            self._sorted = (everything, survey.members(everything, self._instance, uids))
+            uids = None if self._uids is None else {uid: serial for serial, uid in self._uids.items()}
+            keepers = {pid: serial for serial, pid in self._keepers.items()}
+            self._sorted = (everything, survey.members(everything, self._instance, uids, keepers=keepers))
         return self._sorted[1]
 
     async def signal(

@@ -164,10 +164,11 @@ def command_argv(command: str, *, environment: Mapping[str, str], uid: int | Non
     @param uid: the user and group to become, giving up every other privilege for ever; None: stay who we are.
     @return: what runs a start command, in a session of its own.
     """
-    argv = ["setsid"]
+    argv = []
     if uid is not None:
         argv += ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups", "--no-new-privs"]
         argv += ["--inh-caps=-all", "--bounding-set=-all"]
+    argv += ["setsid"]  # only now: what is still root stays in the keeper's session, by which it is known to be ours
     argv += ["env", "-i", *(f"{name}={value}" for name, value in environment.items())]
     return [*argv, SHELL, "-c", command]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -29,6 +30,10 @@ _STEP = 100
 class Seen:
     """
     One living process, as /proc told.
+
+    @ivar uid: the effective one.
+    @ivar tag: C{INSTANCE/SERIAL}, of processes of the daemon's own user; what others say of themselves is not read.
+    @ivar shim: the serial that a shim of ours runs for: nobody but the daemon's user can have started it.
     """
 
     process: Process
@@ -36,6 +41,7 @@ class Seen:
     session: int
     uid: int
     tag: bytes | None
+    shim: int | None = None
 
 
 class Survey:
@@ -43,9 +49,14 @@ class Survey:
     Looks at all processes of the host, once for all who ask meanwhile.
     """
 
-    def __init__(self, clock: IReactorTime, proc: Path = Path("/proc")) -> None:
+    def __init__(self, clock: IReactorTime, proc: Path = Path("/proc"), run: Path = Path("/nonexistent")) -> None:
+        """
+        @param run: where our shims are, and nobody else can write.
+        """
         self._clock = clock
         self._proc = proc
+        self._shims = os.fsencode(run) + b"/shim-"
+        self._own = os.geteuid()
         self._tags: dict[Process, bytes] = {}
         self._asking: list[Deferred[list[Seen]]] = []
         self._looking = False
@@ -108,30 +119,80 @@ class Survey:
         except (OSError, IndexError):
             return None
         process = Process(pid, int(fields[19]))
-        tag = self._tags.get(process)  # who was ours once stays so
-        if tag is None:
-            with suppress(OSError):
-                environ = _read(path + "/environ")
-                start = 0 if environ.startswith(_WANTED) else environ.find(b"\0" + _WANTED) + 1
-                if start > 0 or environ.startswith(_WANTED):
-                    tag = environ[start + len(_WANTED) :].partition(b"\0")[0]
-        return Seen(process, int(fields[1]), int(fields[3]), uid, tag)
+        tag: bytes | None = None
+        shim: int | None = None
+        if uid == self._own:
+            tag = self._tags.get(process)  # who was ours once stays so
+            if tag is None:
+                with suppress(OSError):
+                    tag = _tag(_read(path + "/environ"))
+            if tag is not None:
+                shim = self._shim(path)
+        return Seen(process, int(fields[1]), int(fields[3]), uid, tag, shim)
+
+    def _shim(self, path: str) -> int | None:
+        """
+        @return: for which sliver a process runs one of our shims, or is about to.
+        """
+        try:
+            words = _read(path + "/cmdline").split(b"\0")
+            if os.stat(path + "/exe").st_mode & (stat.S_ISUID | stat.S_ISGID):  # noqa: PTH116
+                return None  # another user may have started it, with what words he likes
+        except OSError:
+            return None
+        for word, role, serial in zip(words, words[1:], words[2:], strict=False):
+            if word.startswith(self._shims) and role in (b"keep", b"node"):
+                return _number(serial)
+        return None
 
 
-def members(everything: Iterable[Seen], instance: str, uids: Mapping[int, int]) -> dict[int, list[Process]]:
+def members(
+    everything: Iterable[Seen],
+    instance: str,
+    uids: Mapping[int, int] | None,
+    *,
+    own: int | None = None,
+    keepers: Mapping[int, int] | None = None,
+) -> dict[int, list[Process]]:
     """
-    Sort processes by sliver: whoever carries our tag, has a sliver's own uid, descends from such a one or is in
-    a session with one that carries a tag.
+    Sort processes by sliver.
 
-    The tag of another state directory is stronger than a uid: two daemons may have been given the same range.
-    A process of a sliver without its own uid gets away if it clears its environment, makes a session and loses its
-    parent before anybody looked.
+    Where slivers have uids of their own, the uid alone decides, whatever a process says of itself; of root's own
+    processes only those count that carry our tag and are shims, or are in the session of one: nobody else gets in
+    there. Otherwise it is all processes of the daemon's user that carry our tag, descend from such a one or are in a
+    session with one; there a process gets away if it clears its environment, makes a session and loses its parent
+    before anybody looked.
 
     @param instance: the first part of our tags.
-    @param uids: uid to serial, of the slivers that have a uid of their own.
+    @param uids: uid to serial; None where slivers have no uids of their own.
+    @param own: the daemon's user; None: whoever we are.
+    @param keepers: pid (which is that of its session, too) to serial, of keepers that were started by us.
     @return: serial to its processes, the keeper and the node's own process among them.
     """
+    own = os.geteuid() if own is None else own
     prefix = f"{instance}/".encode()
+    if uids is None:
+        return _related([seen for seen in everything if seen.uid == own], prefix)
+    result: dict[int, list[Process]] = defaultdict(list)
+    roots: list[tuple[Seen, int]] = []
+    sessions = dict(keepers or {})
+    for seen in everything:
+        serial = uids.get(seen.uid)
+        if serial is not None:
+            result[serial].append(seen.process)
+        elif seen.uid == own and seen.tag is not None and seen.process.pid != os.getpid():
+            serial = _serial(seen.tag, prefix)
+            if serial is not None:
+                roots.append((seen, serial))
+                if seen.shim == serial and seen.session:
+                    sessions[seen.session] = serial
+    for seen, serial in roots:
+        if seen.shim == serial or sessions.get(seen.session) == serial:
+            result[serial].append(seen.process)
+    return dict(result)
+
+
+def _related(everything: Iterable[Seen], prefix: bytes) -> dict[int, list[Process]]:
     serial_of: dict[int, int] = {}
     rest: list[Seen] = []
     result: dict[int, list[Process]] = defaultdict(list)
@@ -139,13 +200,13 @@ def members(everything: Iterable[Seen], instance: str, uids: Mapping[int, int]) 
 
     def add(seen: Seen, serial: int) -> None:
         serial_of[seen.process.pid] = serial
-        if seen.session and seen.tag is not None:  # a uid alone may be somebody's who looks after things
+        if seen.session and seen.tag is not None:
             sessions[seen.session] = serial
         if seen.process.pid != os.getpid():
             result[serial].append(seen.process)
 
     for seen in everything:
-        serial = _serial(seen.tag, prefix) if seen.tag is not None else uids.get(seen.uid)
+        serial = _serial(seen.tag, prefix) if seen.tag is not None else None
         if serial is None:
             rest.append(seen)
         else:
@@ -186,8 +247,18 @@ def signal_process(process: Process, number: int) -> bool:
 def _serial(tag: bytes, prefix: bytes) -> int | None:
     if not tag.startswith(prefix):
         return None
-    rest = tag[len(prefix) :]
-    return int(rest) if rest.isdigit() and len(rest) < 19 else None
+    return _number(tag[len(prefix) :])
+
+
+def _tag(environ: bytes) -> bytes | None:
+    start = 0 if environ.startswith(_WANTED) else environ.find(b"\0" + _WANTED) + 1
+    if start == 0 and not environ.startswith(_WANTED):
+        return None
+    return environ[start + len(_WANTED) :].partition(b"\0")[0]
+
+
+def _number(word: bytes) -> int | None:
+    return int(word) if word.isdigit() and len(word) < 19 else None
 
 
 def _read(path: str) -> bytes:
