@@ -57,7 +57,13 @@ class Limits:
     unread_bytes: int = _key(1 << 20, "bytes a client has not read; past it the daemon stops reading from it", 1000)
     principal_unread_bytes: int = _key(64 << 20, "the same over all its connections; past it the one is dropped", 1000)
     unread_seconds: float = _key(60.0, "how long a client may read nothing while bytes wait; then it is dropped", 0.1)
-    connections: int = _key(1024, "connections in all; one more gets an error and the end", 1)
+    connections: int = _key(
+        1024, "connections in all, besides those kept for operators; one more gets an error and the end", 1
+    )
+    operator_connections: int = _key(64, "more connections, kept for operators; past it they share those of all", 0)
+    stranger_connections: int = _key(
+        128, "those of all uids together that are no user's or delegate's, slivers' among them; one more is refused", 1
+    )
     principal_connections: int = _key(256, "connections of one principal; one more gets an error and the end", 1)
     blob_bytes: int = _key(64 << 20, "bytes of blobs that a principal may have sent and not used", 0)
 

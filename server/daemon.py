@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import grp
-import os
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from hostline.server.blobs import Blobs
 from hostline.server.board import Board
 from hostline.server.config import Config
 from hostline.server.connection import Account, Connection, peer
+from hostline.server.door import Door
 from hostline.server.drivers.driver import Driver
 from hostline.server.experiments import views
 from hostline.server.experiments.lifecycle import Lifecycle
@@ -74,7 +74,7 @@ class Daemon:
         self.now = now
         self.run = run
         self.started = now()
-        self.connections = 0
+        self.door = Door(host, lambda: self.config.limits)
         self.board = Board(host)
         self.sync = Sync(host, drivers, self.board, clock, config.slivers.at_once, self._news, self.commit)
         self.operations = Operations(host, self.sync.status, self._news, self.commit, self.result, self.sync.busy)
@@ -84,7 +84,6 @@ class Daemon:
         self.blobs = Blobs(state / "blobs", keeper.run, lambda: self.config.limits.blob_bytes)
         self.health = Health(self, state, run_directory)
         self.answers = Answers(self)
-        self._accounts: dict[int, Account] = {}
         self._group = config.operators
         self._operators_gid = _gid(config.operators)
         self._last_purge = self._last_tidy = 0.0
@@ -180,6 +179,13 @@ class Daemon:
 
     # Connections.
 
+    @property
+    def connections(self) -> int:
+        """
+        How many there are.
+        """
+        return self.door.connections
+
     def caller(self, connection: socket.socket) -> Caller:
         """
         Who is at the other end.
@@ -188,9 +194,9 @@ class Daemon:
 
     def account(self, caller: Caller) -> Account:
         """
-        What is counted and kept for a principal. An operator by group is another one than the same uid without it.
+        What is counted and kept for a principal.
         """
-        return self._accounts.setdefault(_account_key(caller), Account())
+        return self.door.account(caller)
 
     def admit(self, connection: Connection) -> str | None:
         """
@@ -198,24 +204,13 @@ class Daemon:
 
         @return: why it is refused, if it is.
         """
-        limits = self.config.limits
-        account = self._accounts.get(_account_key(connection.caller))
-        if self.connections >= limits.connections:
-            return f"want at most {limits.connections} connections to this host; try again later"
-        if account is not None and len(account.connections) >= limits.principal_connections:
-            return f"want at most {limits.principal_connections} connections from one principal"
-        self.connections += 1
-        return None
+        return self.door.admit(connection)
 
     def left(self, connection: Connection) -> None:
         """
         A connection that was admitted is over.
         """
-        self.connections -= 1
-        key = _account_key(connection.caller)
-        account = self._accounts.get(key)
-        if account is not None and not account.connections:
-            del self._accounts[key]
+        self.door.left(connection)
 
     def dropped(self, limit: str, connection: Connection) -> None:
         """
@@ -308,10 +303,6 @@ def open_host(keeper: Store, name: str, config: Config) -> tuple[Host, Loaded]:
     if mend:
         keeper.submit(mend).addErrback(lambda failure: failure.trap(StoreFailed) and None)
     return host, loaded
-
-
-def _account_key(caller: Caller) -> int:
-    return caller.uid if not caller.operator or caller.uid in (0, os.geteuid()) else -2 - caller.uid
 
 
 def _gid(group: str) -> int | None:

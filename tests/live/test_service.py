@@ -170,7 +170,7 @@ class Signals(ServiceTest):
         host.start()
         with host.client() as client:
             client.ask("watch host")
-            host.configure("[limits]\nconnections = 3\nline_bytes = 5000\n")
+            host.configure("[limits]\nconnections = 3\noperator_connections = 0\nline_bytes = 5000\n")
             os.kill(host.pid, signal.SIGHUP)
             word, event = client.reply()
             self.assertEqual((word, event["topic"], event["what"]), ("event", "host", "configuration"))

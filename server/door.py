@@ -1,0 +1,83 @@
+"""
+Who may come in: connections are counted, so that nobody takes all of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+
+from hostline.server.config import Limits
+from hostline.server.connection import Account, Connection
+from hostline.server.host import Host
+from hostline.server.rights import Caller
+
+_OPERATORS, _KNOWN, _STRANGERS = "operators", "known", "strangers"
+
+
+class Door:
+    """
+    The connections that there are, and what their principals take together.
+
+    Operators have some of their own, so that they come in whatever the others do; uids without a record (those of
+    slivers among them) have few for all of them together, since a uid costs nothing.
+    """
+
+    def __init__(self, host: Host, limits: Callable[[], Limits]) -> None:
+        """
+        @param limits: those in force now.
+        """
+        self._host = host
+        self._limits = limits
+        self._accounts: dict[int, Account] = {}
+        self._inside: dict[Connection, str] = {}
+        self._counts: Counter[str] = Counter()
+
+    @property
+    def connections(self) -> int:
+        """
+        How many there are.
+        """
+        return len(self._inside)
+
+    def account(self, caller: Caller) -> Account:
+        """
+        What is counted and kept for a principal. An operator by group is another one than the same uid without it.
+        """
+        return self._accounts.setdefault(_key(caller), Account())
+
+    def admit(self, connection: Connection) -> str | None:
+        """
+        Count a new connection.
+
+        @return: why it is refused, if it is.
+        """
+        limits, caller = self._limits(), connection.caller
+        kind = _OPERATORS if caller.operator else _KNOWN if self._host.by_uid(caller.uid) else _STRANGERS
+        account = self._accounts.get(_key(caller))
+        beyond = self._counts[_OPERATORS] - limits.operator_connections
+        shared = self._counts[_KNOWN] + self._counts[_STRANGERS] + max(0, beyond)
+        if shared >= limits.connections and not (kind == _OPERATORS and beyond < 0):
+            return f"want at most {limits.connections} connections to this host; try again later"
+        if kind == _STRANGERS and self._counts[kind] >= limits.stranger_connections:
+            return f"want at most {limits.stranger_connections} connections from uids not known here; try again later"
+        if account is not None and len(account.connections) >= limits.principal_connections:
+            return f"want at most {limits.principal_connections} connections from one principal"
+        self._inside[connection] = kind
+        self._counts[kind] += 1
+        return None
+
+    def left(self, connection: Connection) -> None:
+        """
+        A connection that was admitted is over.
+        """
+        self._counts[self._inside.pop(connection)] -= 1
+        key = _key(connection.caller)
+        account = self._accounts.get(key)
+        if account is not None and not account.connections:
+            del self._accounts[key]
+
+
+def _key(caller: Caller) -> int:
+    return caller.uid if not caller.operator or caller.uid in (0, os.geteuid()) else -2 - caller.uid
