@@ -70,7 +70,7 @@ class StatusTests(AskingCase):
         A placed node that has not been started yet is listed, both items None.
         """
         self.daemon.driver.errors["recover"] = []
-        self.daemon.daemon.sync._slots.limit = self.daemon.daemon.sync._slots.tokens = 1
+        self.daemon.daemon.sync._rota.at_once = 1
         self.ann.send("swap_in lab/exp1 wait=0\n", settle=False)
         self.daemon.store.commit()
         self.ann.send("status_request lab/exp1\n", settle=False)
