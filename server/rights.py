@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import frozen
 
-from hostline.protocol.commands import ANYONE, BY_GRANT, KNOWN, MEMBER, OPERATOR, OWNER, Command
+from hostline.protocol.commands import ANYONE, BY_GRANT, KNOWN, MEMBER, OPERATOR, OWNER, TABLE, Command
 from hostline.protocol.errors import (
     Denied,
     HostError,
@@ -100,7 +100,7 @@ def relations(host: Host, caller: Caller, target: Record, command: str) -> froze
     if isinstance(target, Sliver):
         target = host.experiments_by_serial.get(target.experiment, target)
     if isinstance(target, Operation):
-        if target.caller == principal(host, caller):
+        if target.caller == principal(host, caller) and _may_still(host, caller, target):
             found.add(OWNER)
     elif isinstance(target, Experiment | Project):
         project = target if isinstance(target, Project) else host.project_of(target)
@@ -108,11 +108,22 @@ def relations(host: Host, caller: Caller, target: Record, command: str) -> froze
             found.add(MEMBER)
             if isinstance(target, Experiment) and target.owner == f"user:{user.serial}":
                 found.add(OWNER)
-    if isinstance(target, Experiment):
-        for one in host.by_uid(caller.uid):
-            if isinstance(one, Delegate) and command in one.commands and target.serial in one.targets:
-                found.add(BY_GRANT)
+        granted = (one.targets for one in _delegates(host, caller, (command,)))
+        if isinstance(target, Experiment) and any(target.serial in one for one in granted):
+            found.add(BY_GRANT)
     return frozenset(found)
+
+
+def _may_still(host: Host, caller: Caller, operation: Operation) -> bool:
+    """
+    Whether the caller, who began an operation, could begin it now; of an experiment that is gone, whether it could see
+    it if it were there.
+    """
+    experiment = host.experiments_by_serial.get(operation.experiment)
+    row = TABLE.get(operation.command)
+    if experiment is None or row is None:
+        return _in_scope(host, caller, (operation.scope, operation.experiment), (operation.command,))
+    return not relations(host, caller, experiment, operation.command).isdisjoint(row.who)
 
 
 def sees(host: Host, caller: Caller, target: Record, command: str) -> bool:
@@ -126,22 +137,38 @@ def visible(host: Host, caller: Caller, command: str) -> list[Experiment]:
     """
     @return: the experiments that the caller may know of, by name.
     """
-    found = [one for one in host.table(Experiment).values() if sees(host, caller, one, command)]
-    return sorted(found, key=lambda one: one.name)
+    every = list(host.table(Experiment).values())
+    if not caller.operator:
+        user = user_of(host, caller)
+        projects = {one.serial for one in host.projects_of(user)} if user is not None else set()
+        granted = {serial for one in _delegates(host, caller, (command,)) for serial in one.targets}
+        if not projects and not granted:
+            return []
+        every = [one for one in every if one.project in projects or one.serial in granted]
+    return sorted(every, key=lambda one: one.name)
 
 
 def sees_scope(host: Host, caller: Caller, scope: tuple[int, int]) -> bool:
     """
     Whether an event about this project and experiment, which may be gone by now, is for the caller.
     """
-    if caller.operator:
-        return True
+    return caller.operator or _in_scope(host, caller, scope, EVENTS)
+
+
+def _in_scope(host: Host, caller: Caller, scope: tuple[int, int], commands: Iterable[str]) -> bool:
     user = user_of(host, caller)
     project = host.by_serial(Project, scope[0])
     if user is not None and project is not None and host.is_member(user, project):
         return True
-    delegates = [one for one in host.by_uid(caller.uid) if isinstance(one, Delegate) and scope[1] in one.targets]
-    return any(command in one.commands for one in delegates for command in EVENTS)
+    return any(scope[1] in one.targets for one in _delegates(host, caller, commands))
+
+
+def _delegates(host: Host, caller: Caller, commands: Iterable[str]) -> list[Delegate]:
+    """
+    The caller as delegates that were granted one of these commands.
+    """
+    known = [one for one in host.by_uid(caller.uid) if isinstance(one, Delegate)]
+    return [one for one in known if not set(commands).isdisjoint(one.commands)]
 
 
 def allowed(host: Host, caller: Caller, row: Command, values: list[Any]) -> Any:

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from hostline.protocol.commands import TABLE
 from hostline.server import rights
+from hostline.server.records import Experiment
 from hostline.server.rights import Caller
 from tests.daemons import MemoryDaemon, make, shown, topdl
 from tests.permissions import CALLERS, MATRIX
@@ -170,6 +171,12 @@ class HidingTests(SynchronousTestCase):
             self.assertEqual([one["name"] for one in client.body("experiments")], names, caller)
             nodes = {f"{one['project']}/{one['experiment']}" for one in client.body("node_list extra=True")}
             self.assertEqual(nodes, set(names), caller)
+        for uid in UIDS.values():
+            who = Caller(uid, uid == 0)
+            every = sorted(daemon.host.table(Experiment).values(), key=lambda one: one.name)
+            for row in TABLE:
+                seen = [one for one in every if rights.sees(daemon.host, who, one, row)]
+                self.assertEqual(rights.visible(daemon.host, who, row), seen, (uid, row))
         projects = [one["name"] for one in daemon.connect(UIDS["other"]).body("projects")]
         self.assertEqual(projects, ["garden"])
         self.assertEqual(daemon.connect(UIDS["granted"]).body("projects"), [])
@@ -247,6 +254,57 @@ class InheritingTests(SynchronousTestCase):
         self.operator.body("remove_member lab ann")
         self.assertEqual(ann.code("experiment lab/exp1"), "NO_SUCH_EXPERIMENT")
         self.assertEqual(ann.code("terminate lab/exp1"), "NO_SUCH_EXPERIMENT")
+
+    def test_loseTheirOperationsWithTheirMembership(self) -> None:
+        """
+        Who is removed from a project can no longer cancel what it began there, nor see it; again a member, it can.
+        """
+        ann = self.daemon.connect(UIDS["owner"])
+        lines = [f"{command} {self.operation}" for command in ("operation", "wait", "cancel")]
+        lines.append(f"watch operation/{self.operation}")
+        missing = {line.replace(str(self.operation), "X"): "" for line in lines}
+        for line in lines:
+            said = ann.ask(line.replace(str(self.operation), "999")).body
+            missing[line.replace(str(self.operation), "X")] = said["message"].replace("999", "X")
+        ann.send(f"@1 wait {self.operation}\n")
+        self.operator.body("remove_member lab ann")
+        for line in lines:
+            said = ann.ask(line).body["message"].replace(str(self.operation), "X")
+            self.assertEqual(said, missing[line.replace(str(self.operation), "X")])
+        self.assertEqual(ann.body("operations"), [])
+        self.assertEqual(self.operator.body(f"operation {self.operation}")["state"], "running")
+        self.operator.body(f"cancel {self.operation}")
+        self.daemon.settle()
+        self.assertEqual(ann.lines(), ["@1 NO_SUCH_OPERATION"])
+        self.operator.body("add_member lab ann")
+        self.assertEqual(ann.body(f"operation {self.operation}")["state"], "cancelled")
+
+    def test_readOperationsOfWhatIsGone(self) -> None:
+        """
+        The operations of a terminated experiment can be read by who began them, while it is a member.
+        """
+        ann, granted = self.daemon.connect(UIDS["owner"]), self.daemon.connect(UIDS["granted"])
+        granted.body("terminate lab/exp1")
+        self.assertEqual([one["command"] for one in granted.body("operations")], ["terminate"])
+        self.assertEqual(len(ann.body("operations")), 2)
+        self.assertEqual(ann.body(f"operation {self.operation}")["state"], "cancelled")
+        self.operator.body("remove_member lab ann")
+        self.operator.body("remove_delegate granted")
+        for client in (ann, granted):
+            self.assertEqual(client.body("operations"), [])
+        self.assertEqual(ann.code(f"operation {self.operation}"), "NO_SUCH_OPERATION")
+
+    def test_loseTheirOperationsWithTheirGrant(self) -> None:
+        """
+        A delegate that was made anew with fewer commands is another one; the former one's operations are not its own.
+        """
+        granted = self.daemon.connect(UIDS["granted"])
+        number = granted.body("node_reboot lab/exp1 web wait=0")["operation"]
+        self.assertEqual(granted.code(f"operation {number}"), "operation_reply")
+        self.operator.body("remove_delegate granted")
+        self.operator.body(f"add_delegate granted uid=5004 commands={sorted(TABLE)!r} slivers=lab/exp1")
+        for command in ("operation", "cancel"):
+            self.assertEqual(granted.code(f"{command} {number}"), "NO_SUCH_OPERATION")
 
 
 class PrincipalTests(SynchronousTestCase):
