@@ -105,11 +105,16 @@ class Driver(Protocol):
     async def ensure_stopped(self, serial: int) -> None:
         """
         End the sliver's processes, politely first; its files stay. The status becomes C{dead} with code 0.
+
+        @raise OSError: if some of them do not end.
         """
 
     async def ensure_destroyed(self, serial: int) -> None:
         """
         End the sliver's processes and remove all that the driver made for it.
+
+        @raise OSError: if that could not be done; what the sliver had is not given to another, and the driver goes on
+            knowing it.
         """
 
     def status(self) -> Mapping[int, Status]:

@@ -18,7 +18,9 @@ from hostline.server.supervise.turns import Turns
 #: How long a keeper may take to write its file or to leave.
 BREATH_S = 2.0
 #: How long killed processes may take to end.
-_END_S = 10.0
+END_S = 10.0
+#: What a sliver's status says if they do not.
+LEFT = "processes that do not end"
 _SHORT_S, _LONG_S = 0.005, 0.1
 
 
@@ -36,7 +38,8 @@ class Ending:
     async def end(self, sliver: ProcessSliver, grace_s: float) -> None:
         """
         End all processes of a sliver: unless the grace is 0, first all but the node's own by TERM; then everything by
-        KILL; the keeper goes by itself when it has noted the node's end.
+        KILL; the keeper goes by itself when it has noted the node's end. If some do not end in time, the sliver is not
+        C{cleared}, and its C{problems} name them.
         """
         sliver.ending = True
         await self._turns.mine()
@@ -62,16 +65,16 @@ class Ending:
                 keeper.kill(signal.SIGKILL)
             elif keeper is not None and grace_s > 0:
                 await self.until(self._asking(sliver, spare), grace_s)
-            sliver.cleared = await self.until(killed, _END_S)
+            sliver.cleared = await self.until(killed, END_S)
             if not await self.until(keeper_gone, BREATH_S) and keeper is not None:
                 keeper.kill(signal.SIGKILL)
-                await self.until(keeper_gone, _END_S)
+                await self.until(keeper_gone, END_S)
             await self.until(groups_gone, BREATH_S)
             if sliver.cleared:
                 self._members.keeper_gone(serial)
+            sliver.problems = tuple(problem for problem in sliver.problems if not problem.startswith(LEFT))
             if left:
-                pids = " ".join(map(str, sorted(left)))
-                sliver.problems = (*sliver.problems, f"processes that do not end: {pids}")
+                sliver.problems = (*sliver.problems, f"{LEFT}: {' '.join(map(str, sorted(left)))}")
         finally:
             sliver.ending = False
 

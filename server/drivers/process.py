@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 
 from hostline.server.drivers.boots import ProcessSliver
 from hostline.server.drivers.driver import Status, Workload
-from hostline.server.drivers.ending import BREATH_S, Ending
+from hostline.server.drivers.ending import BREATH_S, LEFT, Ending
 from hostline.server.supervise import homes, shim
 from hostline.server.supervise.bell import Bell
 from hostline.server.supervise.cgroups import Cgroups
@@ -111,6 +111,7 @@ class ProcessDriver:
         self._booting = DeferredSemaphore(_BOOTING)
         self._problems: tuple[str, ...] = ()
         self._strays = ""
+        self._lasting: set[int] = set()
         own = self._uids.by_serial if self._uids is not None else None
         self._members = Members(instance, cgroups, clock, own, proc, run)
         self._ending = Ending(self._members, cgroups, clock, self._turns)
@@ -143,7 +144,7 @@ class ProcessDriver:
         for serial in sorted(found):
             self._slivers[serial] = ProcessSliver(serial, cleared=False)
             workload = known.get(serial)
-            coroutine = self._find_again(serial, workload) if workload else self.ensure_destroyed(serial)
+            coroutine = self._find_again(serial, workload) if workload else self._destroy_stray(serial)
             work.append(Deferred.fromCoroutine(coroutine).addErrback(self._complain))
         await gatherResults(work)
 
@@ -201,14 +202,27 @@ class ProcessDriver:
             with suppress(OSError):
                 (self._boot_directory(sliver) / "stopped").write_text("stopped\n")
         await self._end(sliver, self._grace_s)
+        if not sliver.cleared:  # its uid and its files stay its own
+            raise OSError(next((p for p in sliver.problems if p.startswith(LEFT)), LEFT))
+
+    async def _destroy_stray(self, serial: int) -> None:
+        try:
+            await self.ensure_destroyed(serial)
+        except OSError as error:
+            self._log.warn("stray sliver {serial}: {error}", serial=serial, error=error)
+            self._lasting.add(serial)
 
     def status(self) -> Mapping[int, Status]:
         return self._statuses
 
     def tidy(self) -> None:
         """
-        What the owner does from time to time: empty start commands' logs that grew past L{log_limit}.
+        What the owner does from time to time: empty start commands' logs that grew past L{log_limit}, and try again
+        to remove strays that could not be.
         """
+        lasting, self._lasting = self._lasting, set()
+        for serial in lasting:
+            self._go(self._destroy_stray(serial))
         for serial, sliver in self._slivers.items():
             if sliver.keeper is not None:
                 homes.cut_logs(self._directory / str(serial), self.log_limit)

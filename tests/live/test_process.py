@@ -11,16 +11,18 @@ import signal
 import subprocess
 import sys
 import unittest
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
 
 from attrs import evolve
 
+from hostline.server.drivers import ending
 from hostline.server.drivers.driver import CANNOT_START, Driver, Workload
 from hostline.server.drivers.process import ProcessDriver
-from hostline.server.supervise import shim, survey
+from hostline.server.supervise import members, shim, survey
 from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise.spawn import Spawner
 from hostline.server.supervise.uids import UidRange
@@ -139,6 +141,21 @@ class Processes(DriverContract, unittest.TestCase):
 
     def out(self, serial: int = 5, stream: str = "out") -> str:
         return (self.directory / f"slivers/{serial}/log/hostline/start_command.{stream}").read_text()
+
+    @contextmanager
+    def unkillable(self) -> Iterator[None]:
+        """
+        In here a process 4242 of every sliver does not end, and nobody waits long for it.
+        """
+
+        async def kill(self: members.Members, serial: int, **more: object) -> set[int]:
+            return {4242}
+
+        with (
+            mock.patch.object(members.Members, "kill", kill),
+            mock.patch.multiple(ending, END_S=0.05, BREATH_S=0.05),
+        ):
+            yield
 
     def ran(self, command: str, **more: Any) -> str:
         """
@@ -346,6 +363,37 @@ class ProcessTests(Processes):
         self.assertLess(self.loop.time() - before, 2)
         self.assertTrue(self.out().endswith("bye\n"))
         self.assertEqual(self.status(5).code, 0)
+
+    def test_isNotGoneWhileSomethingLives(self) -> None:
+        """
+        As long as a process of it cannot be ended a sliver is not destroyed, and keeps its files; then it is.
+        """
+        self.start(Workload(5, "web.exp1.lab", start_command="sleep 1000"))
+        kept = sorted(path.name for path in (self.directory / "slivers" / "5").iterdir())
+        with self.unkillable():
+            for _ in range(2):
+                with self.assertRaisesRegex(OSError, r"\Aprocesses that do not end: 4242\Z"):
+                    self.go(self.driver.ensure_destroyed(5))
+            with self.assertRaises(OSError):
+                self.go(self.driver.ensure_stopped(5))
+        self.assertEqual(sorted(path.name for path in (self.directory / "slivers" / "5").iterdir()), kept)
+        self.assertEqual(self.status(5).problems[-1:], ("processes that do not end: 4242",))
+        self.assertEqual(sum("do not end" in problem for problem in self.status(5).problems), 1)
+        self.go(self.driver.ensure_destroyed(5))
+        self.assertEqual(dict(self.driver.status()), {})
+        self.assertFalse((self.directory / "slivers" / "5").exists())
+
+    def test_endsStraysLaterIfNeedBe(self) -> None:
+        """
+        A stray that could not be ended at the start of the daemon is ended later.
+        """
+        self.start(Workload(5, "web.exp1.lab", start_command="sleep 1000"))
+        with self.unkillable():
+            self.remake({})
+        self.assertTrue((self.directory / "slivers" / "5").exists())
+        self.driver.tidy()
+        self.until(lambda: not (self.directory / "slivers" / "5").exists())
+        self.until(lambda: self.ours() == {})
 
     def test_endsWhatRanAway(self) -> None:
         """
