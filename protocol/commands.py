@@ -99,7 +99,17 @@ ROWS: tuple[Command, ...] = (
             ("topic", kinds.TOPIC, "all"),
         ),
     ),
-    Command("operations", (), shapes.OPERATIONS, _ANYONE, "The operations that the caller may see, newest first."),
+    Command(
+        "operations",
+        (),
+        shapes.OPERATIONS,
+        _ANYONE,
+        "The operations after since= that the caller may see, newest first.",
+        options=(
+            ("since", kinds.number("N", "an operation's number", 0, 2**62), 0),
+            ("limit", kinds.number("N", "how many at most", 1, 10000), 1000),
+        ),
+    ),
     Command(
         "operation",
         _NUMBER,

@@ -49,6 +49,7 @@ class Host:
         self._slivers_in: dict[int, dict[int, Sliver]] = {}
         self._by_uid: dict[int, list[User | Delegate]] = {}
         self._memberships: dict[int, dict[int, None]] = {}
+        self._of_principal: dict[tuple[str, str], dict[str, None]] = {}
         self._folded: dict[str, dict[str, str]] = {kind: {} for kind in records.KINDS}
         self._next_serial = 1
         self._reserved = 1
@@ -149,6 +150,12 @@ class Host:
         found = [self.by_serial(Project, serial) for serial in self._memberships.get(user.serial, ())]
         return [project for project in found if project is not None]
 
+    def of_principal(self, kind: type[Operation] | type[Token], principal: str) -> dict[str, None]:
+        """
+        @return: the keys of a principal's operations, or of its tokens; not to be changed.
+        """
+        return self._of_principal.get((kind.table, principal), {})
+
     def plan_of(self, experiment: Experiment) -> Plan:
         """
         @raise WrongState: if its topology was damaged and set aside.
@@ -214,6 +221,13 @@ class Host:
                 _drop(self._memberships, member, serial)
             for serial, member in after - before:
                 self._memberships.setdefault(member, {})[serial] = None
+        if isinstance(old, Operation | Token):
+            where = (old.table, old.principal)
+            self._of_principal[where].pop(old.key)
+            if not self._of_principal[where]:
+                del self._of_principal[where]
+        if isinstance(record, Operation | Token):
+            self._of_principal.setdefault((record.table, record.principal), {})[record.key] = None
         if isinstance(old, Sliver):
             _drop(self._slivers_in, old.experiment, old.serial)
         if isinstance(record, Sliver):

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+import attrs
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -31,12 +32,15 @@ from hostline.protocol.errors import (
 from hostline.server import about, history, people, rights, work  # noqa: F401  (they register their responders)
 from hostline.server.asking import RESPONDERS, Ask, Session
 from hostline.server.experiments import requests as _experiments  # noqa: F401
-from hostline.server.records import Operation, Token
+from hostline.server.host import Change
+from hostline.server.records import ENCODE, Operation, Token, kept_reply
 from hostline.server.status import StatusText
 
 if TYPE_CHECKING:
     from hostline.server.daemon import Daemon
 
+#: Tokens of one principal that are kept.
+TOKENS = 10000
 #: How much of a request the audit log keeps.
 _AUDITED = 500
 
@@ -141,12 +145,16 @@ class Answers:
             ask.options = dict(options)
             token = options.pop("token", None)
             wait = options.pop("wait", 0.0)
-            ask.target = rights.allowed(ask.host, ask.caller, row, values)
-            if token is not None:
-                known = self._known(ask, token, request)
-                if known is not None:
-                    again = self._again(ask, known, wait)
-                    return self._later(ask, prepared, again, blocks=known.operation is not None)
+            known = self._known(ask, token, request) if token is not None else None
+            if known is not None:
+                # What was done may have taken its target away.
+                if rights.gone(ask.host, ask.caller, row, values):
+                    rights.allowed_without(ask.host, ask.caller, row)
+                else:
+                    ask.look_again()
+                again = self._again(ask, known, wait)
+                return self._later(ask, prepared, again, blocks=known.operation is not None)
+            ask.look_again()
             result = RESPONDERS[row.name](ask, *values, **options)
             if isinstance(result, Coroutine):
                 return self._later(ask, prepared, self._await(ask, result, request, token, wait), blocks=True)
@@ -195,11 +203,7 @@ class Answers:
         if change is None:
             return None
         if token is not None:
-            operation = ask.operation.serial if ask.operation else None
-            name = f"{ask.principal} {token}"
-            kept = body if operation is None else None
-            digest = _digest(request)
-            change.put(Token(serial=0, name=name, digest=digest, reply=kept, operation=operation, time=change.now))
+            self._keep(ask, change, body, token, _digest(request))
         self._audit(ask, change, "ok")
         if ask.operation is not None:  # quick changes are in the audit log, which is enough and costs a tenth
             self._log.info(
@@ -210,6 +214,23 @@ class Answers:
                 target=ask.operation.target,
             )
         return self._daemon.commit(change)
+
+    def _keep(self, ask: Ask, change: Change, body: Any, token: str, digest: str) -> None:
+        keys = ask.host.of_principal(Token, ask.principal)
+        if len(keys) >= TOKENS:  # a tenth at a time: to look for the oldest costs
+            found = sorted(map(ask.host.table(Token).__getitem__, keys), key=lambda one: one.time)
+            for one in found[: len(found) - TOKENS * 9 // 10]:
+                change.remove(one)
+        reply, cut, number = None, False, None
+        if ask.operation is None:
+            body, cut = kept_reply(body)
+            reply = ENCODE(body)
+        else:
+            number = ask.operation.serial
+            change.put(attrs.evolve(ask.operation, token=True))
+        name = f"{ask.principal} {token}"
+        known = Token(serial=0, name=name, digest=digest, reply=reply, operation=number, time=change.now, cut=cut)
+        change.put(known)
 
     async def _finish(self, ask: Ask, body: Any, change: Deferred[None] | None, wait: float) -> bytes:
         if change is not None:
@@ -243,7 +264,10 @@ class Answers:
         await self._daemon.commit(ask.host.change(ask.now))
         if known.operation is not None:
             return await self._slow(ask, known.operation, wait)
-        return _encoded(ask.session, ask.row.reply_word, known.reply, ask.tag)
+        body = json.loads(known.reply) if isinstance(known.reply, str) else known.reply
+        if known.cut and body["serial"] in ask.host.experiments_by_serial:
+            body = self._daemon.experiment_body(ask.host.experiments_by_serial[body["serial"]])
+        return _encoded(ask.session, ask.row.reply_word, body, ask.tag)
 
     def _failed(self, ask: Ask, prepared: Prepared, error: BaseException, failure: Failure | None = None) -> bytes:
         if isinstance(error, CancelledError) and ask.waiting:

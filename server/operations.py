@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 from hostline.protocol.errors import StoreFailed, WrongState
 from hostline.server.drivers.driver import Status
 from hostline.server.host import Change, Host
-from hostline.server.records import Experiment, Operation, Plan
+from hostline.server.records import ENCODE, KEPT_REPLY, Experiment, Operation, Plan, kept_reply
 from hostline.server.slivers import plan
 from hostline.server.slivers.plan import ABSENT, folded
 
@@ -25,6 +25,8 @@ _FINAL = ("terminate",)
 #: Those whose opposite is begun when they are cancelled, whatever is under way.
 _TAKEN_BACK = ("swap_in", "create_experiment")
 GONE = "gone"
+#: Ended operations of one principal that are kept.
+KEPT = 1000
 
 
 class Operations:
@@ -96,10 +98,21 @@ class Operations:
             same = not older.then and not older.goal.keys().isdisjoint(operation.goal)
             if then or same:
                 self._end(change, older, "cancelled", [f"superseded by operation {operation.serial} ({command})"])
+        self._drop_oldest(change, caller)
         change.put(operation)
         self._tell(change, operation)
         change.when_committed.append(lambda: self._track(operation))
         return operation
+
+    def _drop_oldest(self, change: Change, principal: str) -> None:
+        keys = self._host.of_principal(Operation, principal)
+        if len(keys) <= KEPT:
+            return
+        found = [one for one in map(self._host.table(Operation).__getitem__, keys) if one.ended is not None]
+        if len(found) > KEPT:  # a tenth at a time: to look for the oldest costs
+            found.sort(key=lambda one: (one.ended or 0.0, one.serial))
+            for one in found[: len(found) - KEPT * 9 // 10]:
+                change.remove(one)
 
     def _track(self, operation: Operation) -> None:
         """
@@ -230,6 +243,11 @@ class Operations:
             operation = self._settle(change, operation, experiment, failed)
         if causes:
             causes = [*causes[:20], f"{folded(failed)} of {operation.target} could not be started"]
+        if operation.token and not causes and operation.result is None and experiment is not None:
+            body, cut = kept_reply(self._result(operation))
+            if not cut and len(ENCODE(body)) > KEPT_REPLY:
+                body = None  # a long list of nodes
+            operation = attrs.evolve(operation, result=body, cut=cut)
         self._end(change, operation, "failed" if causes else "done", causes)
         # If this cannot be written (a full disk) the operation is running again, and look_again tries later.
         self._commit(change).addErrback(lambda failure: failure.trap(StoreFailed) and None)
@@ -263,7 +281,8 @@ class Operations:
             **({"reason": reason} if reason else {}),
         )
         if state == GONE:
-            operation = attrs.evolve(operation, result=self._result(operation))
+            body, cut = kept_reply(self._result(operation))
+            operation = attrs.evolve(operation, result=body, cut=cut)
             kept = self._host.get(Plan, str(experiment.serial))
             if kept is not None:
                 change.remove(kept)

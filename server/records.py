@@ -49,6 +49,21 @@ def _is_goal(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None
             raise TypeError(f"want [wanted, boots] by serial as {attribute.name}")
 
 
+#: Characters of a reply, as JSON, that are kept for who asks again.
+KEPT_REPLY = 16384
+
+
+def kept_reply(body: Any) -> tuple[Any, bool]:
+    """
+    A reply's body as it may be kept: of a long one of an experiment, what tells of no node and no link.
+
+    @return: it, and whether something was left out.
+    """
+    if isinstance(body, dict) and {"nodes", "links", "pnodes"} <= body.keys() and len(ENCODE(body)) > KEPT_REPLY:
+        return {**body, "nodes": {}, "links": {}, "warnings": []}, True
+    return body, False
+
+
 class Damaged(Exception):
     """
     A stored record cannot be read; it is set aside and named in C{doctor}.
@@ -219,6 +234,8 @@ class Operation(Record):
     @ivar before: the same, as it was before: C{[wanted, boots, start command]}.
     @ivar then: the experiment's state once the goal is reached; C{gone} removes it; empty leaves it.
     @ivar result: the reply body, where it is not the target as it is then.
+    @ivar token: whether a token stands for it: then its reply is kept.
+    @ivar cut: whether C{result} was too long to be kept whole.
     """
 
     table: ClassVar[str] = "operation"
@@ -236,6 +253,15 @@ class Operation(Record):
     started: float = field(validator=_number)
     ended: float | None = field(default=None, validator=_maybe_number)
     result: Any = None
+    token: bool = field(default=False, validator=instance_of(bool))
+    cut: bool = field(default=False, validator=instance_of(bool))
+
+    @property
+    def principal(self) -> str:
+        """
+        Whose it is.
+        """
+        return self.caller
 
 
 @frozen(kw_only=True)
@@ -245,7 +271,8 @@ class Token(Record):
 
     @ivar name: C{principal token}.
     @ivar digest: of the request's words.
-    @ivar reply: body of the reply, unless an operation makes it.
+    @ivar reply: body of the reply as JSON text, unless an operation makes it; a body as such was kept before.
+    @ivar cut: whether C{reply} was too long to be kept whole.
     """
 
     table: ClassVar[str] = "token"
@@ -254,6 +281,7 @@ class Token(Record):
     reply: Any = None
     operation: int | None = field(default=None, validator=_maybe_whole)
     time: float = field(validator=_number)
+    cut: bool = field(default=False, validator=instance_of(bool))
 
     @property
     def key(self) -> str:
@@ -261,6 +289,13 @@ class Token(Record):
         Principal and token.
         """
         return self.name
+
+    @property
+    def principal(self) -> str:
+        """
+        Whose it is.
+        """
+        return self.name.partition(" ")[0]
 
 
 KINDS: dict[str, type[Record]] = {

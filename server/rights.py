@@ -192,6 +192,23 @@ def allowed(host: Host, caller: Caller, row: Command, values: list[Any]) -> Any:
     return target
 
 
+def gone(host: Host, caller: Caller, row: Command, values: list[Any]) -> bool:
+    """
+    Whether there is no record, seen by the caller or not, that the row's target names.
+    """
+    return row.target is not None and bool(values) and _find(host, caller, row, values)[0] is None
+
+
+def allowed_without(host: Host, caller: Caller, row: Command) -> None:
+    """
+    The permission check for what was done before to a target that is gone: the roles must allow it still.
+
+    @raise Denied: if they do not.
+    """
+    if roles(host, caller).isdisjoint({KNOWN if one in (MEMBER, OWNER) else one for one in row.who}):
+        raise Denied(f"{row.name} is for {_list(row.who)}")
+
+
 def _find(host: Host, caller: Caller, row: Command, values: list[Any]) -> tuple[Record | None, Callable[[], HostError]]:
     name = str(values[0])
     if row.target == "experiment":

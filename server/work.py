@@ -4,6 +4,7 @@ Answers about operations.
 
 from __future__ import annotations
 
+from heapq import nlargest
 from typing import Any
 
 from hostline.protocol.commands import TABLE
@@ -13,12 +14,13 @@ from hostline.server.records import Operation
 
 
 @responds(TABLE["operations"])
-def operations(ask: Ask) -> list[dict[str, Any]]:
+def operations(ask: Ask, since: int, limit: int) -> list[dict[str, Any]]:
     """
     List the operations that the caller may see, newest first.
     """
-    seen = [one for one in ask.host.table(Operation).values() if rights.sees(ask.host, ask.caller, one, "operations")]
-    return [ask.daemon.operations.body(one) for one in sorted(seen, key=lambda one: -one.serial)]
+    later = (one for one in ask.host.table(Operation).values() if one.serial > since)
+    seen = (one for one in later if rights.sees(ask.host, ask.caller, one, "operations"))
+    return [ask.daemon.operations.body(one) for one in nlargest(limit, seen, key=lambda one: one.serial)]
 
 
 @responds(TABLE["operation"])

@@ -564,7 +564,15 @@ class MemoryDaemon:
         assert mine == kept, set(mine.items()) ^ set(kept.items())
         again = Host("again")
         again.load(self.store.open())
-        for name in ("slivers_by_serial", "experiments_by_serial", "unended", "_slivers_in", "_memberships", "_folded"):
+        for name in (
+            "slivers_by_serial",
+            "experiments_by_serial",
+            "unended",
+            "_slivers_in",
+            "_memberships",
+            "_folded",
+            "_of_principal",
+        ):
             assert getattr(self.host, name) == getattr(again, name), name
         mine_by_uid = {uid: sorted(one.serial for one in found) for uid, found in self.host._by_uid.items()}
         assert mine_by_uid == {uid: sorted(one.serial for one in found) for uid, found in again._by_uid.items()}

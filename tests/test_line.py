@@ -7,13 +7,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from hostline.protocol.commands import TABLE
+from hostline.server import line as line_module
 from hostline.server.asking import RESPONDERS
-from hostline.server.records import Token, User
+from hostline.server.config import Config
+from hostline.server.records import Operation, Token, User
 from tests.daemons import make, topdl
 
 #: What may stand behind a command, somewhere.
@@ -337,8 +340,73 @@ class TokenTests(SynchronousTestCase):
         self.daemon.advance(5)
         self.assertEqual(self.ann.lines(), ["@1 swap_in_reply"])
         self.ann.body("swap_out lab/exp1")
-        self.assertEqual(self.ann.body("swap_in lab/exp1 token=once")["state"], "swapped")
+        self.assertEqual(self.ann.body("swap_in lab/exp1 token=once")["state"], "active")
+        self.assertEqual(self.ann.body("experiment lab/exp1")["state"], "swapped")
         self.assertEqual(len(self.ann.body("operations")), 2)
+
+    def test_outlivesTheTarget(self) -> None:
+        """
+        What took its target away, or made what is gone by now, has the first effect's reply all the same.
+        """
+        lines = [f"{CREATE} swap_in=True token=t1", "swap_out lab/exp1 token=t2", "terminate lab/exp1 token=t3"]
+        first = [self.ann.body(line) for line in lines]
+        self.assertEqual([self.ann.body(line) for line in lines], first)
+        self.daemon.crash()
+        self.ann, self.operator = self.daemon.connect(5001), self.daemon.connect()
+        self.assertEqual([self.ann.body(line) for line in lines], first)
+        self.ann.body(CREATE)
+        self.assertEqual([self.ann.body(line) for line in lines], first)
+        for line in ("remove_user bob token=t1", "add_project p token=t2", "remove_project p token=t3"):
+            body = self.operator.body(line)
+            self.assertEqual(self.operator.body(line), body)
+        self.daemon.check()
+
+    def test_isRefusedToWhoMayNoLonger(self) -> None:
+        """
+        Who has lost the right is not told again; what is gone does not change that.
+        """
+        self.ann.body(f"{CREATE} token=t1")
+        self.operator.body("remove_member lab ann")
+        self.assertEqual(self.ann.code(f"{CREATE} token=t1"), "NO_SUCH_PROJECT")
+        daemon = make(config=attrs.evolve(Config(), operators="root"))
+        group = daemon.connect(5008, groups=[0])
+        group.body("add_user eve")
+        group.body("remove_user eve token=t1")
+        self.assertEqual(daemon.connect(5008).code("remove_user eve token=t1"), "DENIED")
+        self.assertEqual(group.code("remove_user eve token=t1"), "remove_user_reply")
+
+    def test_keepsNoLongReplies(self) -> None:
+        """
+        Of a big experiment the reply is kept without its nodes: said again, they are told as they are.
+        """
+        big = topdl({f"node{number}": None for number in range(100)})
+        create = f"create_experiment lab/big {big} token=t1"
+        self.ann.body(create)
+        self.ann.body("swap_in lab/big token=t2")
+        for token in self.daemon.host.table(Token).values():
+            self.assertLess(len(token.as_json()), 1000)
+        for operation in self.daemon.host.table(Operation).values():
+            self.assertLess(len(ascii(operation.result)), 1000)
+        for line in (create, "swap_in lab/big token=t2"):
+            body = self.ann.body(line)
+            self.assertEqual((len(body["nodes"]), body["state"]), (100, "active"))
+        self.ann.body("terminate lab/big")
+        self.assertEqual((self.ann.body(create)["nodes"], self.ann.body(create)["state"]), ({}, "swapped"))
+        self.assertEqual(self.ann.body("swap_in lab/big token=t2")["state"], "active")
+        self.daemon.check()
+
+    def test_areOnlySoMany(self) -> None:
+        """
+        Of more tokens of one principal than are kept the oldest are forgotten.
+        """
+        self.patch(line_module, "TOKENS", 20)
+        for number in range(50):
+            self.operator.body(f"add_project p{number} token=t{number}")
+            self.daemon.advance(1)
+        self.assertLessEqual(len(self.daemon.host.table(Token)), 21)
+        self.operator.body("add_project p49 token=t49")
+        self.assertEqual(self.operator.code("add_project p0 token=t0"), "EXISTS")
+        self.daemon.check()
 
     def test_holdsBackWhatFollows(self) -> None:
         """

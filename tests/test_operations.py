@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from hostline.server import operations
 from tests.daemons import make, topdl
 
 
@@ -33,6 +34,46 @@ class OperationsTests(SynchronousTestCase):
         self.assertEqual((self.ann.lines(), self.other.lines()), (["CANCELLED"], ["swap_out_reply"]))
         self.assertEqual(self.states(), [("swap_out", "done"), ("swap_in", "cancelled")])
         self.assertEqual(self.ann.body("experiment lab/exp1")["state"], "swapped")
+
+    def test_areNoneForWhatIsSo(self) -> None:
+        """
+        Starting a node that is up, or stopping one that is not, is answered at once and makes no operation.
+        """
+        self.ann.send("swap_in lab/exp1 wait=0\n")
+        self.daemon.advance(0.5)
+        self.assertEqual(self.ann.code("start_node lab/exp1 web wait=0"), "operation_reply")
+        self.daemon.advance(2)
+        count = len(self.states())
+        self.ann.raw()
+        (node,) = self.ann.body("start_node lab/exp1 web web")
+        self.assertEqual((node["node"], node["boot"]), ("web", "booted"))
+        self.ann.send("stop_node lab/exp1 db\n")
+        self.daemon.advance(2)
+        self.assertEqual(self.ann.replies()[0].body[0]["boot"], "dead")
+        self.assertEqual(self.ann.body("stop_node lab/exp1 db")[0]["boot"], "dead")
+        self.assertEqual(self.ann.code("start_node lab/exp1 web db wait=0"), "operation_reply")
+        self.assertEqual(len(self.states()), count + 2)
+
+    def test_areOnlySoMany(self) -> None:
+        """
+        Of a principal's ended operations the newest are kept; those of others and what runs are not concerned.
+        """
+        self.patch(operations, "KEPT", 20)
+        self.daemon.connect().send("swap_in lab/exp1\n")
+        self.daemon.advance(2)
+        for _ in range(50):
+            self.ann.send("node_reboot lab/exp1 web\n")
+            self.daemon.advance(5)
+        self.ann.raw()
+        found = self.ann.body("operations")
+        self.assertLess(len(found), 24)
+        self.assertEqual(self.daemon.connect().body("operations")[-1]["command"], "swap_in")
+        newest = [one["operation"] for one in found]
+        self.assertEqual(newest, sorted(newest, reverse=True))
+        self.assertEqual([one["operation"] for one in self.ann.body("operations limit=3")], newest[:3])
+        listed = self.ann.body(f"operations since={newest[4]}")
+        self.assertEqual([one["operation"] for one in listed], newest[:4])
+        self.daemon.check()
 
     def test_failsWithTheOneItWasBuiltOn(self) -> None:
         """

@@ -19,7 +19,7 @@ from hostline.server.experiments.views import KIND, PNODE
 from hostline.server.host import Change, Host
 from hostline.server.operations import GONE, Operations
 from hostline.server.records import Experiment, Operation, Plan, Project, Sliver
-from hostline.server.slivers.plan import ABSENT, STARTED, STOPPED
+from hostline.server.slivers.plan import ABSENT, STARTED, STOPPED, reached
 from hostline.server.slivers.rspec import DEFAULTS
 
 _Goal = dict[int, tuple[str, int]]
@@ -194,6 +194,7 @@ class Lifecycle:
         """
         C{node_reboot}, C{start_node} or C{stop_node}.
 
+        @return: the operation, None if all of them are so already.
         @raise NoSuchNode: naming near ones.
         @raise WrongState: if the experiment is not placed.
         """
@@ -206,6 +207,8 @@ class Lifecycle:
                 raise NoSuchNode(f"no node {name} in {experiment.name}{near(name, list(slivers)[:300])}")
         goal: _Goal = {}
         before: _Before = {}
+        if all(self._is_so(slivers[name], command) for name in names):
+            return None
         for name in names:
             sliver = slivers[name]
             wanted, boots = self._want(sliver, command)
@@ -298,6 +301,11 @@ class Lifecycle:
         """
         status = self._operations.status(sliver.serial)
         return sliver.wanted == STARTED and (status is None or status.boot != "dead" or status.boots < sliver.boots)
+
+    def _is_so(self, sliver: Sliver, command: str) -> bool:
+        wanted, boots = self._want(sliver, command)
+        status = self._operations.status(sliver.serial)
+        return (wanted, boots) == (sliver.wanted, sliver.boots) and reached(wanted, boots, status) == ""
 
     def _next_boot(self, sliver: Sliver) -> int:
         # An operation that was cancelled may have begun a boot that the record no longer wants.

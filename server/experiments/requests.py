@@ -189,8 +189,7 @@ def node_reboot(ask: Ask, name: str, nodes: list[str]) -> list[dict[str, Any]]:
     """
     Stop and start nodes.
     """
-    ask.operation = ask.daemon.lifecycle.nodes(ask.change, ask.target, "node_reboot", nodes, ask.principal)
-    return []
+    return _begun(ask, nodes)
 
 
 @responds(TABLE["start_node"])
@@ -198,8 +197,7 @@ def start_node(ask: Ask, name: str, nodes: list[str]) -> list[dict[str, Any]]:
     """
     Start nodes that are not up.
     """
-    ask.operation = ask.daemon.lifecycle.nodes(ask.change, ask.target, "start_node", nodes, ask.principal)
-    return []
+    return _begun(ask, nodes)
 
 
 @responds(TABLE["stop_node"])
@@ -207,8 +205,7 @@ def stop_node(ask: Ask, name: str, nodes: list[str]) -> list[dict[str, Any]]:
     """
     Stop nodes.
     """
-    ask.operation = ask.daemon.lifecycle.nodes(ask.change, ask.target, "stop_node", nodes, ask.principal)
-    return []
+    return _begun(ask, nodes)
 
 
 @responds(TABLE["logs"])
@@ -220,15 +217,23 @@ def logs(ask: Ask, name: str, tail: int) -> dict[str, Any]:
     return dict(ask.daemon.sync.drivers[sliver.kind].logs(sliver.serial, tail))
 
 
+def _begun(ask: Ask, nodes: list[str]) -> list[dict[str, Any]]:
+    ask.operation = ask.daemon.lifecycle.nodes(ask.change, ask.target, ask.row.name, nodes, ask.principal)
+    if ask.operation is not None:
+        return []
+    found = _nodes(ask, ask.target)
+    return [found[node] for node in dict.fromkeys(nodes) if node in found]
+
+
 def result(ask_body: Any, host: Any, operation: Operation) -> Any:
     """
     The reply body of an operation that is done.
 
     @param ask_body: makes the body of an experiment.
     """
-    if operation.result is not None:
-        return operation.result
     experiment = host.experiments_by_serial.get(operation.experiment)
+    if operation.result is not None and not (operation.cut and experiment is not None):
+        return operation.result
     if experiment is None:
         raise OperationFailed(f"{operation.target} was terminated", operation=operation.serial)
     body = ask_body(experiment)
