@@ -31,9 +31,10 @@ _HANGUP_S = 1.0
 #: Lines answered in one turn of the loop, so that one client's heap does not delay the others.
 _TURN = 32
 _SO_PEERGROUPS = 59  # asm-generic/socket.h; the socket module has no name for it
-#: Kept replies of a principal: how many lines, of how many bytes each.
+#: Kept replies of a principal: to how many lines, of how many bytes each; and how many bytes they have together.
 _KEPT_LINES = 256
 _KEPT_LINE = 200
+_KEPT_BYTES = 2 << 20
 
 
 class Account:
@@ -50,22 +51,35 @@ class Account:
         self.bytes_waiting = 0
         self.generation = -1
         self.kept: dict[str, dict[bytes, bytes]] = {"literal": {}, "json": {}}
+        self._kept_bytes = 0
 
     def renew(self, generation: int) -> None:
         """
         Forget the kept replies: something they hang on has changed.
         """
         self.generation = generation
+        self._kept_bytes = 0
         for one in self.kept.values():
             one.clear()
 
     def keep(self, generation: int, format: str, line: bytes, reply: bytes) -> None:
         """
-        Keep a reply for as long as the host's generation stays.
+        Keep a reply for as long as the host's generation stays; not that to another spelling of the same line, or
+        one would be kept as often as it can be spelt.
+
+        @param line: without its newline.
         """
         kept = self.kept[format]
-        if generation == self.generation and len(line) <= _KEPT_LINE and len(kept) < _KEPT_LINES:
-            kept[line] = reply
+        if (
+            generation == self.generation
+            and len(line) <= _KEPT_LINE
+            and len(kept) < _KEPT_LINES
+            and self._kept_bytes + len(reply) <= _KEPT_BYTES
+            and line == b" ".join(line.split())
+            and line + b"\n" not in kept
+        ):
+            kept[line + b"\n"] = reply
+            self._kept_bytes += len(reply)
 
     @property
     def unread(self) -> int:
@@ -312,7 +326,7 @@ class Connection(asyncio.Protocol):
         answer = self._daemon.answers.answer(self, line)
         if answer.reply is not None and not self._slots:
             if answer.keep:
-                self._account.keep(self._daemon.host.generation, self.format, line.line + b"\n", answer.reply)
+                self._account.keep(self._daemon.host.generation, self.format, line.line, answer.reply)
             self._transport.write(answer.reply)
             return
         slot = _Slot(answer.reply, answer.blocks)

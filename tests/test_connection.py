@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from hostline.server import connection
 from hostline.server.config import Config, Limits
 from hostline.server.connection import peer
 from hostline.server.rights import Caller
@@ -542,6 +543,27 @@ class KeptTests(SynchronousTestCase):
         ann.send("".join(f"{line}\n" for line in self.LINES[:6]))
         self.assertEqual(ann.replies(), first)
         self.assertEqual(daemon.daemon.answers._count, count)
+
+    def test_keepsOnlySoMuch(self) -> None:
+        """
+        However a request is spelt, and however long its replies, little is kept; what is polled is.
+        """
+        self.patch(connection, "_KEPT_BYTES", 3000)
+        daemon = make()
+        ann = daemon.lab()
+        for number in range(10):
+            ann.body(f"create_experiment lab/e{number} {topdl({'web': 'exit 7', 'db': None})}")
+        for _ in range(2):
+            for blanks in range(1, 5):
+                ann.send(" " * blanks + "status_request lab/e1\nstatus_request" + " " * (1 + blanks) + "lab/e1\n")
+                ann.send("status_request lab/e1" + " " * blanks + "\nstatus_request\tlab/e1\n")
+            for number in range(10):
+                ann.send(f"status_request lab/e{number}\nexperiment lab/e{number}\n")
+        kept = daemon.daemon.account(Caller(5001)).kept["literal"]
+        self.assertLess(sum(map(len, kept.values())), 3000)
+        self.assertEqual([line for line in kept if b"e1" in line and b"status" in line], [b"status_request lab/e1\n"])
+        self.assertIn(b"status_request lab/e9\n", kept)
+        self.assertGreater(len([line for line in kept if line.startswith(b"experiment ")]), 0)
 
     def test_isKeptForOnePrincipalAlone(self) -> None:
         """
