@@ -86,7 +86,7 @@ class HostlineService(Service):
 
     def _start(self) -> None:
         for directory in (self._state, self._run):
-            directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+            make_directory(directory)
         self._lock.take()
         self._closers.append(self._lock.release)
         reactor = self._reactor or _global_reactor()
@@ -246,6 +246,20 @@ def _global_reactor() -> Any:
     from twisted.internet import reactor
 
     return reactor
+
+
+def make_directory(path: Path) -> None:
+    """
+    Make a directory and those above it, so that everybody may pass through to the socket, whatever the umask (twistd
+    sets 077 behind a fork). One that is there stays as it is.
+
+    @raise OSError: if one cannot be made.
+    """
+    missing = [one for one in (path, *path.parents) if not one.exists()]
+    for one in reversed(missing):
+        one.mkdir(exist_ok=True)
+        one.chmod(0o711 if one == path else 0o755)
+    path.mkdir(exist_ok=True)  # for its error, if it is no directory
 
 
 def complain(error: CannotStart) -> None:

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import grp
 import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,11 @@ from twisted.application.service import IService
 from twisted.python import usage
 from zope.interface import implementer
 
+from hostline.protocol.names import near
 from hostline.server.config import DEFAULT_RUN, DEFAULT_STATE, BadConfig, Config, read_config
 from hostline.server.lock import Locked, StateLock
 from hostline.server.loop import install_reactor
-from hostline.server.service import CannotStart, HostlineService, complain
+from hostline.server.service import CannotStart, HostlineService, complain, make_directory
 from hostline.server.store import CannotOpen, look
 
 
@@ -37,6 +40,28 @@ class Options(usage.Options):
         ["config", "c", None, "Configuration file (TOML)."],
     ]
     optFlags = [["check", None, "Check the configuration and the state, say what is wrong, and end."]]
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """
+        Read the command line; an option cut short is refused, or a slip such as C{--stat} would name another state.
+        """
+        words = list(sys.argv[1:] if options is None else options)
+        self._refuse_abbreviations(words)
+        super().parseOptions(words)
+
+    def _refuse_abbreviations(self, words: list[str]) -> None:
+        known = {one.rstrip("=") for one in self.longOpt}
+        valued = {f"--{one[:-1]}" for one in self.longOpt if one.endswith("=")}
+        valued |= {f"-{self.shortOpt[at - 1]}" for at, one in enumerate(self.shortOpt) if one == ":"}
+        rest = iter(words)
+        for word in rest:
+            if word == "--" or not word.startswith("-"):
+                return
+            name, equals, _ = word[2:].partition("=")
+            if word.startswith("--") and name not in known:
+                raise usage.UsageError(f"unknown option --{name}{near(name, sorted(known))}")
+            if word in valued and not equals:
+                next(rest, None)
 
     def postOptions(self) -> None:
         """
@@ -82,7 +107,7 @@ class Options(usage.Options):
         @raise CannotStart: if another one has the state, or it cannot be written.
         """
         try:
-            self.state.mkdir(mode=0o711, parents=True, exist_ok=True)
+            make_directory(self.state)
             lock = StateLock(self.state / "lock")
             lock.take()
             lock.release()
@@ -117,6 +142,7 @@ def makeService(options: Options, reactor: Any = None) -> HostlineService:
             complain(error)
             raise SystemExit(1) from None
         raise SystemExit(0)
+    os.umask(0o022)
     if reactor is None:
         install_reactor()
     try:
@@ -124,5 +150,4 @@ def makeService(options: Options, reactor: Any = None) -> HostlineService:
     except CannotStart as error:
         complain(error)
         raise SystemExit(1) from None
-    os.umask(0o022)
     return _Announced(options.state, options.run, options.socket, options.config_path, options.config, reactor)

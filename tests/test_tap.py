@@ -12,8 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from hostline.server.config import Config
 from hostline.server.lock import StateLock
-from hostline.server.service import CannotStart
-from hostline.server.tap import Options
+from hostline.server.service import CannotStart, make_directory
+from hostline.server.tap import Options, makeService
 
 
 class OptionsTests(SynchronousTestCase):
@@ -52,6 +52,44 @@ class OptionsTests(SynchronousTestCase):
         path.write_text("operatros = 'x'")
         error = self.assertRaises(usage.UsageError, self.options, "--config", str(path))
         self.assertIn("did you mean operators", str(error))
+
+    def test_wantsOptionsInFull(self) -> None:
+        """
+        An option cut short, such as --stat, is wrong usage; values that look like options are none.
+        """
+        for words in (("--stat", "x"), ("--stat=x",), ("--state", "x", "--conf", "y"), ("-s", "x", "--chec")):
+            error = self.assertRaises(usage.UsageError, self.options, *words)
+            self.assertIn("unknown option --", str(error))
+        self.assertIn("did you mean state", str(self.assertRaises(usage.UsageError, self.options, "--stat", "x")))
+        self.assertEqual(self.options("--state", "--stat").state, Path.cwd() / "--stat")
+        self.assertEqual(self.options("-s", "--stat").state, Path.cwd() / "--stat")
+        self.assertEqual(self.options("-sx", "--check").state, Path.cwd() / "x")
+        self.assertRaises(usage.UsageError, self.options, "--", "--stat")
+
+    def test_letsEverybodyReachTheSocket(self) -> None:
+        """
+        Whatever the umask, what is made on the way to the socket can be passed; what is there stays as it is.
+        """
+        above = Path(self.mktemp())
+        kept = Path(self.mktemp())
+        kept.mkdir(0o700)
+        state = above / "deep" / "state"
+        self.addCleanup(os.umask, os.umask(0o077))
+        self.options("--state", str(state)).probe()
+        self.options("--state", str(kept)).probe()
+        make_directory(state / "run")
+        modes = [path.stat().st_mode & 0o777 for path in (above, state.parent, state, state / "run", kept)]
+        self.assertEqual(modes, [0o755, 0o755, 0o711, 0o711, 0o700])
+
+    def test_setsTheUmaskFirst(self) -> None:
+        """
+        Building the service leaves the umask that the daemon's files want.
+        """
+        self.addCleanup(os.umask, os.umask(0o077))
+        state = Path(self.mktemp())
+        makeService(self.options("--state", str(state)), reactor=object())
+        self.assertEqual(os.umask(0o077), 0o022)
+        self.assertEqual(state.stat().st_mode & 0o777, 0o711)
 
     def test_findsOutWhetherItCanStart(self) -> None:
         """
