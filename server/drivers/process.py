@@ -31,7 +31,7 @@ from hostline.server.supervise.bell import Bell
 from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise.limits import ENFORCED
 from hostline.server.supervise.members import Members
-from hostline.server.supervise.mounts import can_mount
+from hostline.server.supervise.mounts import Private, can_mount, find_private
 from hostline.server.supervise.rundir import prepare_run
 from hostline.server.supervise.spawn import Spawner
 from hostline.server.supervise.trash import Trash
@@ -99,6 +99,7 @@ class ProcessDriver:
         self._wall = wall
         self._proc = proc
         self._mounts = False
+        self._private = Private()
         self._bell: Bell | None = None
         self._trash = Trash(directory / ".trash", spawner)
         self._script = run / "shim.sh"
@@ -126,6 +127,8 @@ class ProcessDriver:
         if self._bell is None:
             self._bell = Bell(self._run, self._loop, self._rung)
         self._mounts = self._as_root and await self._can_mount()
+        if self._mounts:
+            self._private = await find_private(self._spawner, self._run)
         self._problems = self._standing_problems()
         self._trash.resume()
         if self._uids is not None:
@@ -267,7 +270,8 @@ class ProcessDriver:
             fstab = None
             if self._mounts:
                 fstab = boots / "fstab"
-                fstab.write_text(shim.fstab(home.binds()))
+                own = self._private.fstab(workload.rspec.get("memory_max", 0))
+                fstab.write_text(shim.fstab(home.binds()) + own)
             argv = shim.keeper_argv(
                 self._script,
                 serial=serial,
@@ -276,6 +280,7 @@ class ProcessDriver:
                 log=home.log,
                 clock=self._wall() - time.clock_gettime(time.CLOCK_BOOTTIME),
                 fstab=fstab,
+                unshare=self._private.flags,
                 cgroup_procs=procs,
                 command=self._command(workload, home),
             )
@@ -397,6 +402,7 @@ class ProcessDriver:
         if not self._mounts:
             why = "mounting is not permitted here" if self._as_root else "the daemon does not run as root"
             problems.append(f"no /home and /tmp of its own: {why}")
+        problems += self._private.problems
         problems += [self._no_cgroups] if self._cgroups is None else self._cgroups.problems
         return tuple(problems)
 

@@ -1,5 +1,5 @@
 """
-Whether slivers can have mounts of their own on this host.
+Which mounts slivers can have of their own on this host, and whether they can have IPC of their own.
 
 The shim makes a mount namespace for each, and all in it private. Where C{/} is no mount point, in a chroot, that cannot
 be done; then what is mounted in it might be seen outside, if the mount under it is shared. Only a trial tells.
@@ -8,16 +8,98 @@ be done; then what is mounted in it might be seen outside, if the mount under it
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from shutil import which
 
+from attrs import frozen
 from twisted.internet.defer import Deferred
 
 from hostline.server.supervise.shim import PATH, SHELL
 from hostline.server.supervise.spawn import Spawner
 
+#: Where everybody may leave something, beside /tmp and /var/tmp; what is there of them gets a file system of its own.
+SHARED = ("/dev/shm", "/dev/mqueue", "/run/lock", "/run/shm", "/run/screen", "/var/lock", "/var/crash")
+#: Bytes of C{/dev/shm} for a sliver without C{memory_max}, and of the other places.
+_MEMORY, _SMALL = 64 << 20, 5 << 20
+
 _TRIAL = 'mount --make-rprivate / 2>/dev/null; exec mount --bind "$1" "$1"'
+_TRIAL_ALL = 'mount --make-rprivate / 2>/dev/null; exec mount -a -T "$1"'
+
+
+@frozen
+class Private:
+    """
+    What is a sliver's own for as long as it runs.
+
+    @ivar flags: for C{unshare}.
+    @ivar places: each gets a file system of its own.
+    @ivar queues: of them, the one for POSIX message queues; empty if there is none.
+    @ivar problems: what it shares with the host, in words for the user.
+    """
+
+    flags: str = "-m"
+    places: tuple[str, ...] = ()
+    queues: str = ""
+    problems: tuple[str, ...] = ()
+
+    def fstab(self, memory: int = 0) -> str:
+        """
+        @param memory: bytes that the sliver may use; 0: no limit.
+        @return: lines for C{mount -a -T}. The source is a name of ours: what seems to be mounted already is left out.
+        """
+        lines = []
+        for place in self.places:
+            if place == self.queues:
+                lines.append(f"hostline {place} mqueue nosuid,nodev,noexec 0 0\n")
+            else:
+                size = (memory or _MEMORY) if place.endswith("/shm") else _SMALL
+                lines.append(f"hostline {place} tmpfs nosuid,nodev,mode=1777,size={size} 0 0\n")
+        return "".join(lines)
+
+
+async def find_private(spawner: Spawner, directory: Path, shared: Sequence[str] = SHARED) -> Private:
+    """
+    Try, on a host where L{can_mount}, what more slivers can have.
+    """
+    found: dict[str, None] = {}
+    for place in shared:
+        with suppress(OSError):
+            path = Path(place).resolve(strict=True)
+            if stat.S_ISDIR(path.stat().st_mode) and path.stat().st_mode & stat.S_IWOTH:
+                found[str(path)] = None
+    places = tuple(found)
+    queues = "/dev/mqueue" if "/dev/mqueue" in found and "mqueue" in _file_systems() else ""
+    common = "it shares System V IPC with the host"
+    for private in (
+        Private("-mi", places, queues),
+        Private("-mi", places),
+        Private("-m", places, problems=(common,)),
+        Private("-mi", problems=(f"it shares {', '.join(places)} with the host",)),
+    ):
+        if await _works(spawner, directory, private):
+            return private
+    return Private(problems=(f"{common}, and {', '.join(places)}",))
+
+
+async def _works(spawner: Spawner, directory: Path, private: Private) -> bool:
+    fstab = directory / "trial.fstab"
+    fstab.write_text(private.fstab())
+    unshare = which("unshare", path=PATH) or "/usr/bin/unshare"
+    argv = [unshare, private.flags, "--propagation", "unchanged", SHELL, "-c", _TRIAL_ALL, "sh", str(fstab)]
+    try:
+        return await _status(spawner, argv) == 0
+    finally:
+        fstab.unlink()
+
+
+def _file_systems() -> list[str]:
+    try:
+        return Path("/proc/filesystems").read_text().split()
+    except OSError:
+        return []
 
 
 async def can_mount(spawner: Spawner, directory: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> bool:

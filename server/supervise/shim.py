@@ -120,6 +120,7 @@ def keeper_argv(
     log: str,
     clock: float,
     fstab: Path | None = None,
+    unshare: str = "-m",
     cgroup_procs: Sequence[Path] = (),
     command: Sequence[str] = (),
 ) -> list[str]:
@@ -127,10 +128,11 @@ def keeper_argv(
     @param home, log: the start command's directory and that of its output, as seen inside.
     @param clock: Unix time at which the host's C{CLOCK_BOOTTIME} was 0.
     @param fstab: what to mount in a mount namespace of the sliver's own; None for no such namespace.
+    @param unshare: which namespaces, in the words of C{unshare}.
     @param command: the whole argv of the start command; empty if there is none.
     """
-    words = [SHELL, str(script), "keep", str(serial), str(directory), str(fstab or ""), home, log, str(int(clock))]
-    return [*words, *(str(path) for path in cgroup_procs), "--", *command]
+    words = [SHELL, str(script), "keep", str(serial), str(directory), str(fstab or ""), unshare]
+    return [*words, home, log, str(int(clock)), *(str(path) for path in cgroup_procs), "--", *command]
 
 
 def command_environment(home: Home, *, name: str, tag: str, more: Mapping[str, str]) -> dict[str, str]:

@@ -1,10 +1,10 @@
 #!/bin/sh
 # Keeps one boot of one sliver and its exit status, whatever happens to the daemon (see shim.py for who reads what).
-#   shim.sh keep|node SERIAL BOOTDIR FSTAB HOME LOG CLOCK CGROUP.PROCS.. -- [THE START COMMAND'S ARGV..]
+#   shim.sh keep|node SERIAL BOOTDIR FSTAB UNSHARE HOME LOG CLOCK CGROUP.PROCS.. -- [THE START COMMAND'S ARGV..]
 # Two of these run per boot: the keeper, outside the sliver's cgroup, and its child, the node's own process.
 # A file is complete when it ends with a newline. The files are the truth; the bell only says "look".
 umask 077
-role=$1 serial=$2 bootdir=$3 fstab=$4 home=$5 log=$6 clock=$7
+role=$1 serial=$2 bootdir=$3 fstab=$4 unshare=$5 home=$6 log=$7 clock=$8
 
 me() { # pid and start time of this shell, without starting anything
     read -r line </proc/$$/stat
@@ -25,7 +25,7 @@ if [ "$role" = keep ]; then
     exec 2>>errors
     shift
     if [ -n "$fstab" ]; then
-        unshare -m --propagation unchanged /bin/sh "$0" node "$@"
+        unshare "$unshare" --propagation unchanged /bin/sh "$0" node "$@"
     else
         /bin/sh "$0" node "$@"
     fi
@@ -34,7 +34,7 @@ if [ "$role" = keep ]; then
     exit 0
 fi
 
-shift 7 # from here on: the node's own process, in the boot's directory
+shift 8 # from here on: the node's own process, in the boot's directory
 while [ "$1" != -- ]; do
     echo 0 >"$1" || fail "could not join $1"
     shift

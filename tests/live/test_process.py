@@ -22,7 +22,7 @@ from attrs import evolve
 from hostline.server.drivers import ending
 from hostline.server.drivers.driver import CANNOT_START, Driver, Workload
 from hostline.server.drivers.process import ProcessDriver
-from hostline.server.supervise import members, shim, survey
+from hostline.server.supervise import members, mounts, shim, survey
 from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise.spawn import Spawner
 from hostline.server.supervise.uids import UidRange
@@ -560,6 +560,31 @@ class RootWithoutCgroupsTests(ProcessTests):
         self.assertFalse(Path(f"/tmp/{name}").exists())
         self.assertTrue((self.directory / "slivers" / "5" / "tmp" / name).exists())
         self.assertTrue((self.directory / "slivers" / "5" / "home" / "web" / name).exists())
+
+    def test_leavesNothingWhereAllMayWrite(self) -> None:
+        """
+        Shared memory, semaphores, message queues and what lies where everybody may write are the sliver's own, and
+        gone with its boot: who gets its uid later finds nothing.
+        """
+        name = f"hl-{self.instance}"
+        places = [place for place in mounts.SHARED if Path(place).is_dir() and Path(place).stat().st_mode & 2]
+        files = [f"{place}/{name}" for place in places if place != "/dev/mqueue"]
+        self.assertIn(f"/dev/shm/{name}", files)
+        before = [path.read_text() for path in sorted(Path("/proc/sysvipc").iterdir())]
+        look = "tail -qn +2 /proc/sysvipc/* | wc -l; df -B1 --output=size /dev/shm | tail -1"
+        command = (
+            f"{look}; ipcmk -M 4096 -p 0666; ipcmk -Q -p 0666; ipcmk -S 2 -p 0666; touch {' '.join(files)}; {look}"
+        )
+        out = self.ran(command, rspec={"memory_max": 32 << 20})
+        self.assertEqual(self.out(stream="err"), "")
+        lines = [line.strip() for line in out.splitlines() if line.strip() and " id: " not in line]
+        self.assertEqual(lines, ["0", str(32 << 20), "3", str(32 << 20)])
+        self.assertEqual([path.read_text() for path in sorted(Path("/proc/sysvipc").iterdir())], before)
+        self.assertEqual([file for file in files if Path(file).exists()], [])
+        self.start(Workload(5, "web.exp1.lab", boots=2, start_command=f"{look}; ls {' '.join(places)}"))
+        self.until(lambda: self.status(5).start_command == "ended")
+        self.assertEqual(self.out().splitlines()[0], "0")
+        self.assertNotIn(name, self.out())
 
     def test_keepsSliversApart(self) -> None:
         """

@@ -1,0 +1,1 @@
+Under root a node has System V IPC, /dev/shm, /run/lock and POSIX message queues of its own (/dev/shm as big as memory_max, or 64 MiB), gone when it stops: nothing of it is left for the next who gets its uid.
