@@ -5,6 +5,7 @@ What the shim's files say, also cut short or garbled, and how it is called.
 from __future__ import annotations
 
 import os
+import stat
 import unittest
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -101,12 +102,25 @@ class CallTests(unittest.TestCase):
         """
         home = Home(Path("/s/5"), "web", True)
         environment = shim.command_environment(home, name="web.e.p", tag="i/5", more={"LD_PRELOAD": "x", shim.TAG: "y"})
-        argv = shim.command_argv("exit 1", environment=environment, uid=7)
+        argv = shim.command_argv(environment=environment, uid=7)
         self.assertLess(argv.index("setpriv"), argv.index("setsid"))
         self.assertLess(argv.index("setsid"), argv.index("env"))
         self.assertGreater(argv.index("LD_PRELOAD=x"), argv.index("env"))
         self.assertIn(f"{shim.TAG}=i/5", argv)
-        self.assertEqual(argv[-3:], ["/bin/sh", "-c", "exit 1"])
+        self.assertEqual(argv[-3:], ["/bin/sh", "-c", ". /proc/self/fd/9"])
+
+    def test_keepsTheCommandToItself(self) -> None:
+        """
+        The file with the start command is ours alone, or also the sliver's group's to read; a new one replaces it.
+        """
+        with TemporaryDirectory() as directory:
+            path = Path(directory) / "command"
+            for text, gid, mode in (("exit 1", None, 0o600), ("exit 2", os.getegid(), 0o640)):
+                shim.write_command(Path(directory), text, gid)
+                self.assertEqual(path.read_text(), f"exec 9<&-; {text}\n")
+                self.assertEqual(stat.S_IMODE(path.stat().st_mode), mode)
+            with self.assertRaises(ValueError):
+                shim.write_command(Path(directory), "a\0b", None)
 
     def test_refusesWhatIsNoName(self) -> None:
         """

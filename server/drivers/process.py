@@ -282,7 +282,7 @@ class ProcessDriver:
                 fstab=fstab,
                 unshare=self._private.flags,
                 cgroup_procs=procs,
-                command=self._command(workload, home),
+                command=self._command(workload, home, directory),
             )
             environment = {"PATH": shim.PATH, shim.TAG: self._tag(serial)}
             ended = partial(self._keeper_ended, sliver, workload.boots)
@@ -292,13 +292,14 @@ class ProcessDriver:
             sliver.failure = str(e)
         self._tell(sliver)
 
-    def _command(self, workload: Workload, home: homes.Home) -> list[str]:
+    def _command(self, workload: Workload, home: homes.Home, directory: Path) -> list[str]:
         if workload.start_command is None:
             return []
         tag = self._tag(workload.serial)
         environment = shim.command_environment(home, name=workload.name, tag=tag, more=workload.environment)
         uid = self._uids.ensure(workload.serial) if self._uids is not None else None
-        return shim.command_argv(workload.start_command, environment=environment, uid=uid)
+        shim.write_command(directory, workload.start_command, uid)
+        return shim.command_argv(environment=environment, uid=uid)
 
     def _vacate(self, sliver: ProcessSliver) -> None:
         """

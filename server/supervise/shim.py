@@ -11,6 +11,7 @@ its child, the node's own process) leaves these files; each is complete once it 
     ended     its exit status
     exit      the exit status of the node's own process, 128+signal if killed
     errors    what our own tools had to say
+    command   written by the daemon: the start command, which is nobody else's to read, as arguments are
     stopped   written by the daemon: what comes now is on purpose
 
 Under a root daemon only root can write here: nothing that a sliver's users run can forge them.
@@ -159,12 +160,33 @@ def command_environment(home: Home, *, name: str, tag: str, more: Mapping[str, s
     }
 
 
-def command_argv(command: str, *, environment: Mapping[str, str], uid: int | None) -> list[str]:
+def write_command(directory: Path, command: str, gid: int | None) -> None:
+    """
+    Put a start command where L{command_argv} finds it: the shim opens it before it gives up root, the sliver's shell
+    reads it by its descriptor, and closes that first.
+
+    @param gid: the sliver's group, which may read it too; None: ours alone.
+    @raise ValueError: if it cannot be a command.
+    """
+    if "\0" in command:
+        raise ValueError("want a start command without NUL")
+    fresh = directory / "command.new"
+    fresh.unlink(missing_ok=True)
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        if gid is not None:
+            os.fchown(fd, -1, gid)
+            os.fchmod(fd, 0o640)
+        file.write(b"exec 9<&-; " + os.fsencode(command) + b"\n")
+    fresh.replace(directory / "command")
+
+
+def command_argv(*, environment: Mapping[str, str], uid: int | None) -> list[str]:
     """
     @param environment: all that the start command will see: it is set last, so that nothing in it (C{LD_PRELOAD}) can
         touch what runs before as root.
     @param uid: the user and group to become, giving up every other privilege for ever; None: stay who we are.
-    @return: what runs a start command, in a session of its own.
+    @return: what runs the start command that is open as descriptor 9, in a session of its own.
     """
     argv = []
     if uid is not None:
@@ -172,7 +194,7 @@ def command_argv(command: str, *, environment: Mapping[str, str], uid: int | Non
         argv += ["--inh-caps=-all", "--bounding-set=-all"]
     argv += ["setsid"]  # only now: what is still root stays in the keeper's session, by which it is known to be ours
     argv += ["env", "-i", *(f"{name}={value}" for name, value in environment.items())]
-    return [*argv, SHELL, "-c", command]
+    return [*argv, SHELL, "-c", ". /proc/self/fd/9"]
 
 
 def fstab(binds: Sequence[tuple[Path, str]]) -> str:

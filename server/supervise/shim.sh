@@ -51,6 +51,7 @@ if [ $# -gt 0 ]; then
     echo started >started || fail "could not write to the run directory"
     ring
     (
+        exec 9<command # while we may: see write_command in shim.py
         cd "$home" || exit 126
         umask 022
         ulimit -Sn 1024

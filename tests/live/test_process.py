@@ -12,7 +12,7 @@ import subprocess
 import sys
 import unittest
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
@@ -186,6 +186,39 @@ class ProcessTests(Processes):
         """
         out = self.ran("printf '%s|' \"a  b\" 'c\"d' \"$X\"\nprintf 'ü\\n'", environment={"X": "1 '2'\n\"3\" $HOME"})
         self.assertEqual(out, 'a  b|c"d|1 \'2\'\n"3" $HOME|ü\n')
+
+    def test_isNotShownToAll(self) -> None:
+        """
+        A start command is in no process's arguments, whoever looks; only its file has it, and it knows no difference.
+        """
+        word = f"secret-{self.instance}"
+        begin = 'printf \'%s|\' "$0" $# "$-"; ls /proc/self/fd | wc -l; read x || echo none'
+        self.start(Workload(5, "web.exp1.lab", start_command=f"{begin}; sleep 1000 # {word}"))
+        self.until(lambda: self.out().endswith("none\n"))
+        flags = subprocess.run(["/bin/sh", "-c", 'echo "$-"'], capture_output=True, text=True, check=True).stdout
+        self.assertEqual(self.out(), f"/bin/sh|0|{flags.strip()}|4\nnone\n")
+        seen = b""
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                seen += path.read_bytes()
+        self.assertIn(str(self.directory).encode(), seen)
+        self.assertNotIn(word.encode(), seen)
+
+    def test_takesALongCommand(self) -> None:
+        """
+        A start command may be longer than an argument.
+        """
+        self.assertEqual(self.ran("echo begin\n" + "true\n" * 60000 + "echo end; exit 3"), "begin\nend\n")
+        self.assertEqual(self.status(5).code, 3)
+
+    def test_tellsWhatIsNoCommand(self) -> None:
+        """
+        What the shell cannot read has its exit status, and is explained.
+        """
+        self.ran("if then; fi (")
+        self.assertEqual(self.status(5).code, subprocess.run(["/bin/sh", "-c", "if then; fi ("], check=False,
+                                                             stderr=subprocess.DEVNULL).returncode)  # fmt: skip
+        self.assertIn("yntax error", self.out(stream="err"))
 
     def test_seesACleanEnvironment(self) -> None:
         """
@@ -457,7 +490,6 @@ class ProcessTests(Processes):
             Workload(5, "../../etc.exp1.lab"),
             Workload(5, "web", start_command="a\0b"),
             Workload(5, "web", start_command="x", environment={"A=B": "1"}),
-            Workload(5, "web", start_command="x" * 200000),
         ]
         for boots, workload in enumerate(bad, 1):
             self.go(self.driver.ensure_started(evolve(workload, boots=boots)))
