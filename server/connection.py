@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks whether somebody from whom nothing more is read has hung up.
 _HANGUP_S = 1.0
-#: Lines answered in one turn of the loop, so that one client's heap does not delay the others.
+#: Lines of a principal answered in one turn of the loop, so that its heap does not delay the others.
 _TURN = 32
 _SO_PEERGROUPS = 59  # asm-generic/socket.h; the socket module has no name for it
 #: Kept replies of a principal: to how many lines, of how many bytes each; and how many bytes they have together.
@@ -42,6 +42,10 @@ class Account:
     What all connections of one principal take together, and the replies kept for it.
 
     @ivar kept: reply by raw line, its newline included, by format; good for C{generation}.
+    @ivar longest: bytes of the longest of them.
+    @ivar budget: lines that may still be answered before the next turn.
+    @ivar written: bytes written since it was last looked how many of them are unread.
+    @ivar full: whether there were too many, so that nothing more is answered before the next turn.
     """
 
     def __init__(self) -> None:
@@ -51,14 +55,60 @@ class Account:
         self.bytes_waiting = 0
         self.generation = -1
         self.kept: dict[str, dict[bytes, bytes]] = {"literal": {}, "json": {}}
+        self.longest = 0
         self._kept_bytes = 0
+        self.budget = _TURN
+        self.written = 0
+        self.full = False
+        self._turns: deque[Connection] = deque()
+        self._turning = False
+
+    def wait(self, connection: Connection | None, loop: asyncio.AbstractEventLoop) -> None:
+        """
+        Have a connection go on in the next turn of the loop, or in one of those after it, when those before it have
+        had theirs.
+        """
+        if connection is not None:
+            self._turns.append(connection)
+        if not self._turning:
+            self._turning = True
+            loop.call_soon(self._turn, loop)
+
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._turning = False
+        self.budget = _TURN
+        if self.full:
+            self.full = False
+            self._relieve()
+        while self._turns and self.budget and not self.full:
+            self._turns.popleft().turn()
+        if self._turns:
+            self.wait(None, loop)
+
+    def look(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
+        """
+        Find out how much is unread; if it is too much, and still is in the next turn, the worst is dropped then.
+        """
+        self.written = 0
+        if self.unread > limit and not self.full:
+            self.full = True
+            self.wait(None, loop)
+
+    def _relieve(self) -> None:
+        unread = {one: one.unread for one in self.connections}
+        total = sum(unread.values())
+        for one in sorted(unread, key=unread.__getitem__, reverse=True):
+            if total <= one.most_unread:
+                break
+            total -= unread[one]
+            one.drop("principal_unread_bytes")
 
     def renew(self, generation: int) -> None:
         """
         Forget the kept replies: something they hang on has changed.
         """
         self.generation = generation
-        self._kept_bytes = 0
+        self._kept_bytes = self.longest = 0
         for one in self.kept.values():
             one.clear()
 
@@ -80,6 +130,7 @@ class Account:
         ):
             kept[line + b"\n"] = reply
             self._kept_bytes += len(reply)
+            self.longest = max(self.longest, len(reply))
 
     @property
     def unread(self) -> int:
@@ -107,12 +158,13 @@ class Connection(asyncio.Protocol):
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
         self._limits = daemon.config.limits
+        self.most_unread = self._limits.principal_unread_bytes
+        self._look = self.most_unread // 4
         self._lines = wire.Lines(self._limits.line_bytes)
         self._queue: deque[bytes] = deque()
         self._held: deque[Prepared] = deque()
         self._slots: deque[_Slot] = deque()
         self._tagged = 0
-        self._budget = 0
         self._ended = False
         self._late = False
         self._reading = True
@@ -198,19 +250,24 @@ class Connection(asyncio.Protocol):
         account = self._account
         if account.generation != self._daemon.host.generation:
             account.renew(self._daemon.host.generation)
-        elif not (self._slots or self._queue or self._held or self._paused or self._lines.waiting):
+        elif not (self._slots or self._queue or self._held or self._paused or self._lines.waiting or account.full):
             kept = account.kept[self.format]
             reply = kept.get(data)
             if reply is not None:
                 self._transport.write(reply)
+                account.written += len(reply)
+                if account.written > self._look:
+                    account.look(self.most_unread, self._daemon.loop)
                 return
             if data[-1] == 10:
                 try:
-                    self._transport.write(b"".join([kept[line] for line in data.splitlines(True)]))
+                    replies = [kept[line] for line in data.splitlines(True)]
                 except KeyError:
                     pass
                 else:
-                    return
+                    if len(replies) * account.longest <= self._limits.unread_bytes:
+                        self._write(b"".join(replies))
+                        return
         lines = self._lines.feed(data)
         self._queue.extend(lines)
         self._bytes += sum(map(len, lines))
@@ -240,10 +297,7 @@ class Connection(asyncio.Protocol):
         """
         self._paused = True
         self._regulate()
-        if self._account.unread > self._limits.principal_unread_bytes:
-            self._daemon.dropped("principal_unread_bytes", self)
-            self._transport.abort()
-            return
+        self._account.look(self.most_unread, self._daemon.loop)
         self._unread_timer = self._daemon.loop.call_later(self._limits.unread_seconds, self._unread_late, self.unread)
 
     def resume_writing(self) -> None:
@@ -265,6 +319,28 @@ class Connection(asyncio.Protocol):
         """
         return self._transport.get_write_buffer_size()
 
+    def drop(self, limit: str) -> None:
+        """
+        End the connection; what it has not read is lost.
+        """
+        self._daemon.dropped(limit, self)
+        self._transport.abort()
+
+    def turn(self) -> None:
+        """
+        Go on; called by the account.
+        """
+        self._turning = False
+        if not self._transport.is_closing():
+            self._work()
+
+    def _write(self, data: bytes) -> None:
+        account = self._account
+        self._transport.write(data)
+        account.written += len(data)
+        if account.written > self._look:
+            account.look(self.most_unread, self._daemon.loop)
+
     # The order of lines.
 
     def _work(self) -> None:
@@ -273,37 +349,39 @@ class Connection(asyncio.Protocol):
         """
         if self._turning:
             return
-        self._budget = _TURN
-        while not self._paused and (line := self._next()) is not None:
+        account = self._account
+        while not (self._paused or account.full) and (line := self._next()) is not None:
             self._bytes -= len(line.line)
             if line.tag is not None:
                 self._answer_tagged(line)
             else:
                 self._answer(line)
-        if not self._budget and (self._queue or self._held):
+        if (account.full or not account.budget) and not self._paused and (self._queue or self._held):
             self._turning = True
-            self._daemon.loop.call_soon(self._turn)
+            account.wait(self, self._daemon.loop)
         self._count()
         self._regulate()
         if self._ended and not (self._queue or self._held or self._slots or self._tagged):
             self._transport.close()
-
-    def _turn(self) -> None:
-        self._turning = False
-        if not self._transport.is_closing():
-            self._work()
 
     def _next(self) -> Prepared | None:
         """
         The next line that may be answered: in order, but a tagged line passes those that wait. None, if there is none
         or the turn is over: to take lines apart only to hold them back costs time too.
         """
-        if self._budget and self._held and self._may_begin(self._held[0]):
-            self._budget -= 1
+        account = self._account
+        if account.budget and self._held and self._may_begin(self._held[0]):
+            account.budget -= 1
             return self._held.popleft()
-        while self._budget and self._queue:
-            self._budget -= 1
+        while account.budget and self._queue and not (self._paused or account.full):
+            account.budget -= 1
             line = self._queue.popleft()
+            if not (self._slots or self._held) and account.generation == self._daemon.host.generation:
+                reply = account.kept[self.format].get(line + b"\n")
+                if reply is not None:
+                    self._bytes -= len(line)
+                    self._write(reply)
+                    continue
             if isinstance(line, _Unended):
                 prepared = self._daemon.answers.unended(line, line.why)
             elif not line or line.isspace():
@@ -327,7 +405,7 @@ class Connection(asyncio.Protocol):
         if answer.reply is not None and not self._slots:
             if answer.keep:
                 self._account.keep(self._daemon.host.generation, self.format, line.line, answer.reply)
-            self._transport.write(answer.reply)
+            self._write(answer.reply)
             return
         slot = _Slot(answer.reply, answer.blocks)
         self._slots.append(slot)
@@ -351,18 +429,18 @@ class Connection(asyncio.Protocol):
         while self._slots and self._slots[0].reply is not None:
             ready.append(self._slots.popleft().reply or b"")
         if ready and not self._transport.is_closing():
-            self._transport.write(b"".join(ready))
+            self._write(b"".join(ready))
             self._work()
 
     def _answer_tagged(self, line: Prepared) -> None:
         if self._account.tagged + self._tagged - self._counted_tagged >= self._limits.principal_tagged:
             most = self._limits.principal_tagged
             error = TooMany(f"want at most {most} tagged requests of one principal under way; try again later")
-            self._transport.write(self._daemon.answers.refuse(self, line, error))
+            self._write(self._daemon.answers.refuse(self, line, error))
             return
         answer = self._daemon.answers.answer(self, line)
         if answer.reply is not None:
-            self._transport.write(answer.reply)
+            self._write(answer.reply)
         elif answer.later is not None:
             self._tagged += 1
             self._await(answer, line)
@@ -372,13 +450,13 @@ class Connection(asyncio.Protocol):
         self._arrived(answer)
         self._tagged -= 1
         if not self._transport.is_closing():
-            self._transport.write(reply)
+            self._write(reply)
             self._work()
 
     def _send_event(self, body: dict[str, Any], tag: str | None) -> bool:
         if self._paused or self._transport.is_closing():
             return False
-        self._transport.write(wire.reply("event", body, tag, self.format == "json"))
+        self._write(wire.reply("event", body, tag, self.format == "json"))
         return True
 
     # The limits.
@@ -460,8 +538,7 @@ class Connection(asyncio.Protocol):
                 self._limits.unread_seconds, self._unread_late, self.unread
             )
             return
-        self._daemon.dropped("unread_seconds", self)
-        self._transport.abort()
+        self.drop("unread_seconds")
 
 
 class _Unended(bytes):

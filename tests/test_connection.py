@@ -107,6 +107,27 @@ class OrderTests(SynchronousTestCase):
         self.daemon.settle()
         self.assertGreater(len(self.ann.lines()), 400)
 
+    def test_takesTurnsByPrincipal(self) -> None:
+        """
+        However many connections a principal has, no more of its lines are answered in a turn, and each has its share.
+        """
+        other = self.daemon.connect(5003)
+        clients = [self.daemon.connect(5002) for _ in range(20)]
+        for client in clients:
+            client.send("ping\n" * 100, settle=False)
+        self.daemon.loop.turn()
+        self.assertLess(sum(len(client.raw()) for client in clients), 100)
+        other.send("ping\n", settle=False)
+        self.assertEqual(other.lines(), ["ping_reply"])
+        for client in clients:
+            client.send("whoami\n", settle=False)
+        for _ in range(25):
+            self.daemon.loop.turn()
+        counts = [len(client.raw()) for client in clients]
+        self.assertGreater(min(counts), 0)
+        self.daemon.settle()
+        self.assertEqual({client.lines()[-1] for client in clients}, {"whoami_reply"})
+
     def test_takesTurnsWithWhatItHoldsBack(self) -> None:
         """
         Nor does a heap of lines, or of empty ones, that cannot be answered yet.
@@ -442,7 +463,7 @@ class LimitTests(SynchronousTestCase):
 
     def test_dropsWhoHoardsReplies(self) -> None:
         """
-        Past its limit over all connections a principal's next one that piles up replies is dropped.
+        Past its limit over all connections those of a principal that have piled up most are dropped.
         """
         daemon = limited(unread_bytes=1000, principal_unread_bytes=2500)
         clients = [daemon.connect(5001) for _ in range(4)]
@@ -450,8 +471,37 @@ class LimitTests(SynchronousTestCase):
         for client in [*clients, other]:
             client.transport.client_reads = False
             client.send("ping\n" * 300)
-        self.assertEqual([client.over for client in clients], [False, False, True, True])
+        self.assertEqual(sorted(client.over for client in clients), [False, False, True, True])
         self.assertFalse(other.over)
+        daemon = limited(principal_unread_bytes=20000)
+        ann = daemon.lab()
+        ann.body(CREATE)
+        clients = [daemon.connect(5001) for _ in range(20)]
+        for line in ("ping\n" * 100, "experiments\n", "experiments\n"):
+            for client in clients:
+                client.transport.client_reads = False
+                if not client.over:
+                    client.send(line)
+            self.assertLess(sum(client.connection.unread for client in clients), 26000, line)
+        self.assertTrue(any(client.over for client in clients))
+        self.assertEqual(ann.code("ping"), "ping_reply")
+
+    def test_limitsWhatOnePacketIsAnsweredBy(self) -> None:
+        """
+        A packet of many kept lines with long replies is answered as far as the client reads, not all at once.
+        """
+        daemon = limited(unread_bytes=2000)
+        ann = daemon.lab()
+        ann.body(CREATE)
+        ann.body("experiments")
+        ann.transport.client_reads = False
+        ann.send("experiments\n" * 500)
+        self.assertLess(ann.connection.unread, 5000)
+        ann.transport.client_reads = True
+        for _ in range(500):
+            ann.transport.read()
+            daemon.settle()
+        self.assertEqual(ann.lines(), ["experiments_reply"] * 500)
 
     def refused(self, client: Client) -> None:
         self.assertEqual(client.lines(), ["TOO_MANY"])
@@ -616,6 +666,7 @@ class KeptTests(SynchronousTestCase):
                 if settled:
                     daemon.settle()
                 for poller in pollers:
+                    poller.connection._account.budget = 100
                     poller.send("".join(f"{line}\n" for line in self.LINES), settle=False)
                     kept = poller.raw()
                     poller.connection._account.renew(-2)
