@@ -19,6 +19,8 @@ from hostline.protocol.errors import BadValue, NoSuchBlob, StoreFailed, TooMany
 
 #: Seconds that a blob is kept after its last piece.
 KEPT_S = 86400.0
+#: Blobs of one principal, those begun included.
+BLOBS = 64
 
 
 class Blobs:
@@ -36,6 +38,8 @@ class Blobs:
         self._directory = directory
         self._run = run
         self._most = most
+        #: Bytes by file name, by principal's folder: looked up once, for a piece costs the other thread little.
+        self._sizes: dict[Path, dict[str, int]] = {}
 
     async def add(self, principal: str, sha256: str, size: int, offset: int, base64: str) -> dict[str, Any]:
         """
@@ -84,6 +88,7 @@ class Blobs:
         """
         if not self._directory.is_dir():
             return
+        self._sizes.clear()
         for path in self._directory.glob("*/*"):
             if path.stat().st_mtime < time.time() - KEPT_S:
                 path.unlink(missing_ok=True)
@@ -97,9 +102,21 @@ class Blobs:
         if whole.exists():
             return size
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        used = sum(one.stat().st_size for one in folder.iterdir() if one != part)
+        sizes = self._sizes.get(folder)
+        if sizes is None:
+            sizes = self._sizes[folder] = {one.name: one.stat().st_size for one in folder.iterdir()}
+        used = sum(sizes.values()) - sizes.get(part.name, 0)
         if used + size > self._most():
             raise TooMany(f"want at most {self._most()} bytes of blobs, {used} are here and {size} would come")
+        if part.name not in sizes and len(sizes) >= BLOBS:
+            raise TooMany(f"want at most {BLOBS} blobs; the oldest go after {KEPT_S / 3600:g} hours")
+        try:
+            return self._add(whole, part, size, offset, piece, sizes)
+        except BaseException:
+            self._sizes.pop(folder, None)  # to be looked up again
+            raise
+
+    def _add(self, whole: Path, part: Path, size: int, offset: int, piece: bytes, sizes: dict[str, int]) -> int:
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             have = os.fstat(descriptor).st_size
@@ -109,18 +126,19 @@ class Blobs:
             if offset > have:
                 raise BadValue(f"offset: want at most {have}, which is where the next piece begins, got {offset}")
             os.pwrite(descriptor, piece, offset)
-            have = max(have, offset + len(piece))
+            have = sizes[part.name] = max(have, offset + len(piece))
             if have == size:
-                self._complete(descriptor, part, whole, sha256)
+                self._complete(descriptor, part, whole)
+                sizes[whole.name] = sizes.pop(part.name)
             return have
         finally:
             os.close(descriptor)
 
-    def _complete(self, descriptor: int, part: Path, whole: Path, sha256: str) -> None:
+    def _complete(self, descriptor: int, part: Path, whole: Path) -> None:
         with open(descriptor, "rb", closefd=False) as file:
             file.seek(0)
             found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != sha256:
+        if found != whole.name:
             part.unlink()
             raise BadValue(f"sha256: the bytes sent have the sum {found}; send them again")
         os.fsync(descriptor)

@@ -55,7 +55,7 @@ class Limits:
     bytes_waiting: int = _key(4 << 20, "bytes of such lines of a connection; past it the daemon stops reading it", 1000)
     principal_bytes_waiting: int = _key(16 << 20, "the same over all connections of a principal", 1000)
     unread_bytes: int = _key(1 << 20, "bytes a client has not read; past it the daemon stops reading from it", 1000)
-    principal_unread_bytes: int = _key(64 << 20, "the same over all its connections; past it the worst is dropped", 1000)
+    principal_unread_bytes: int = _key(64 << 20, "the same over all its connections; past it the worst go", 1000)
     unread_seconds: float = _key(60.0, "how long a client may read nothing while bytes wait; then it is dropped", 0.1)
     connections: int = _key(
         1024, "connections in all, besides those kept for operators; one more gets an error and the end", 1

@@ -7,10 +7,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from hostline.server import blobs
 from hostline.server.config import Config, Limits
 from hostline.server.experiments.check import check_topology
 from tests.daemons import Client, make, topdl
@@ -51,6 +53,45 @@ class BlobTests(SynchronousTestCase):
         self.assertEqual(plan["nodes"], check_topology(text.decode())["nodes"])
         sha = hashlib.sha256(text).hexdigest()
         self.ann.body(f"create_experiment lab/exp1 blob:{sha} swap_in=True")
+
+    def test_areOnlySoMany(self) -> None:
+        """
+        A principal has so many blobs, whole or begun, also after a restart; a piece of one of them is taken still.
+        """
+        sent = [str(number).encode() * 3 for number in range(blobs.BLOBS)]
+        for data in sent[1:]:
+            self.ann.body(self.line(data))
+        self.ann.body(self.line(sent[0], 0, 1))
+        self.assertEqual(self.ann.code(self.line(b"more")), "TOO_MANY")
+        self.assertEqual(self.daemon.connect().code(self.line(b"more")), "blob_reply")
+        self.daemon.crash()
+        ann = self.daemon.connect(5001)
+        self.assertEqual(ann.code(self.line(b"more")), "TOO_MANY")
+        self.assertTrue(ann.body(self.line(sent[0], 1))["complete"])
+        self.assertEqual(ann.code(self.line(sent[5])), "blob_reply")
+
+    def test_pieceDoesNotLookAtTheOthers(self) -> None:
+        """
+        What a piece costs does not grow with what is there; what went wrong meanwhile is not counted.
+        """
+        data = bytes(range(200))
+        self.ann.body(self.line(data, 0, 10))
+        looked: list[Path] = []
+        iterdir = Path.iterdir
+
+        def noted(path: Path) -> Iterator[Path]:
+            looked.append(path)
+            return iterdir(path)
+
+        self.patch(Path, "iterdir", noted)
+        for start in range(10, 190, 10):
+            self.ann.body(self.line(data, start, start + 10))
+        self.assertEqual(looked, [])
+        self.assertEqual(self.ann.code(self.line(data, 195)), "BAD_VALUE")
+        self.assertTrue(self.ann.body(self.line(data, 190))["complete"])
+        sizes = self.daemon.daemon.blobs._sizes
+        (known,) = sizes.values()
+        self.assertEqual(known, {hashlib.sha256(data).hexdigest(): 200})
 
     def test_isItsSendersAlone(self) -> None:
         """
