@@ -7,6 +7,7 @@ from __future__ import annotations
 import unittest
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest import mock
 
 from hostline.server.supervise.uids import UidRange, Uids, accounts
 
@@ -43,6 +44,27 @@ class UidTests(unittest.TestCase):
         self.assertEqual(again.by_serial, {3: 1004, 13: 1005})
         again.forget(3)
         self.assertEqual(again.ensure(23), 1004)
+
+    def test_isOnTheDiskBeforeItIsUsed(self) -> None:
+        """
+        The note, and the names that lead to it, last through a power failure.
+        """
+        synced: list[str] = []
+        with mock.patch("os.fsync", lambda fd: synced.append(str(Path(f"/proc/self/fd/{fd}").readlink()))):
+            Uids(self.path, UidRange(1000, 10), set()).ensure(3)
+        path = self.path.resolve()
+        self.assertEqual(synced, [f"{path}/3/uid.new", f"{path}/3", str(path)])
+
+    def test_isNoUidWhenDamaged(self) -> None:
+        """
+        A note that is cut short or garbled is none.
+        """
+        for serial, text in enumerate(("100", "", "x\n", "1 2\n", "\xff\n"), 1):
+            (self.path / str(serial)).mkdir()
+            (self.path / str(serial) / "uid").write_text(text, "latin-1")
+        uids = Uids(self.path, UidRange(1000, 10), set())
+        uids.load()
+        self.assertEqual(uids.by_serial, {})
 
     def test_isNoAccounts(self) -> None:
         """

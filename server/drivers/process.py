@@ -179,7 +179,7 @@ class ProcessDriver:
             return
         sliver = await self._hold(serial)
         try:
-            await self._stop(sliver)
+            await self._stop(sliver, remember=True)
         finally:
             sliver.lock.release()
 
@@ -188,7 +188,7 @@ class ProcessDriver:
             return
         sliver = await self._hold(serial)
         try:
-            await self._stop(sliver)
+            await self._stop(sliver, remember=False)
             await self._trash.throw(self._directory / str(serial))
             shutil.rmtree(self._boots(serial), ignore_errors=True)
             if self._uids is not None:
@@ -199,14 +199,25 @@ class ProcessDriver:
         finally:
             sliver.lock.release()
 
-    async def _stop(self, sliver: ProcessSliver) -> None:
+    async def _stop(self, sliver: ProcessSliver, *, remember: bool) -> None:
         await self._turns.mine()
         if sliver.keeper is not None and sliver.boot.exit is None:
             with suppress(OSError):
                 (self._boot_directory(sliver) / "stopped").write_text("stopped\n")
         await self._end(sliver, self._grace_s)
+        if remember:
+            self._note_end(sliver)
         if not sliver.cleared:  # its uid and its files stay its own
             raise OSError(next((p for p in sliver.problems if p.startswith(LEFT)), LEFT))
+
+    def _note_end(self, sliver: ProcessSliver) -> None:
+        """
+        Note what is to be known of a sliver that was stopped even after the host restarted.
+        """
+        status = sliver.status(())
+        if status.boot == "dead" and status.exit_code is not None:
+            with suppress(OSError):
+                homes.write_note(self._directory / str(sliver.serial) / "stopped", f"{status.boots} {status.exit_code}")
 
     async def _destroy_stray(self, serial: int) -> None:
         try:
@@ -411,8 +422,7 @@ class ProcessDriver:
         sliver = await self._hold(serial)
         try:
             await self._turns.mine()
-            reached = (n for n in _numbers(self._boots(serial)) if shim.read_boot(self._boots(serial) / str(n)).begun)
-            sliver.boots = max(reached, default=0)
+            sliver.boots = self._reached(serial) or self._remember_end(serial)
             sliver.has_command = workload.start_command is not None
             if sliver.boots:
                 await self._adopt(sliver)
@@ -423,6 +433,20 @@ class ProcessDriver:
             self._tell(sliver)
         finally:
             sliver.lock.release()
+
+    def _reached(self, serial: int) -> int:
+        boots = self._boots(serial)
+        return max((n for n in _numbers(boots) if shim.read_boot(boots / str(n)).begun), default=0)
+
+    def _remember_end(self, serial: int) -> int:
+        """
+        @return: the boot that had ended before the host restarted, its files as they were then; 0 if there is none.
+        """
+        noted = homes.read_note(self._directory / str(serial) / "stopped")
+        if len(noted) != 2 or noted[0] < 1:
+            return 0
+        shim.write_end(self._boots(serial) / str(noted[0]), noted[1])
+        return noted[0]
 
     async def _adopt(self, sliver: ProcessSliver) -> None:
         """

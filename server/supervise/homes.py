@@ -96,6 +96,37 @@ def ensure_home(home: Home, uid: int | None) -> None:
                 _file(name, logs, uid)
 
 
+def write_note(path: Path, text: str, *, lasting: bool = False) -> None:
+    """
+    Write a line of our own into a sliver's directory, all of it or nothing.
+
+    @param lasting: it is on the disk when this returns.
+    @raise OSError: if that fails.
+    """
+    fresh = path.with_name(path.name + ".new")
+    with fresh.open("w", encoding="ascii") as file:
+        file.write(text + "\n")
+        file.flush()
+        if lasting:
+            os.fsync(file.fileno())
+    fresh.replace(path)
+    if lasting:
+        for directory in (path.parent, path.parent.parent):
+            with _opened(directory, None) as fd:
+                os.fsync(fd)
+
+
+def read_note(path: Path) -> list[int]:
+    """
+    @return: the numbers in a line of our own; none if there is no such line.
+    """
+    try:
+        text = path.read_text("ascii")
+        return [int(word) for word in text.split()] if text.endswith("\n") else []
+    except (OSError, ValueError):
+        return []
+
+
 def cut_logs(root: Path, limit: int) -> None:
     """
     Empty those of the L{LOGS} that are longer than a limit, and say so in them; who writes there goes on.

@@ -112,6 +112,15 @@ def read_boot(directory: Path) -> Boot:
     )
 
 
+def write_end(directory: Path, code: int) -> None:
+    """
+    Make the files of a boot that ended, with a keeper that nobody knows.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "exit").write_text(f"{code}\n")
+    (directory / "shim").write_text("\n")
+
+
 def keeper_argv(
     script: Path,
     *,

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from attrs import frozen
 
+from hostline.server.supervise import homes
+
 
 @frozen
 class UidRange:
@@ -55,8 +57,9 @@ class Uids:
         Read what earlier daemons noted.
         """
         for note in self._directory.glob("*/uid"):
-            with suppress(OSError, ValueError):
-                self.by_serial[int(note.parent.name)] = int(note.read_text())
+            numbers = homes.read_note(note)
+            if len(numbers) == 1 and note.parent.name.isdigit():
+                self.by_serial[int(note.parent.name)] = numbers[0]
 
     def ensure(self, serial: int) -> int:
         """
@@ -69,7 +72,7 @@ class Uids:
             in_use = set(self.by_serial.values())
             uid = self._range.allocate(serial, lambda u: u in in_use or u in self._accounts)
             (self._directory / str(serial)).mkdir(mode=0o700, exist_ok=True)
-            (self._directory / str(serial) / "uid").write_text(f"{uid}\n")
+            homes.write_note(self._directory / str(serial) / "uid", str(uid), lasting=True)
             self.by_serial[serial] = uid
         return uid
 

@@ -142,6 +142,17 @@ class Processes(DriverContract, unittest.TestCase):
     def out(self, serial: int = 5, stream: str = "out") -> str:
         return (self.directory / f"slivers/{serial}/log/hostline/start_command.{stream}").read_text()
 
+    def restart_host(self) -> None:
+        """
+        All processes are gone; C{remake} is the daemon after that.
+        """
+        self.driver.close()
+        for processes in self.ours().values():
+            for process in processes:
+                survey.signal_process(process, signal.SIGKILL)
+        self.until(lambda: self.ours() == {})
+        (self.directory / "run" / "boot_id").write_text("another\n")
+
     @contextmanager
     def unkillable(self) -> Iterator[None]:
         """
@@ -343,14 +354,33 @@ class ProcessTests(Processes):
 
     def test_isStartedAgainWhenTheHostRestarted(self) -> None:
         """
-        After a restart of the host no boot has been reached.
+        After a restart of the host what ran has reached no boot.
         """
         workload = self.start(Workload(5, "web.exp1.lab"))
-        self.go(self.driver.ensure_stopped(5))
-        (self.directory / "run" / "boot_id").write_text("another\n")
+        self.restart_host()
         self.remake({5: workload})
         self.assertEqual((self.status(5).boots, self.status(5).boot), (0, None))
         self.start(workload)
+
+    def test_isStillStoppedWhenTheHostRestarted(self) -> None:
+        """
+        After a restart of the host what was stopped is as dead as before, until its next boot.
+        """
+        workload = self.start(Workload(5, "web.exp1.lab", boots=3))
+        killed = self.start(Workload(6, "db.exp1.lab"))
+        self.go(self.driver.ensure_stopped(5))
+        self.kill_node(6)
+        self.until(lambda: self.status(6).boot == "dead")
+        self.go(self.driver.ensure_stopped(6))
+        self.restart_host()
+        self.remake({5: workload, 6: killed})
+        self.assertEqual((self.status(5).boots, self.status(5).boot, self.status(5).code), (3, "dead", 0))
+        self.assertEqual((self.status(6).boots, self.status(6).boot, self.status(6).code), (1, "dead", 137))
+        self.start(evolve(workload, boots=4))
+        self.restart_host()
+        self.remake({5: evolve(workload, boots=4), 6: killed})
+        self.assertEqual((self.status(5).boots < 4, self.status(5).boot == "booted"), (True, False))
+        self.start(evolve(workload, boots=4))
 
     def test_isDeadWhenKeeperDiedAtItsFirstBreath(self) -> None:
         """
@@ -407,9 +437,9 @@ class ProcessTests(Processes):
             for _ in range(2):
                 with self.assertRaisesRegex(OSError, r"\Aprocesses that do not end: 4242\Z"):
                     self.go(self.driver.ensure_destroyed(5))
-            with self.assertRaises(OSError):
-                self.go(self.driver.ensure_stopped(5))
         self.assertEqual(sorted(path.name for path in (self.directory / "slivers" / "5").iterdir()), kept)
+        with self.unkillable(), self.assertRaises(OSError):
+            self.go(self.driver.ensure_stopped(5))
         self.assertEqual(self.status(5).problems[-1:], ("processes that do not end: 4242",))
         self.assertEqual(sum("do not end" in problem for problem in self.status(5).problems), 1)
         self.go(self.driver.ensure_destroyed(5))
