@@ -5,6 +5,7 @@ The offload child, for real: whatever the input does, the daemon gets a value or
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import subprocess
@@ -54,6 +55,7 @@ class OffloadTests(SynchronousTestCase):
         self.addCleanup(asyncio.set_event_loop, None)
         self.spawner = _Remembers(self.loop)
         self.offload = self.made()
+        gc.collect()  # or what other tests left open is closed while one of ours counts
         self.before = self.descriptors()
 
     def made(self, **options: Any) -> Offload:
