@@ -26,12 +26,13 @@ from twisted.python.failure import Failure
 from hostline.server.drivers.boots import ProcessSliver
 from hostline.server.drivers.driver import Status, Workload
 from hostline.server.drivers.ending import BREATH_S, LEFT, Ending
+from hostline.server.drivers.recovery import Traces, look_around
+from hostline.server.drivers.starting import Starting
 from hostline.server.supervise import homes, shim
 from hostline.server.supervise.bell import Bell
 from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise.limits import ENFORCED
 from hostline.server.supervise.members import Members
-from hostline.server.supervise.mounts import Private, can_mount, find_private
 from hostline.server.supervise.rundir import prepare_run
 from hostline.server.supervise.spawn import Spawner
 from hostline.server.supervise.trash import Trash
@@ -96,13 +97,11 @@ class ProcessDriver:
         self._cgroups = cgroups
         self._no_cgroups = no_cgroups
         self._grace_s = grace_s
-        self._wall = wall
         self._proc = proc
-        self._mounts = False
-        self._private = Private()
         self._bell: Bell | None = None
         self._trash = Trash(directory / ".trash", spawner)
-        self._script = run / "shim.sh"
+        self._traces = Traces(directory, run)
+        self._starting = Starting(directory, self._traces, self._uids, cgroups, wall)
         self._slivers: dict[int, ProcessSliver] = {}
         self._statuses: dict[int, Status] = {}
         self._turns = Turns(clock)
@@ -123,18 +122,19 @@ class ProcessDriver:
         self._directory.mkdir(parents=True, exist_ok=True)
         self._directory.chmod(0o711)
         prepare_run(self._run, self._proc)
-        self._script = shim.install(self._run)
+        self._starting.script = shim.install(self._run)
         if self._bell is None:
             self._bell = Bell(self._run, self._loop, self._rung)
-        self._mounts = self._as_root and await self._can_mount()
-        if self._mounts:
-            self._private = await find_private(self._spawner, self._run)
-        self._problems = self._standing_problems()
+        without = [self._no_cgroups] if self._cgroups is None else self._cgroups.problems
+        places = [place for _, place in homes.Home(self._directory, "", True).binds()]
+        mounts, private, problems = await look_around(self._spawner, self._run, places, self._as_root)
+        self._starting.mounts, self._starting.private = mounts, private
+        self._problems = (*problems, *without)
         self._trash.resume()
         if self._uids is not None:
             self._uids.load()
         living = await self._members.everywhere()
-        found = {*_numbers(self._directory), *living, *_numbers(self._run / "slivers")}
+        found = {*living, *self._traces.serials()}
         if self._cgroups is not None:
             found |= self._cgroups.serials()
         strays = sorted(found - known.keys()) if keep_strays else []
@@ -155,7 +155,7 @@ class ProcessDriver:
         sliver = await self._hold(workload.serial)
         try:
             await self._turns.mine()
-            self._make_home(workload)
+            self._starting.make_home(workload)
             if self._cgroups is not None and sliver.keeper is not None:
                 sliver.problems = tuple(self._cgroups.apply(workload.serial, workload.rspec))
             self._tell(sliver)
@@ -190,7 +190,7 @@ class ProcessDriver:
         try:
             await self._stop(sliver, remember=False)
             await self._trash.throw(self._directory / str(serial))
-            shutil.rmtree(self._boots(serial), ignore_errors=True)
+            shutil.rmtree(self._traces.boots(serial), ignore_errors=True)
             if self._uids is not None:
                 self._uids.forget(serial)
             del self._slivers[serial]
@@ -203,21 +203,12 @@ class ProcessDriver:
         await self._turns.mine()
         if sliver.keeper is not None and sliver.boot.exit is None:
             with suppress(OSError):
-                (self._boot_directory(sliver) / "stopped").write_text("stopped\n")
+                (self._traces.boot(sliver) / "stopped").write_text("stopped\n")
         await self._end(sliver, self._grace_s)
         if remember:
-            self._note_end(sliver)
+            self._traces.note_end(sliver)
         if not sliver.cleared:  # its uid and its files stay its own
             raise OSError(next((p for p in sliver.problems if p.startswith(LEFT)), LEFT))
-
-    def _note_end(self, sliver: ProcessSliver) -> None:
-        """
-        Note what is to be known of a sliver that was stopped even after the host restarted.
-        """
-        status = sliver.status(())
-        if status.boot == "dead" and status.exit_code is not None:
-            with suppress(OSError):
-                homes.write_note(self._directory / str(sliver.serial) / "stopped", f"{status.boots} {status.exit_code}")
 
     async def _destroy_stray(self, serial: int) -> None:
         try:
@@ -267,34 +258,7 @@ class ProcessDriver:
         sliver.has_command = workload.start_command is not None
         sliver.problems, sliver.cleared = (), False
         try:
-            home = self._make_home(workload)
-            boots = self._run / "slivers" / str(serial)
-            directory = boots / str(workload.boots)
-            directory.mkdir(parents=True, exist_ok=True)
-            for old in boots.iterdir():
-                if old.name.isdigit() and int(old.name) < workload.boots:
-                    shutil.rmtree(old)
-            procs: list[Path] = []
-            if self._cgroups is not None:
-                procs, problems = self._cgroups.prepare(serial, workload.rspec)
-                sliver.problems = tuple(problems)
-            fstab = None
-            if self._mounts:
-                fstab = boots / "fstab"
-                own = self._private.fstab(workload.rspec.get("memory_max", 0))
-                fstab.write_text(shim.fstab(home.binds()) + own)
-            argv = shim.keeper_argv(
-                self._script,
-                serial=serial,
-                directory=directory,
-                home=home.home,
-                log=home.log,
-                clock=self._wall() - time.clock_gettime(time.CLOCK_BOOTTIME),
-                fstab=fstab,
-                unshare=self._private.flags,
-                cgroup_procs=procs,
-                command=self._command(workload, home, directory),
-            )
+            argv = self._starting.prepare(sliver, workload, self._tag(serial))
             environment = {"PATH": shim.PATH, shim.TAG: self._tag(serial)}
             ended = partial(self._keeper_ended, sliver, workload.boots)
             sliver.keeper = self._spawner.spawn(argv, environment=environment, ended=ended)
@@ -302,15 +266,6 @@ class ProcessDriver:
         except (OSError, ValueError) as e:
             sliver.failure = str(e)
         self._tell(sliver)
-
-    def _command(self, workload: Workload, home: homes.Home, directory: Path) -> list[str]:
-        if workload.start_command is None:
-            return []
-        tag = self._tag(workload.serial)
-        environment = shim.command_environment(home, name=workload.name, tag=tag, more=workload.environment)
-        uid = self._uids.ensure(workload.serial) if self._uids is not None else None
-        shim.write_command(directory, workload.start_command, uid)
-        return shim.command_argv(environment=environment, uid=uid)
 
     def _vacate(self, sliver: ProcessSliver) -> None:
         """
@@ -321,12 +276,6 @@ class ProcessDriver:
                 sliver.place.cancel()
             sliver.place = None
             self._booting.release()
-
-    def _make_home(self, workload: Workload) -> homes.Home:
-        serial = workload.serial
-        home = homes.Home(self._directory / str(serial), homes.node_label(workload.name), self._mounts)
-        homes.ensure_home(home, self._uids.ensure(serial) if self._uids is not None else None)
-        return home
 
     # Watching
 
@@ -351,7 +300,7 @@ class ProcessDriver:
         if boots != sliver.boots:
             return
         sliver.keeper = None
-        sliver.boot = shim.read_boot(self._boot_directory(sliver))
+        sliver.boot = shim.read_boot(self._traces.boot(sliver))
         if code == shim.CANNOT_WRITE and not sliver.boot.begun:
             sliver.failure = f"could not write to {self._run}"
         elif code == shim.LOST_THE_RACE:
@@ -363,7 +312,7 @@ class ProcessDriver:
         sliver = self._slivers.get(serial)
         if sliver is None or sliver.boots == 0 or sliver.failure is not None:
             return
-        sliver.boot = shim.read_boot(self._boot_directory(sliver))
+        sliver.boot = shim.read_boot(self._traces.boot(sliver))
         if sliver.boot.up:
             sliver.has_command = sliver.boot.has_command
         self._tell(sliver)
@@ -402,27 +351,11 @@ class ProcessDriver:
 
     # Finding again
 
-    async def _can_mount(self) -> bool:
-        if not all(Path(place).is_dir() for _, place in homes.Home(self._directory, "", True).binds()):
-            return False
-        return await can_mount(self._spawner, self._run)
-
-    def _standing_problems(self) -> tuple[str, ...]:
-        problems = []
-        if not self._as_root:
-            problems.append("no uid of its own: the daemon does not run as root")
-        if not self._mounts:
-            why = "mounting is not permitted here" if self._as_root else "the daemon does not run as root"
-            problems.append(f"no /home and /tmp of its own: {why}")
-        problems += self._private.problems
-        problems += [self._no_cgroups] if self._cgroups is None else self._cgroups.problems
-        return tuple(problems)
-
     async def _find_again(self, serial: int, workload: Workload) -> None:
         sliver = await self._hold(serial)
         try:
             await self._turns.mine()
-            sliver.boots = self._reached(serial) or self._remember_end(serial)
+            sliver.boots = self._traces.reached(serial) or self._traces.remember_end(serial)
             sliver.has_command = workload.start_command is not None
             if sliver.boots:
                 await self._adopt(sliver)
@@ -434,25 +367,11 @@ class ProcessDriver:
         finally:
             sliver.lock.release()
 
-    def _reached(self, serial: int) -> int:
-        boots = self._boots(serial)
-        return max((n for n in _numbers(boots) if shim.read_boot(boots / str(n)).begun), default=0)
-
-    def _remember_end(self, serial: int) -> int:
-        """
-        @return: the boot that had ended before the host restarted, its files as they were then; 0 if there is none.
-        """
-        noted = homes.read_note(self._directory / str(serial) / "stopped")
-        if len(noted) != 2 or noted[0] < 1:
-            return 0
-        shim.write_end(self._boots(serial) / str(noted[0]), noted[1])
-        return noted[0]
-
     async def _adopt(self, sliver: ProcessSliver) -> None:
         """
         Watch the keeper of the boot reached, if it lives; one that has just begun is given a moment to say who it is.
         """
-        directory = self._boot_directory(sliver)
+        directory = self._traces.boot(sliver)
 
         async def said() -> bool:
             sliver.boot = shim.read_boot(directory)
@@ -493,12 +412,6 @@ class ProcessDriver:
                 return sliver
             sliver.lock.release()  # it was destroyed while we waited
 
-    def _boots(self, serial: int) -> Path:
-        return self._run / "slivers" / str(serial)
-
-    def _boot_directory(self, sliver: ProcessSliver) -> Path:
-        return self._boots(sliver.serial) / str(sliver.boots)
-
     def _tag(self, serial: int) -> str:
         return f"{self._instance}/{serial}"
 
@@ -507,10 +420,3 @@ class ProcessDriver:
 
     def _complain(self, failure: Failure) -> None:
         self._log.failure("a sliver could not be cleared", failure=failure)
-
-
-def _numbers(directory: Path) -> list[int]:
-    try:
-        return [int(name) for name in os.listdir(directory) if name.isdigit()]  # noqa: PTH208
-    except FileNotFoundError:
-        return []
