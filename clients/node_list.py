@@ -190,7 +190,7 @@ def run(words: list[str]) -> tuple[int, str, str]:
         if asked.experiment is None:
             return 0, headers(ask(path, f"node_list extra={asked.extra}"), asked.extra), ""
         split_experiment(asked.experiment)
-        line = one_line(ask(path, f"node_list {asked.experiment}"), asked.mode or "p")
+        line = one_line(ask(path, f"node_list {asked.experiment} extra=True"), asked.mode or "p")
         return (0, line, "") if line is not None else (2, f"{INACTIVE}\n", "")
     except NoDaemon as error:
         return 3, "", f"error: {error.message}\n"

@@ -196,7 +196,7 @@ class RunTests(SynchronousTestCase):
         self.assertEqual(self.run_on(reply, "-e"), (0, headers(SAMPLE, True), ""))
         self.assertEqual(self.canned.asked(), [b"node_list extra=True"])
         self.assertEqual(self.run_on(reply, "-v", "-e", "lab,exp1"), (0, one_line(SAMPLE, "v"), ""))
-        self.assertEqual(self.canned.asked(), [b"node_list lab/exp1"])
+        self.assertEqual(self.canned.asked(), [b"node_list lab/exp1 extra=True"])
 
     def test_inactive(self) -> None:
         """
