@@ -34,6 +34,7 @@ from hostline.server.offload import Offload
 from hostline.server.sockets import BACKLOG, SocketTaken, listen
 from hostline.server.store import CannotOpen, Store
 from hostline.server.supervise.cgroups import Cgroups
+from hostline.server.supervise.claim import Claimed, claim
 from hostline.server.supervise.spawn import Spawner, become_subreaper
 from hostline.server.supervise.uids import UidRange
 
@@ -79,7 +80,7 @@ class HostlineService(Service):
         """
         try:
             self._start()
-        except (Locked, CannotOpen, SocketTaken, OSError) as error:
+        except (Locked, CannotOpen, SocketTaken, Claimed, OSError) as error:
             self._close()
             raise CannotStart(str(error)) from error
         super().startService()
@@ -101,10 +102,12 @@ class HostlineService(Service):
         become_subreaper()
         spawner = Spawner(loop, reaps_strangers=True)
         self._closers.append(spawner.close)
+        uids = UidRange(self._config.slivers.uid_first, self._config.slivers.uid_count)
+        if os.geteuid() == 0:
+            self._closers.append(claim(uids).close)
         cgroups, why_not = Cgroups.find(host.instance, note=self._run / "cgroup")
         if cgroups is not None:
             self._closers.append(cgroups.close)
-        slivers = self._config.slivers
         process = ProcessDriver(
             self._state / "slivers",
             self._run,
@@ -112,7 +115,7 @@ class HostlineService(Service):
             spawner=spawner,
             loop=loop,
             clock=reactor,
-            uids=UidRange(slivers.uid_first, slivers.uid_count),
+            uids=uids,
             cgroups=cgroups,
             no_cgroups=why_not,
         )

@@ -74,11 +74,13 @@ class Driver(Protocol):
     One kind of sliver at work on this host.
 
     @ivar kind: the word in C{hv:KIND:pnode-NNNN}.
+    @ivar unheld: what this kind cannot hold a sliver to on any host, in words.
     @ivar changed: called with a serial whenever its L{Status} is no longer what it was; set by the owner before
         L{recover}.
     """
 
     kind: str
+    unheld: str
     changed: Callable[[int], None]
 
     async def recover(self, known: Mapping[int, Workload], keep_strays: bool = False) -> None:

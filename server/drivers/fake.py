@@ -86,6 +86,7 @@ class FakeDriver:
     @ivar calls: the name of each method called and its serial, in order.
     """
 
+    unheld = "not to any limit"
     changed: Callable[[int], None]
 
     def __init__(

@@ -41,8 +41,6 @@ from hostline.server.supervise.uids import UidRange, Uids, accounts
 
 #: How many slivers may be on their way up at the same time.
 _BOOTING = 8
-#: What no process sliver is held to on any host: no news about a single one.
-NOT_HELD = "a process sliver is held to no limit of disk or network use"
 
 
 class ProcessDriver:
@@ -54,6 +52,7 @@ class ProcessDriver:
     """
 
     kind = "process"
+    unheld = "not to a limit of disk or network use"
     log_limit = 64 << 20
     changed: Callable[[int], None]
     _log = Logger()
@@ -235,7 +234,7 @@ class ProcessDriver:
                 homes.cut_logs(self._directory / str(serial), self.log_limit)
 
     def problems(self) -> list[str]:
-        return [*self._problems, NOT_HELD, *([self._strays] if self._strays else [])]
+        return [*self._problems, *([self._strays] if self._strays else [])]
 
     def logs(self, serial: int, tail: int) -> Mapping[str, str]:
         return homes.read_logs(self._directory / str(serial), tail)

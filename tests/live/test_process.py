@@ -21,7 +21,7 @@ from attrs import evolve
 
 from hostline.server.drivers import ending
 from hostline.server.drivers.driver import CANNOT_START, Driver, Workload
-from hostline.server.drivers.process import NOT_HELD, ProcessDriver
+from hostline.server.drivers.process import ProcessDriver
 from hostline.server.supervise import members, mounts, shim, survey
 from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise.spawn import Spawner
@@ -512,8 +512,7 @@ class ProcessTests(Processes):
         problems = " ".join(self.status(5).problems)
         self.assertEqual("no uid of its own" in problems, not self.root)
         self.assertEqual("limits not applied" in problems, self.cgroups is None)
-        self.assertNotIn(NOT_HELD, self.status(5).problems)
-        self.assertIn(NOT_HELD, self.driver.problems())
+        self.assertIn("disk", self.driver.unheld)
 
     def test_refusesWhatCannotBe(self) -> None:
         """

@@ -253,6 +253,17 @@ class Starting(ServiceTest):
         first.ask("ping")
         self.assertTrue(first.config.exists())
 
+    @needs_root
+    def test_twoDaemonsDoNotShareUids(self) -> None:
+        """
+        Of two root daemons with uids in common the second does not start, and says what to set.
+        """
+        first, second = Hosted(self), Hosted(self)
+        second.uid_first = first.uid_first + 1999
+        second.configure("")
+        first.start()
+        self.assertRefuses(second.argv, "slivers.uid_first")
+
     def test_check(self) -> None:
         """
         C{--check} says whether a daemon could start, and starts none.
@@ -334,11 +345,9 @@ class Beside(ServiceTest):
 
     def test_twoDaemonsDoNotTouchEachOther(self) -> None:
         """
-        With two states on one host, and the same names, serials and uids in both, what one ends is its own.
+        With two states on one host, and the same names and serials in both, what one ends is its own.
         """
         hosts = [Hosted(self), Hosted(self)]
-        hosts[1].uid_first = hosts[0].uid_first
-        hosts[1].configure("")
         for host in hosts:
             host.start()
         first, second = (self.fill(host) for host in hosts)
