@@ -81,7 +81,7 @@ async def look_around(
     @return: whether they can be, what more slivers can have of their own, and what they lack, in words for the user.
     """
     mounts = as_root and all(Path(place).is_dir() for place in places) and await can_mount(spawner, run)
-    private = await find_private(spawner, run) if mounts else Private()
+    private = await find_private(spawner) if mounts else Private()
     problems = [] if as_root else ["no uid of its own: the daemon does not run as root"]
     if not mounts:
         why = "mounting is not permitted here" if as_root else "the daemon does not run as root"

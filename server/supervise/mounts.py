@@ -7,6 +7,7 @@ be done; then what is mounted in it might be seen outside, if the mount under it
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from collections.abc import Sequence
@@ -60,7 +61,7 @@ class Private:
         return "".join(lines)
 
 
-async def find_private(spawner: Spawner, directory: Path, shared: Sequence[str] = SHARED) -> Private:
+async def find_private(spawner: Spawner, shared: Sequence[str] = SHARED) -> Private:
     """
     Try, on a host where L{can_mount}, what more slivers can have.
     """
@@ -79,20 +80,20 @@ async def find_private(spawner: Spawner, directory: Path, shared: Sequence[str] 
         Private("-m", places, problems=(common,)),
         Private("-mi", problems=(f"it shares {', '.join(places)} with the host",)),
     ):
-        if await _works(spawner, directory, private):
+        if await _works(spawner, private):
             return private
     return Private(problems=(f"{common}, and {', '.join(places)}",))
 
 
-async def _works(spawner: Spawner, directory: Path, private: Private) -> bool:
-    fstab = directory / "trial.fstab"
-    fstab.write_text(private.fstab())
-    unshare = which("unshare", path=PATH) or "/usr/bin/unshare"
-    argv = [unshare, private.flags, "--propagation", "unchanged", SHELL, "-c", _TRIAL_ALL, "sh", str(fstab)]
+async def _works(spawner: Spawner, private: Private) -> bool:
+    fstab = os.memfd_create("fstab")  # not a file: the disk may be full, and what was possible before still is
     try:
-        return await _status(spawner, argv) == 0
+        os.write(fstab, private.fstab().encode())
+        unshare = which("unshare", path=PATH) or "/usr/bin/unshare"
+        argv = [unshare, private.flags, "--propagation", "unchanged", SHELL, "-c", _TRIAL_ALL, "sh", "/proc/self/fd/9"]
+        return await _status(spawner, argv, [(os.POSIX_SPAWN_DUP2, fstab, 9)]) == 0
     finally:
-        fstab.unlink()
+        os.close(fstab)
 
 
 def _file_systems() -> list[str]:
@@ -122,10 +123,10 @@ async def can_mount(spawner: Spawner, directory: Path, mountinfo: Path = Path("/
     return False
 
 
-async def _status(spawner: Spawner, argv: Sequence[str]) -> int | None:
+async def _status(spawner: Spawner, argv: Sequence[str], actions: Sequence[tuple[int, ...]] = ()) -> int | None:
     ended: Deferred[int | None] = Deferred()
     try:
-        spawner.spawn(argv, environment={"PATH": PATH}, ended=ended.callback)
+        spawner.spawn(argv, environment={"PATH": PATH}, file_actions=actions, ended=ended.callback)
     except OSError:
         return None
     return await ended

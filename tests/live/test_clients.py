@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -105,6 +106,9 @@ class OnTerminal:
         def own() -> None:
             os.setsid()
             os.close(os.open(os.ttyname(0), os.O_RDWR))  # makes it the controlling one, so that Ctrl-C arrives
+            settings = termios.tcgetattr(0)
+            settings[3] |= termios.NOFLSH  # or the terminal may throw away what is said in answer to Ctrl-C
+            termios.tcsetattr(0, termios.TCSANOW, settings)
 
         self.process = subprocess.Popen(
             argv,

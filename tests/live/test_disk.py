@@ -103,7 +103,7 @@ class DiskTest(unittest.TestCase):
         return Disk()
 
     def tearDown(self) -> None:
-        self.assertEqual(self.host.tracebacks(), "")
+        self.assertFalse(self.host.tracebacks(), self.host.tracebacks())
 
     def fill(self) -> None:
         """
