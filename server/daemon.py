@@ -19,10 +19,11 @@ from twisted.python.failure import Failure
 from hostline.protocol.errors import StoreFailed
 from hostline.server import config as configuration
 from hostline.server import rights
+from hostline.server.account import Account
 from hostline.server.blobs import Blobs
 from hostline.server.board import Board
 from hostline.server.config import Config
-from hostline.server.connection import Account, Connection, peer
+from hostline.server.connection import Connection
 from hostline.server.door import Door
 from hostline.server.drivers.driver import Driver
 from hostline.server.experiments import views
@@ -33,6 +34,7 @@ from hostline.server.host import Change, Host
 from hostline.server.line import Answers
 from hostline.server.offload import Offload
 from hostline.server.operations import Operations
+from hostline.server.peer import peer
 from hostline.server.records import Experiment, Operation, Record, Token
 from hostline.server.rights import Caller
 from hostline.server.store import Loaded, Store

@@ -8,8 +8,9 @@ import os
 from collections import Counter
 from collections.abc import Callable
 
+from hostline.server.account import Account
 from hostline.server.config import Limits
-from hostline.server.connection import Account, Connection
+from hostline.server.connection import Connection
 from hostline.server.host import Host
 from hostline.server.rights import Caller
 

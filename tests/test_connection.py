@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from hostline.server import connection
+from hostline.server import account
 from hostline.server.config import Config, Limits
-from hostline.server.connection import peer
+from hostline.server.peer import peer
 from hostline.server.rights import Caller
 from tests.daemons import Client, FakePeer, MemoryDaemon, make, topdl
 
@@ -598,7 +598,7 @@ class KeptTests(SynchronousTestCase):
         """
         However a request is spelt, and however long its replies, little is kept; what is polled is.
         """
-        self.patch(connection, "_KEPT_BYTES", 3000)
+        self.patch(account, "_KEPT_BYTES", 3000)
         daemon = make()
         ann = daemon.lab()
         for number in range(10):

@@ -1,0 +1,122 @@
+"""
+What all connections of one principal take together, and the replies that are kept for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hostline.server.connection import Connection
+
+#: Lines of a principal answered in one turn of the loop, so that its heap does not delay the others.
+_TURN = 32
+#: Kept replies of a principal: to how many lines, of how many bytes each; and how many bytes they have together.
+_KEPT_LINES = 256
+_KEPT_LINE = 200
+_KEPT_BYTES = 2 << 20
+
+
+class Account:
+    """
+    What all connections of one principal take together, and the replies kept for it.
+
+    @ivar kept: reply by raw line, its newline included, by format; good for C{generation}.
+    @ivar longest: bytes of the longest of them.
+    @ivar budget: lines that may still be answered before the next turn.
+    @ivar written: bytes written since it was last looked how many of them are unread.
+    @ivar full: whether there were too many, so that nothing more is answered before the next turn.
+    """
+
+    def __init__(self) -> None:
+        self.connections: set[Connection] = set()
+        self.waiting = 0
+        self.tagged = 0
+        self.bytes_waiting = 0
+        self.generation = -1
+        self.kept: dict[str, dict[bytes, bytes]] = {"literal": {}, "json": {}}
+        self.longest = 0
+        self._kept_bytes = 0
+        self.budget = _TURN
+        self.written = 0
+        self.full = False
+        self._turns: deque[Connection] = deque()
+        self._turning = False
+
+    def wait(self, connection: Connection | None, loop: asyncio.AbstractEventLoop) -> None:
+        """
+        Have a connection go on in the next turn of the loop, or in one of those after it, when those before it have
+        had theirs.
+        """
+        if connection is not None:
+            self._turns.append(connection)
+        if not self._turning:
+            self._turning = True
+            loop.call_soon(self._turn, loop)
+
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._turning = False
+        self.budget = _TURN
+        if self.full:
+            self.full = False
+            self._relieve()
+        while self._turns and self.budget and not self.full:
+            self._turns.popleft().turn()
+        if self._turns:
+            self.wait(None, loop)
+
+    def look(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
+        """
+        Find out how much is unread; if it is too much, and still is in the next turn, the worst is dropped then.
+        """
+        self.written = 0
+        if self.unread > limit and not self.full:
+            self.full = True
+            self.wait(None, loop)
+
+    def _relieve(self) -> None:
+        unread = {one: one.unread for one in self.connections}
+        total = sum(unread.values())
+        for one in sorted(unread, key=unread.__getitem__, reverse=True):
+            if total <= one.most_unread:
+                break
+            total -= unread[one]
+            one.drop("principal_unread_bytes")
+
+    def renew(self, generation: int) -> None:
+        """
+        Forget the kept replies: something they hang on has changed.
+        """
+        self.generation = generation
+        self._kept_bytes = self.longest = 0
+        for one in self.kept.values():
+            one.clear()
+
+    def keep(self, generation: int, format: str, line: bytes, reply: bytes) -> None:
+        """
+        Keep a reply for as long as the host's generation stays; not that to another spelling of the same line, or
+        one would be kept as often as it can be spelt.
+
+        @param line: without its newline.
+        """
+        kept = self.kept[format]
+        if (
+            generation == self.generation
+            and len(line) <= _KEPT_LINE
+            and len(kept) < _KEPT_LINES
+            and self._kept_bytes + len(reply) <= _KEPT_BYTES
+            and line == b" ".join(line.split())
+            and line + b"\n" not in kept
+        ):
+            kept[line + b"\n"] = reply
+            self._kept_bytes += len(reply)
+            self.longest = max(self.longest, len(reply))
+
+    @property
+    def unread(self) -> int:
+        """
+        Bytes that wait to be read by its clients.
+        """
+        return sum(one.unread for one in self.connections)
