@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import socket
 import sqlite3
 import struct
 import tempfile
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -443,7 +445,10 @@ class MemoryDaemon:
 
     def __init__(self, config: Config | None = None, slow: float = 0.0, directory: Path | None = None) -> None:
         self.config = config or Config()
-        self.directory = directory or Path(tempfile.gettempdir())
+        if directory is None:
+            directory = Path(tempfile.mkdtemp(prefix="hostline-test-"))
+            weakref.finalize(self, shutil.rmtree, directory, True)
+        self.directory = directory
         self.clock = Clock()
         self.loop = FakeLoop(self.clock)
         self.disk = Disk()
