@@ -61,7 +61,6 @@ class Daemon:
         offload: Offload,
         config: Config,
         state: Path,
-        run_directory: Path,
         loop: asyncio.AbstractEventLoop,
         clock: IReactorTime,
         now: Callable[[], float],
@@ -84,9 +83,8 @@ class Daemon:
         self.lifecycle = Lifecycle(host, self.operations)
         self._strays = state / "keep-strays"
         self.blobs = Blobs(state / "blobs", keeper.run, lambda: self.config.limits.blob_bytes)
-        self.health = Health(self, state, run_directory)
+        self.health = Health(self, state)
         self.answers = Answers(self)
-        self._group = config.operators
         self._operators_gid = _gid(config.operators)
         self._last_purge = self._last_tidy = 0.0
 

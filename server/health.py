@@ -26,10 +26,9 @@ class Health:
     Looks, each time it is asked.
     """
 
-    def __init__(self, daemon: Daemon, state: Path, run: Path) -> None:
+    def __init__(self, daemon: Daemon, state: Path) -> None:
         self._daemon = daemon
         self._state = state
-        self._run = run
         self._process = psutil.Process()
         psutil.cpu_percent(None)  # the first call only begins the measuring
 

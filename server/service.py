@@ -126,7 +126,6 @@ class HostlineService(Service):
             Offload(spawner, loop=loop, clock=reactor),
             self._config,
             self._state,
-            self._run,
             loop,
             reactor,
             time.time,

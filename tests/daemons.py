@@ -478,7 +478,6 @@ class MemoryDaemon:
             cast("Any", self.offload),
             self.config,
             self.directory,
-            self.directory,
             cast("asyncio.AbstractEventLoop", self.loop),
             self.clock,
             self.now,

@@ -16,7 +16,6 @@ from hostline.server.experiments.topology import (
     ERROR,
     Finding,
     Topology,
-    TopologyLink,
     TopologyNode,
     quoted,
 )
@@ -36,9 +35,9 @@ def check_topology(text: Any) -> dict[str, Any]:
     addressed = topology if topology.errors else assign(topology, 0)
     value: dict[str, Any] = {
         "nodes": [_node(one, before) for one, before in zip(addressed.nodes, topology.nodes, strict=True)],
-        "links": [_link(one) for one in addressed.links],
-        "warnings": _said(addressed.warnings),
-        "errors": _said(addressed.errors),
+        "links": [{**one.body(), "line": one.line} for one in addressed.links],
+        "warnings": said(addressed.warnings),
+        "errors": said(addressed.errors),
     }
     if not addressed.errors:
         value["topology"] = topology.as_value()
@@ -61,7 +60,10 @@ def _refused(text: str) -> Topology:
     return Topology(findings=[Finding(ERROR, 1, text)])
 
 
-def _said(findings: Iterable[Finding]) -> list[dict[str, Any]]:
+def said(findings: Iterable[Finding]) -> list[dict[str, Any]]:
+    """
+    @return: findings as they go on the wire.
+    """
     return [{"line": one.line, "text": one.text} for one in findings]
 
 
@@ -75,22 +77,6 @@ def _node(node: TopologyNode, before: TopologyNode) -> dict[str, Any]:
         "partition": node.partition,
         "failure_action": node.failure_action,
         "ghost": node.ghost,
-        "interfaces": [
-            {"name": one.name, "link": one.link, "ip4": one.ip4, "netmask": one.netmask, "mac": given[one.name]}
-            for one in node.interfaces
-        ],
+        "interfaces": [{**one.body(), "mac": given[one.name]} for one in node.interfaces],
         "line": node.line,
-    }
-
-
-def _link(link: TopologyLink) -> dict[str, Any]:
-    return {
-        "link": link.name,
-        "kind": link.kind,
-        "members": [node for node, _ in link.members],
-        "rate_kbps": link.rate_kbps,
-        "delay_ms": link.delay_ms,
-        "loss": link.loss,
-        "by": None,
-        "line": link.line,
     }

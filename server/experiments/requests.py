@@ -11,7 +11,7 @@ from hostline.protocol.errors import BadTopology, Exists, OperationFailed, Timeo
 from hostline.protocol.names import node_name
 from hostline.server import rights
 from hostline.server.asking import Ask, responds
-from hostline.server.experiments import topdl, views
+from hostline.server.experiments import check, topdl, views
 from hostline.server.experiments.addresses import assign
 from hostline.server.experiments.topology import Topology
 from hostline.server.records import Experiment, Operation, Plan, Project, Sliver
@@ -252,8 +252,8 @@ async def _read(ask: Ask, text: str) -> Topology:
 
 def _addressed(read: Topology, serial: int, previous: Topology | None = None) -> tuple[Topology, list[dict[str, Any]]]:
     addressed = assign(read, serial, previous)
-    _refuse([{"line": one.line, "text": one.text} for one in addressed.errors], [])
-    warnings = [{"line": one.line, "text": one.text} for one in addressed.warnings]
+    _refuse(check.said(addressed.errors), [])
+    warnings = check.said(addressed.warnings)
     for one in addressed.nodes:
         warnings += _unmet(one.line, one.name, one.kind, one.failure_action, one.ghost)
     return addressed, warnings

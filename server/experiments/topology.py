@@ -118,6 +118,12 @@ class TopologyInterface:
     delay_ms: float | None = field(default=None, converter=_number)
     loss: float | None = field(default=None, converter=_number)
 
+    def body(self) -> dict[str, Any]:
+        """
+        @return: this interface as it goes on the wire.
+        """
+        return {"name": self.name, "link": self.link, "ip4": self.ip4, "netmask": self.netmask, "mac": self.mac}
+
 
 @frozen
 class TopologyNode:
@@ -175,6 +181,20 @@ class TopologyLink:
         @return: C{link} if there are two members, else C{lan}.
         """
         return "link" if len(self.members) == 2 else "lan"
+
+    def body(self) -> dict[str, Any]:
+        """
+        @return: this link as it goes on the wire; C{by} is what shapes it, which is nothing yet.
+        """
+        return {
+            "link": self.name,
+            "kind": self.kind,
+            "members": [node for node, _ in self.members],
+            "rate_kbps": self.rate_kbps,
+            "delay_ms": self.delay_ms,
+            "loss": self.loss,
+            "by": None,
+        }
 
 
 @frozen

@@ -9,7 +9,7 @@ from typing import Any
 
 from hostline.protocol.names import node_name
 from hostline.server.drivers.driver import Status
-from hostline.server.experiments.topology import Topology, TopologyLink, TopologyNode
+from hostline.server.experiments.topology import Topology, TopologyNode
 from hostline.server.host import Host
 from hostline.server.records import Experiment, Plan, Sliver
 
@@ -48,7 +48,7 @@ def experiment_body(host: Host, experiment: Experiment, statuses: Statuses, owne
         return body
     topology = Topology.from_value(plan.topology)
     body["nodes"] = nodes_of(host, experiment, topology, statuses)
-    body["links"] = {link.name: link_body(link) for link in topology.links}
+    body["links"] = {link.name: link.body() for link in topology.links}
     body["warnings"] = [f"line {one['line']}: {one['text']}" if one["line"] else one["text"] for one in plan.warnings]
     return body
 
@@ -85,28 +85,10 @@ def _node(
         "boots": status.boots if status else 0,
         "pid": status.pid if status else None,
         "address": None,
-        "interfaces": [
-            {"name": one.name, "link": one.link, "ip4": one.ip4, "netmask": one.netmask, "mac": one.mac}
-            for one in node.interfaces
-        ],
+        "interfaces": [one.body() for one in node.interfaces],
         # Every node of these kinds lives inside a host; one that is a whole host would not be extra (Benito).
         "extra": True,
         "problems": list(status.problems) if status else [],
-    }
-
-
-def link_body(link: TopologyLink) -> dict[str, Any]:
-    """
-    One link or LAN.
-    """
-    return {
-        "link": link.name,
-        "kind": link.kind,
-        "members": [node for node, _ in link.members],
-        "rate_kbps": link.rate_kbps,
-        "delay_ms": link.delay_ms,
-        "loss": link.loss,
-        "by": None,
     }
 
 
