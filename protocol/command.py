@@ -12,8 +12,16 @@ from hostline.protocol.kinds import SECONDS, Kind
 from hostline.protocol.names import near, shown
 from hostline.protocol.words import Request
 
-#: The relations of a caller to a target (DESIGN section 3).
+#: The relations of a caller to a target (DESIGN section 3); a sliver that asks through its own socket is L{SELF}.
 ANYONE, KNOWN, MEMBER, OWNER, BY_GRANT, OPERATOR = "anyone", "user", "member", "owner", "delegate", "operator"
+SELF = "self"
+
+#: The sets that most rows have.
+FOR_ANYONE = frozenset({ANYONE})
+FOR_OPERATORS = frozenset({OPERATOR})
+FOR_USERS = frozenset({KNOWN, OPERATOR})
+FOR_OWNERS = frozenset({OWNER, OPERATOR})
+FOR_MEMBERS = frozenset({MEMBER, OWNER, BY_GRANT, OPERATOR})
 
 WAIT = ("wait", SECONDS, 30.0)
 TOKEN = ("token", kinds.WORD, None)

@@ -112,6 +112,24 @@ class NoSuchNode(HostError):
     code = "NO_SUCH_NODE"
 
 
+class NoSuchSliver(HostError):
+    """No such sliver, or the caller may not know of it."""
+
+    code = "NO_SUCH_SLIVER"
+
+
+class NoSuchImage(HostError):
+    """No such image on this host."""
+
+    code = "NO_SUCH_IMAGE"
+
+
+class NoSuchStream(HostError):
+    """No stream is open under the tag of a C{data} line."""
+
+    code = "NO_SUCH_STREAM"
+
+
 class NoSuchOperation(HostError):
     """No such operation, as far as the caller may know."""
 
@@ -146,6 +164,24 @@ class BadTopology(HostError):
     """The topology has errors; C{errors} in the body lists them with their lines."""
 
     code = "BAD_TOPOLOGY"
+
+
+class BadPayload(HostError):
+    """The records of the control authority cannot be taken over; nothing was changed."""
+
+    code = "BAD_PAYLOAD"
+
+
+class Held(HostError):
+    """It would take away more than the brake allows; nothing was taken away."""
+
+    code = "HELD"
+
+
+class NoRoom(HostError):
+    """The host cannot promise that much besides what it has promised."""
+
+    code = "NO_ROOM"
 
 
 class TokenReused(HostError):

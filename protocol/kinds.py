@@ -19,6 +19,8 @@ from hostline.protocol.words import Word
 LONGEST_TEXT = 4 << 20
 #: Largest whole number; SQLite and others can keep no larger one.
 LARGEST = 2**63 - 1
+#: The last moment that may be named: the end of the year 9999.
+LATEST = 253402300799
 #: Some thirty years.
 MOST_SECONDS = 10**9
 
@@ -151,6 +153,50 @@ def _seconds(value: Any) -> str | None:
     return None
 
 
+def _bare_when(text: str) -> float | str:
+    return text if text.startswith("+") or "T" in text else _bare_float(text)
+
+
+def _when(value: Any) -> str | None:
+    try:
+        moment(value, 0.0)
+    except BadValue as error:
+        return error.message
+    return None
+
+
+def moment(value: float | str, now: float) -> float:
+    """
+    What a WHEN means.
+
+    @param value: Unix seconds, C{+30m}, or a time as in RFC 3339.
+    @param now: Unix seconds.
+    @return: Unix seconds.
+    @raise BadValue: if it is none of these.
+    """
+    try:
+        if isinstance(value, str) and value.startswith("+"):
+            return now + _between_moments(_bare_seconds(value[1:]))
+        if isinstance(value, str):
+            from datetime import datetime  # slow to import, seldom wanted
+
+            read = datetime.fromisoformat(value[:40])
+            if read.tzinfo is None:
+                raise ValueError("no zone")
+            return _between_moments(read.timestamp())
+        if type(value) in (int, float):
+            return float(_between_moments(value))
+    except (BadValue, ValueError, OverflowError):
+        pass
+    raise BadValue(f"want Unix seconds, +30m, or a time such as 2027-01-31T12:00:00Z, got {shown(value)}")
+
+
+def _between_moments(seconds: float) -> float:
+    if not 0 <= seconds <= LATEST:
+        raise ValueError("too late")
+    return seconds
+
+
 def _bare_flag(text: str) -> bool:
     if text not in ("True", "False"):
         raise BadValue(f"want True or False, got {shown(text)}")
@@ -275,7 +321,7 @@ def _topic(value: Any) -> str | None:
     elif first == "experiment":
         good = EXPERIMENT.fits(rest) is None
     else:
-        good = first == "sliver" and FULL_NODE.fits(rest) is None
+        good = first == "sliver" and SLIVER.fits(rest) is None
     return None if good else f"{want}, got {shown(value)}"
 
 
@@ -336,6 +382,13 @@ FULL_NODE = Kind(
     "a node in full, web.exp1.lab",
     _named("NODE.EXPERIMENT.PROJECT", names.split_node),
 )
+SLICE = Kind("SLIVER", "a free sliver, lab_web", _named("SITE_SLICE", names.split_slice))
+SLIVER = Kind(
+    "SLIVER",
+    "a free sliver, lab_web, or a node in full, web.exp1.lab",
+    _named("SITE_SLICE or NODE.EXPERIMENT.PROJECT", names.checked_sliver),
+)
+IMAGE = _name("IMAGE", "the name of an image", "image")
 WORD = Kind("WORD", "one word of 1 to 200 characters", _one_word)
 TEXT = Kind(
     "TEXT",
@@ -344,7 +397,7 @@ TEXT = Kind(
 )
 BASE64 = Kind("BASE64", "bytes in base64", _text(1 << 20))
 SHA256 = Kind("SHA256", "a SHA-256 sum in hexadecimal", _sha256)
-TOPIC = Kind("TOPIC", "experiment/PROJECT/EXPERIMENT, sliver/NAME, operation/N, host, audit or all", _topic)
+TOPIC = Kind("TOPIC", "experiment/PROJECT/EXPERIMENT, sliver/SLIVER, operation/N, host, audit or all", _topic)
 COUNT = number("N", "a whole number from 0", 0)
 OPERATION = number("N", "the number of an operation", 1)
 CURSOR = number("CURSOR", "the cursor of an event: what came after it is wanted", 0)
@@ -355,6 +408,7 @@ FLAG = Kind("BOOL", "True or False", _is(bool, "True or False"), _bare_flag)
 FLOAT = Kind("NUMBER", "a finite number", _float, _bare_float)
 TIME = Kind("TIME", "float Unix seconds", _float, _bare_float)
 KEY = Kind("KEY", "an OpenSSH public key", _key)
+WHEN = Kind("WHEN", "Unix seconds, +30m from now, or a time as in RFC 3339: 2027-01-31T12:00:00Z", _when, _bare_when)
 LITERAL = Kind("VALUE", "any value", lambda value: None)
 STRING = Kind("STRING", "text", _text())
 FORMAT = choice("FORMAT", "literal or json", "literal", "json")

@@ -86,6 +86,34 @@ def split_node(name: str) -> tuple[str, str]:
     return node, f"{checked(project, 'project')}/{checked(experiment, 'experiment')}"
 
 
+def split_slice(name: str) -> tuple[str, str]:
+    """
+    @param name: C{SITE_SLICE}; the site, of lower-case letters and digits, ends at the first underscore.
+    @return: the site and the rest, C{("lab", "web")}.
+    @raise BadValue: if it is no such name.
+    """
+    site, underscore, rest = name.partition("_")
+    good = underscore and site.isalnum() and site == site.lower() and rest[:1].isalnum()
+    if not (good and name.isascii() and len(name) <= LONGEST and rest.replace("-", "").replace("_", "").isalnum()):
+        raise BadValue(
+            "want SITE_SLICE (lower-case letters and digits, '_', then letters, digits, '-' and '_', at most "
+            f"{LONGEST}), got {shown(name)}"
+        )
+    return site, rest
+
+
+def checked_sliver(name: str) -> str:
+    """
+    @return: the name of a free sliver, C{lab_web}, or of a node in full, C{web.exp1.lab}.
+    @raise BadValue: if it is neither.
+    """
+    if "." in name:
+        split_node(name)
+    else:
+        split_slice(name)
+    return name
+
+
 def shown(value: object, longest: int = 60) -> str:
     """
     C{value} as it may stand in a message: its ASCII literal, cut where it gets long.

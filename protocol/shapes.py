@@ -235,3 +235,66 @@ MODIFIED = record(
 )
 TOPOLOGY = record("TOPOLOGY", "the topology as it is kept", {"format": STRING, "text": STRING})
 LOGS = record("LOGS", "what the start command wrote, newest boot", {"log": STRING, "out": STRING, "err": STRING})
+
+AMOUNTS = mapping(STRING, INT, "RESOURCES", "amount by resource")
+LOAN_BODY = record(
+    "LOAN",
+    "what one sliver lends another",
+    {
+        "lender": STRING,
+        "recipient": STRING,
+        "resource": STRING,
+        "amount": INT,
+        "until": maybe(TIME),
+        "accepted": FLAG,
+        "reason": STRING,
+    },
+)
+LOANS = listing(LOAN_BODY)
+SLIVER_STATE = choice(
+    "STATE",
+    "the state of a sliver",
+    "absent",
+    "creating",
+    "stopped",
+    "starting",
+    "running",
+    "stopping",
+    "destroying",
+    "failed",
+    "doomed",
+)
+SLIVER_BODY = record(
+    "SLIVER",
+    "one sliver",
+    {
+        "name": STRING,
+        "serial": INT,
+        "kind": STRING,
+        "parent": maybe(STRING),
+        "owner": STRING,
+        "users": STRINGS,
+        "host": STRING,
+        "image": maybe(STRING),
+        "state": SLIVER_STATE,
+        "boot": BOOTED,
+        "code": maybe(INT),
+        "start_command": choice("START", "the start command's state", "none", "running", "ended"),
+        "start_code": maybe(INT),
+        "boots": INT,
+        "builds": INT,
+        "initscript": choice("START", "the initscript's state", "none", "running", "ended"),
+        "initscript_code": maybe(INT),
+        "rspec": AMOUNTS,
+        "effective": AMOUNTS,
+        "loans": LOANS,
+        "expires": maybe(TIME),
+        "doomed_until": maybe(TIME),
+        "created": TIME,
+        "address": maybe(STRING),
+        "instantiation": STRING,
+        "problems": STRINGS,
+    },
+    {"in_force": AMOUNTS, "pid": maybe(INT)},
+)
+SLIVERS = listing(SLIVER_BODY)

@@ -7,7 +7,8 @@ between the act and its note.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from attrs import field, frozen
@@ -26,7 +27,14 @@ class Workload:
     @ivar boots: which boot is wanted, counted from 1; a driver that has reached a lower one starts the sliver again.
     @ivar start_command: run by C{/bin/sh -c} at this boot; None if there is none.
     @ivar environment: further variables for the start command.
-    @ivar rspec: resource to amount, in the units of DESIGN section 6.
+    @ivar rspec: resource to amount, after loans, in the units of L{hostline.server.slivers.rspec.RESOURCES}.
+    @ivar builds: which making of it is wanted, counted from 1; the driver keeps the one it has with the sliver.
+    @ivar image: serial of the image whose files it begins with; None for kinds that have none.
+    @ivar keys: lines of its C{authorized_keys}.
+    @ivar initscript: text of the script run with C{start} at each boot, C{stop} before each end, C{restart} when its
+        text changes while the sliver runs; None if there is none.
+    @ivar door: the directory with the sliver's own control socket, shown inside as C{/run/hostline}; None if the kind
+        is not given one.
     """
 
     serial: int
@@ -35,6 +43,11 @@ class Workload:
     start_command: str | None = None
     environment: Mapping[str, str] = field(factory=dict)
     rspec: Mapping[str, int] = field(factory=dict)
+    builds: int = 1
+    image: int | None = None
+    keys: tuple[str, ...] = ()
+    initscript: str | None = None
+    door: Path | None = None
 
 
 @frozen
@@ -50,6 +63,9 @@ class Status:
         purpose, L{CANNOT_START} if it could not be started, None if what kept the status is gone.
     @ivar pid: of the node's own process, while it lives.
     @ivar problems: what is not as it was asked for, in words for the user.
+    @ivar builds: the making of the sliver that this speaks of.
+    @ivar address: its IPv4 address, if it has one of its own.
+    @ivar initscript: C{none}, C{running} or C{ended}: the newest run of its script; C{initscript_code}: how that ended.
     """
 
     serial: int
@@ -60,6 +76,10 @@ class Status:
     exit_code: int | None = None
     pid: int | None = None
     problems: tuple[str, ...] = ()
+    builds: int = 1
+    address: str | None = None
+    initscript: str = "none"
+    initscript_code: int | None = None
 
     @property
     def code(self) -> int | None:
@@ -69,18 +89,81 @@ class Status:
         return self.exit_code if self.boot == "dead" else self.start_code
 
 
+class Hearer(Protocol):
+    """
+    Who began a L{Conversation}.
+    """
+
+    def said(self, stream: str, data: bytes) -> None:
+        """
+        @param stream: C{out} or C{err}.
+        """
+
+    def ended(self, code: int | None) -> None:
+        """
+        It is over, and all that was said has been heard; called once, at last.
+
+        @param code: the command's exit status, 128+signal if killed; None if nobody knows, or it was only attached.
+        """
+
+
+class Conversation(Protocol):
+    """
+    A command that runs in a sliver, or the console of one, at the other end of somebody's stream.
+    """
+
+    def write(self, data: bytes) -> None:
+        """
+        Its input; kept until it is read.
+        """
+
+    @property
+    def unwritten(self) -> int:
+        """
+        Bytes of input that it has not read yet: who writes waits when there are many.
+        """
+
+    def end_input(self) -> None:
+        """
+        There is no more input.
+        """
+
+    def resize(self, rows: int, columns: int) -> None:
+        """
+        The size of its terminal, if it has one.
+        """
+
+    def pause(self) -> None:
+        """
+        Say nothing more until L{resume}; what runs waits once its pipe is full.
+        """
+
+    def resume(self) -> None:
+        """
+        Go on.
+        """
+
+    def close(self) -> None:
+        """
+        Nobody listens any more: a command is killed with all it started in its session, a console goes on.
+        L{Hearer.ended} is not called.
+        """
+
+
 class Driver(Protocol):
     """
     One kind of sliver at work on this host.
 
     @ivar kind: the word in C{hv:KIND:pnode-NNNN}.
     @ivar unheld: what this kind cannot hold a sliver to on any host, in words.
+    @ivar version: of what runs them, for C{host_status}.
     @ivar changed: called with a serial whenever its L{Status} is no longer what it was; set by the owner before
         L{recover}.
     """
 
     kind: str
     unheld: str
+    version: str
     changed: Callable[[int], None]
 
     async def recover(self, known: Mapping[int, Workload], keep_strays: bool = False) -> None:
@@ -129,12 +212,42 @@ class Driver(Protocol):
         @return: what no sliver of this kind can be given on this host, in words for the operator.
         """
 
-    def logs(self, serial: int, tail: int) -> Mapping[str, str]:
+    async def ensure_configured(self, workload: Workload) -> None:
         """
-        What the start command wrote at the newest boot.
+        Put in force what may change while a sliver is there, started or not: limits, keys, initscript. What cannot
+        be is in the status' C{problems}.
+        """
 
-        @param tail: how many bytes at most of each, from the end.
-        @return: C{log}, C{out} and C{err}; bytes that are no UTF-8 are replaced.
+    def in_force(self, serial: int) -> Mapping[str, int]:
+        """
+        @return: what the kernel says now that the sliver is held to, by resource, in the rspec's units; resources that
+            this driver cannot hold it to on this host are left out. Read at each call.
+        """
+
+    def read_log(self, serial: int, stream: str, offset: int, most: int) -> tuple[bytes, int]:
+        """
+        What a sliver wrote.
+
+        @param stream: C{log}, C{out} or C{err} of the start command at the newest boot, C{initscript}, or C{console}:
+            what its own process wrote.
+        @param offset: where to begin; from the end if negative; where the log is shorter than that, it was begun anew,
+            and so is the reading.
+        @param most: how many bytes at most.
+        @return: them, and the offset behind them; nothing if there is no such log.
+        """
+
+    def execute(self, serial: int, argv: Sequence[str], hearer: Hearer, *, terminal: bool = False) -> Conversation:
+        """
+        Run a command in a sliver that is up, as its root (or only) user, within its limits.
+
+        @raise OSError: if it is not up, or cannot run commands; the reason is in words.
+        """
+
+    def attach(self, serial: int, hearer: Hearer) -> Conversation:
+        """
+        Join the console of a sliver that is up.
+
+        @raise OSError: if it has none.
         """
 
     def tidy(self) -> None:

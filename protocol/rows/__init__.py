@@ -1,0 +1,3 @@
+"""
+The command table, by noun; L{hostline.protocol.commands} puts it together.
+"""

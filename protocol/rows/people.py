@@ -1,0 +1,98 @@
+"""
+The rows of projects, users and delegates.
+"""
+
+from __future__ import annotations
+
+from hostline.protocol import kinds, shapes
+from hostline.protocol.command import FOR_ANYONE, FOR_OPERATORS, Command
+from hostline.protocol.kinds import EXPERIMENT, listing
+
+ROWS: tuple[Command, ...] = (
+    Command(
+        "add_project",
+        (("project", kinds.PROJECT),),
+        shapes.PROJECT_BODY,
+        FOR_OPERATORS,
+        "Make a project; quota= bounds the sum of a resource over its running nodes.",
+        options=(("quota", kinds.mapping(kinds.WORD, kinds.COUNT, "QUOTA", "resource to amount"), {}),),
+        changes=True,
+    ),
+    Command(
+        "add_member",
+        (("project", kinds.PROJECT), ("user", kinds.USER)),
+        shapes.PROJECT_BODY,
+        FOR_OPERATORS,
+        "Make a user a member of a project.",
+        target="project",
+        changes=True,
+    ),
+    Command(
+        "remove_member",
+        (("project", kinds.PROJECT), ("user", kinds.USER)),
+        shapes.PROJECT_BODY,
+        FOR_OPERATORS,
+        "End a membership; what the user owns in the project stays there.",
+        target="project",
+        changes=True,
+    ),
+    Command(
+        "remove_project",
+        (("project", kinds.PROJECT),),
+        shapes.PROJECT_BODY,
+        FOR_OPERATORS,
+        "Remove a project that has no experiments.",
+        target="project",
+        changes=True,
+    ),
+    Command(
+        "projects",
+        (),
+        shapes.PROJECTS,
+        FOR_ANYONE,
+        "The projects that the caller is a member of; all for operators.",
+        polled=True,
+    ),
+    Command(
+        "add_user",
+        (("user", kinds.USER),),
+        shapes.USER_BODY,
+        FOR_OPERATORS,
+        "Make a user, known by the uid= it has on this host, with its ssh keys.",
+        options=(("uid", kinds.UID, None), ("keys", listing(kinds.KEY), [])),
+        changes=True,
+    ),
+    Command(
+        "remove_user",
+        (("user", kinds.USER),),
+        shapes.USER_BODY,
+        FOR_OPERATORS,
+        "Remove a user; its memberships end, what it owns stays with the project.",
+        target="user",
+        changes=True,
+    ),
+    Command("users", (), shapes.USERS, FOR_OPERATORS, "All users.", polled=True),
+    Command(
+        "add_delegate",
+        (("delegate", kinds.DELEGATE),),
+        shapes.DELEGATE_BODY,
+        FOR_OPERATORS,
+        "Let the account uid= say these commands of these experiments, and nothing else.",
+        options=(
+            ("uid", kinds.UID, None),
+            ("commands", listing(kinds.WORD), []),
+            ("slivers", listing(EXPERIMENT), []),
+        ),
+        changes=True,
+    ),
+    Command(
+        "remove_delegate",
+        (("delegate", kinds.DELEGATE),),
+        shapes.DELEGATE_BODY,
+        FOR_OPERATORS,
+        "End a delegate's grant.",
+        target="delegate",
+        changes=True,
+    ),
+    Command("delegates", (), shapes.DELEGATES, FOR_OPERATORS, "All delegates.", polled=True),
+)
