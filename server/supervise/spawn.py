@@ -14,7 +14,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 Ended = Callable[[int | None], None]
 
@@ -123,7 +123,7 @@ class Spawner:
         argv: Sequence[str],
         *,
         environment: Mapping[str, str],
-        file_actions: Sequence[tuple[int, ...]] = (),
+        file_actions: Sequence[tuple[Any, ...]] = (),
         setsid: bool = True,
         ended: Ended,
     ) -> Child:
