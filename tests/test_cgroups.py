@@ -64,7 +64,7 @@ class Version2Tests(unittest.TestCase):
         rspec = {"memory_max": 1 << 26, "pids_max": 50, "cpu_max": 500, "cpu_share": 64}
         procs, problems = cgroups.prepare(5, rspec)
         self.assertEqual((procs, problems), ([self.unit / OURS / "s5" / "cgroup.procs"], []))
-        self.assertEqual(cgroups.read(5), {"memory_max": 1 << 26, "pids_max": 50, "cpu_max": 500, "cpu_weight": 200})
+        self.assertEqual(cgroups.read(5), {**rspec, "cpu_min": 0})
 
     def test_raisesTheFloorWhenOthersCome(self) -> None:
         """

@@ -75,3 +75,26 @@ class FileTests(unittest.TestCase):
             found = limits.read_back(version, {name: text for _, name, text in files})
             self.assertEqual({name: found[name] for name in rspec}, rspec)
         self.assertEqual(limits.read_back(2, {"memory.max": "max\n", "cpu.max": "max 100000\n"}), {"cpu_max": 0})
+
+    def test_readsBackTheShare(self) -> None:
+        """
+        Without cpu_min the share that was asked for is read again from the weight, whatever it was.
+        """
+        for share in [*range(2, 200), 1000, 3200]:
+            for version, files in ((1, limits.files_v1({}, share)), (2, limits.files_v2({}, share))):
+                found = limits.read_back(version, {name: text for _, name, text in files})
+                self.assertEqual(found["cpu_share"], share)
+
+    def test_readsWhatWasAskedWhereTheKernelRounds(self) -> None:
+        """
+        What the kernel rounds is as asked as long as the kernel has what was written; anything else is seen.
+        """
+        rspec = {"memory_max": (1 << 26) + 5, "cpu_max": 3, "cpu_share": 33, "cpu_min": 700}
+        for version, files in ((1, limits.files_v1), (2, limits.files_v2)):
+            texts = {name: text for _, name, text in files(rspec, 91.3)}
+            texts["memory.limit_in_bytes" if version == 1 else "memory.max"] = str(1 << 26)
+            self.assertEqual(limits.as_asked(version, texts, rspec, 91.3), rspec)
+            texts["cpu.shares" if version == 1 else "cpu.weight"] = "9000"
+            found = limits.as_asked(version, texts, rspec, 91.3)
+            self.assertNotEqual(found["cpu_share"], 33)
+            self.assertNotIn("cpu_min", found)

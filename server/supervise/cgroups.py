@@ -1,7 +1,7 @@
 """
 Control groups: one C{hostline-INSTANCE/sSERIAL} per sliver, under version 1, 2, or 1 with an empty 2 beside it.
 
-What is not ours is never touched. Where control groups cannot be used, L{Cgroups.find} says why and all goes on
+Each kind of sliver may have a letter of its own instead of C{s} (L{Cgroups.of}), and then sees only its own. What is not ours is never touched. Where control groups cannot be used, L{Cgroups.find} says why and all goes on
 without limits.
 """
 
@@ -26,6 +26,8 @@ class Cgroups:
     @ivar problems: which limits cannot be applied on this host, in words for the user.
     """
 
+    _letter = "s"
+
     def __init__(
         self, version: int, bases: Mapping[str, Path], kill_base: Path, cores: int, problems: Sequence[str] = ()
     ) -> None:
@@ -38,7 +40,16 @@ class Cgroups:
         self._bases = dict(bases)
         self._kill_base = kill_base
         self._cores = cores
-        self._rspecs: dict[int, dict[str, int]] = {}
+        self._rspecs: dict[str, dict[str, int]] = {}
+
+    def of(self, letter: str) -> Cgroups:
+        """
+        @return: the same subtree, seen by another kind of sliver: its groups begin with another letter, all kinds
+            compete by their weights.
+        """
+        view = Cgroups(self.version, self._bases, self._kill_base, self._cores, self.problems)
+        view._letter, view._rspecs = letter, self._rspecs
+        return view
 
     @classmethod
     def find(
@@ -135,13 +146,14 @@ class Cgroups:
 
         @return: what could not be done.
         """
-        old = self._rspecs.get(serial)
-        self._rspecs[serial] = dict(rspec)
-        weights = self._reweigh(serial, moved=old is None or _cpu(old) != _cpu(rspec))
-        writes = (limits.files_v1 if self.version == 1 else limits.files_v2)(rspec, weights[serial])
+        name = self._name(serial)
+        old = self._rspecs.get(name)
+        self._rspecs[name] = dict(rspec)
+        weights = self._reweigh(name, moved=old is None or _cpu(old) != _cpu(rspec))
+        writes = (limits.files_v1 if self.version == 1 else limits.files_v2)(rspec, weights[name])
         problems: dict[str, str] = {}
         for controller, file, value in writes:
-            path = self._path(controller, serial)
+            path = self._path(controller, name)
             if path is None or (file.startswith(("memory.memsw", "memory.swap")) and not (path / file).exists()):
                 continue
             try:
@@ -153,7 +165,7 @@ class Cgroups:
 
     def read(self, serial: int) -> dict[str, int]:
         """
-        @return: what is really in force for a sliver (L{limits.read_back}); empty if it has no groups.
+        @return: what is really in force for a sliver (L{limits.as_asked}); empty if it has no groups.
         """
         texts = {}
         for directory in self._directories(serial):
@@ -162,7 +174,12 @@ class Cgroups:
                     texts[name] = (directory / name).read_text()
             with suppress(OSError):
                 texts["cpu.cfs_quota_us"] = (directory / "cpu.cfs_quota_us").read_text()
-        return limits.read_back(self.version, texts)
+        name = self._name(serial)
+        rspec = self._rspecs.get(name)
+        if rspec is None:
+            return limits.read_back(self.version, texts)
+        competing = self._rspecs if rspec.get("cpu_min") else {name: rspec}
+        return limits.as_asked(self.version, texts, rspec, limits.weights(competing, self._cores)[name])
 
     def serials(self) -> set[int]:
         """
@@ -171,7 +188,9 @@ class Cgroups:
         found = set()
         for base in {*self._bases.values(), self._kill_base}:
             with suppress(OSError):
-                found |= {int(p.name[1:]) for p in base.iterdir() if p.name[:1] == "s" and p.name[1:].isdigit()}
+                found |= {
+                    int(p.name[1:]) for p in base.iterdir() if p.name[:1] == self._letter and p.name[1:].isdigit()
+                }
         return found
 
     def members(self, serial: int) -> list[int]:
@@ -179,9 +198,18 @@ class Cgroups:
         @return: the pids of a sliver's living processes.
         """
         try:
-            return [int(line) for line in (self._kill_base / f"s{serial}" / "cgroup.procs").read_text().split()]
+            return [int(line) for line in (self._kill_base / self._name(serial) / "cgroup.procs").read_text().split()]
         except (OSError, ValueError):
             return []
+
+    def move(self, serial: int, pid: int) -> None:
+        """
+        Move a process, and all that it starts from now on, into a sliver's groups.
+
+        @raise OSError: if that fails: there are no groups, or no such process.
+        """
+        for directory in self._directories(serial):
+            _write(directory / "cgroup.procs", str(pid))
 
     def signal(self, serial: int, pid: int, number: int) -> None:
         """
@@ -199,7 +227,7 @@ class Cgroups:
         """
         Kill every member; to be repeated until L{members} is empty.
         """
-        directory = self._kill_base / f"s{serial}"
+        directory = self._kill_base / self._name(serial)
         with suppress(OSError):
             if (directory / "cgroup.kill").exists():
                 _write(directory / "cgroup.kill", "1")
@@ -228,9 +256,8 @@ class Cgroups:
                 pass
             except OSError:
                 gone = False
-        old = self._rspecs.pop(serial, None)
-        if old is not None:
-            self._reweigh(serial, moved=True)
+        if self._rspecs.pop(self._name(serial), None) is not None:
+            self._reweigh(self._name(serial), moved=True)
         return gone
 
     def close(self) -> None:
@@ -241,22 +268,26 @@ class Cgroups:
             with suppress(OSError):
                 base.rmdir()
 
-    def _path(self, controller: str, serial: int) -> Path | None:
+    def _name(self, serial: int) -> str:
+        return f"{self._letter}{serial}"
+
+    def _path(self, controller: str, name: str) -> Path | None:
         base = self._bases.get(controller)
-        return None if base is None else base / f"s{serial}"
+        return None if base is None else base / name
 
     def _directories(self, serial: int) -> list[Path]:
-        return [base / f"s{serial}" for base in dict.fromkeys([*self._bases.values(), self._kill_base])]
+        name = self._name(serial)
+        return [base / name for base in dict.fromkeys([*self._bases.values(), self._kill_base])]
 
-    def _reweigh(self, changed: int, *, moved: bool) -> dict[int, float]:
+    def _reweigh(self, changed: str, *, moved: bool) -> dict[str, float]:
         if not any(rspec.get("cpu_min") for rspec in self._rspecs.values()):
             rspec = self._rspecs.get(changed)
             return {} if rspec is None else limits.weights({changed: rspec}, self._cores)
         weights = limits.weights(self._rspecs, self._cores)
-        for serial, rspec in self._rspecs.items():
-            path = self._path("cpu", serial)
-            if moved and serial != changed and rspec.get("cpu_min") and path is not None:
-                _, file, value = limits.weight_file(self.version, weights[serial])
+        for name, rspec in self._rspecs.items():
+            path = self._path("cpu", name)
+            if moved and name != changed and rspec.get("cpu_min") and path is not None:
+                _, file, value = limits.weight_file(self.version, weights[name])
                 with suppress(OSError):
                     _write(path / file, value)
         return weights

@@ -8,23 +8,29 @@ one, so far that all slivers together, all busy, still leave them their part of 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from typing import TypeVar
+
+#: What names a sliver: its serial, or its group.
+Key = TypeVar("Key", int, str)
 
 #: The resources that control groups enforce.
 ENFORCED = frozenset({"cpu_share", "cpu_min", "cpu_max", "memory_max", "pids_max"})
 _SHARE = 32
 _PERIOD_US = 100_000
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 _MOST_PROMISED = 0.9
 
 
-def weights(rspecs: Mapping[int, Mapping[str, int]], cores: int) -> dict[int, float]:
+def weights(rspecs: Mapping[Key, Mapping[str, int]], cores: int) -> dict[Key, float]:
     """
     What each sliver weighs, in units of cpu_share.
 
     With B the sum of all shares and r the part of the host promised by all cpu_min, everybody together never weighs
     more than T = B/(1-r) if each weighs max(share, T * its promised part); so each has at least its part of T.
 
-    @param rspecs: of every sliver that competes, by serial.
+    @param rspecs: of every sliver that competes.
     @param cores: of the host.
     """
     parts = {serial: rspec.get("cpu_min", 0) / (1000 * cores) for serial, rspec in rspecs.items()}
@@ -80,21 +86,50 @@ def weight_file(version: int, weight: float) -> tuple[str, str, str]:
 def read_back(version: int, texts: Mapping[str, str]) -> dict[str, int]:
     """
     @param texts: file name to content, as far as there are such files.
-    @return: what is in force, in the units of the rspec; a limit that is off is left out (cpu_max: 0).
+    @return: what is in force, in the units of the rspec; a limit that is off is left out (cpu_max: 0). cpu_share is
+        what a sliver without cpu_min would have asked for to get its weight.
     """
     found: dict[str, int] = {}
     for resource, name in (
         ("memory_max", "memory.limit_in_bytes" if version == 1 else "memory.max"),
         ("pids_max", "pids.max"),
-        ("cpu_weight", "cpu.shares" if version == 1 else "cpu.weight"),
+        ("cpu_share", "cpu.shares" if version == 1 else "cpu.weight"),
     ):
         text = texts.get(name, "").strip()
         if text.isdigit():
             found[resource] = int(text)
+    if "cpu_share" in found:
+        found["cpu_share"] = _share(version, found["cpu_share"])
     quota = texts.get("cpu.cfs_quota_us" if version == 1 else "cpu.max", "").split()
     if quota:
         found["cpu_max"] = int(quota[0]) * 1000 // _PERIOD_US if quota[0].isdigit() else 0
     return found
+
+
+def as_asked(version: int, texts: Mapping[str, str], rspec: Mapping[str, int], weight: float) -> dict[str, int]:
+    """
+    The same as L{read_back} for who knows what was asked for: where the kernel has just what was written for it, what
+    was asked is in force, though the kernel rounds (memory to pages) and has bounds.
+
+    @param weight: what the sliver should weigh.
+    """
+    files = (files_v1 if version == 1 else files_v2)(rspec, weight)
+    written = read_back(version, {name: text for _, name, text in files})
+    found = read_back(version, texts)
+    if "memory_max" in written:
+        written["memory_max"] -= written["memory_max"] % _PAGE
+    result = {name: rspec.get(name, value) if written.get(name) == value else value for name, value in found.items()}
+    if "cpu_share" in found and found["cpu_share"] == written["cpu_share"]:
+        result["cpu_share"] = rspec.get("cpu_share", _SHARE)
+        result["cpu_min"] = rspec.get("cpu_min", 0)
+    return result
+
+
+def _share(version: int, weight: int) -> int:
+    """
+    @return: the smallest share whose weight is this.
+    """
+    return -(-weight // 32) if version == 1 else -(-weight * _SHARE // 100)
 
 
 def _quota_us(rspec: Mapping[str, int]) -> int:
