@@ -1,7 +1,9 @@
 """
 Control groups: one C{hostline-INSTANCE/sSERIAL} per sliver, under version 1, 2, or 1 with an empty 2 beside it.
 
-Each kind of sliver may have a letter of its own instead of C{s} (L{Cgroups.of}), and then sees only its own. What is not ours is never touched. Where control groups cannot be used, L{Cgroups.find} says why and all goes on
+Each kind of sliver may have a letter of its own instead of C{s} (L{Cgroups.of}), and then sees only its own.
+
+What is not ours is never touched. Where control groups cannot be used, L{Cgroups.find} says why and all goes on
 without limits.
 """
 
