@@ -22,6 +22,7 @@ from bench.child import ROOT, CannotStart
 from bench.daemon import ASSUMED_REPLY, STATUS_REQUEST, Daemon, Refused
 from bench.durable import durable
 from bench.encoding import encoding
+from bench.loans import loans
 from bench.machine import cores, described
 from bench.peers import Peers
 from bench.polling import HOSTLINE, polling
@@ -79,6 +80,8 @@ class Run:
                 self._part("polling", lambda: self._polling(up, reply))
             if "encoding" in names:
                 self._part("encoding", lambda: [encoding(self._setting)])
+            if "loans" in names:
+                self._part("loans", lambda: [loans(self._setting)])
             if "reading" in names:
                 self._part("reading", lambda: reading(self._setting))
             if up and "starts" in names:
@@ -124,7 +127,7 @@ class Run:
             print(f"{name} could not be measured: {error}\n", file=sys.stderr, flush=True)
 
 
-PARTS = ("polling", "encoding", "reading", "starts", "durable", "stalls")
+PARTS = ("polling", "encoding", "loans", "reading", "starts", "durable", "stalls")
 
 
 def main(arguments: list[str]) -> int:
