@@ -18,6 +18,7 @@ SELF = "self"
 
 #: The sets that most rows have.
 FOR_ANYONE = frozenset({ANYONE})
+FOR_SLIVERS_TOO = frozenset({ANYONE, SELF})
 FOR_OPERATORS = frozenset({OPERATOR})
 FOR_USERS = frozenset({KNOWN, OPERATOR})
 FOR_OWNERS = frozenset({OWNER, OPERATOR})
@@ -36,11 +37,13 @@ class Command(NamedTuple):
     @ivar who: the relations to the target that may call; without a target, the roles.
     @ivar options: name, Kind and default of each option.
     @ivar target: what the first argument (for C{extra_nodes}: the first two) names: C{experiment}, C{project},
-        C{operation} ...; C{new experiment} is one that need not exist, whose project decides.
+        C{operation} ...; C{new experiment} is one that need not exist, whose project decides; C{new sliver} one that
+        need not exist, of which the responder decides.
     @ivar optional: how many of the last arguments may be left out.
     @ivar rest: whether the last argument may be repeated; its value is a list, left out with what is optional.
     @ivar changes: whether it changes what should be: recorded, durable before the reply, takes C{token=}.
     @ivar slow: whether it may become an operation; takes C{wait=}.
+    @ivar audited: whether it is in the audit log though it changes no record.
     @ivar polled: whether the answer hangs on records and status only, so that it may be kept until one changes.
     """
 
@@ -56,6 +59,7 @@ class Command(NamedTuple):
     changes: bool = False
     slow: bool = False
     polled: bool = False
+    audited: bool = False
 
     @property
     def reply_word(self) -> str:

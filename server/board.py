@@ -30,8 +30,10 @@ class Board:
 
     def place(self, sliver: Sliver, status: Status | None) -> None:
         """
-        Show a sliver with what is known of it; C{[None, None]} if nothing is.
+        Show a node with what is known of it; C{[None, None]} if nothing is. A free sliver is no node.
         """
+        if sliver.free:
+            return
         node = sliver.name.partition(".")[0]
         where = (sliver.experiment, hypervisor(sliver), node)
         if self._holders.get(where, 0) > sliver.serial:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import tomllib
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,17 @@ class Limits:
     )
     principal_lines_waiting: int = _key(2048, "the same over all connections of a principal", 1)
     principal_tagged: int = _key(1024, "tagged requests of a principal under way; one more gets an error", 1)
-    bytes_waiting: int = _key(4 << 20, "bytes of such lines of a connection; past it the daemon stops reading it", 1000)
+    principal_streams: int = _key(
+        32, "streams, and commands that run inside slivers, of a principal at a time; one more gets an error", 1
+    )
+    collected_bytes: int = _key(
+        1 << 20, "bytes of each output of a command, and of a file, that go in a reply; past it only a stream will do", 1
+    )
+    bytes_waiting: int = _key(
+        4 << 20,
+        "bytes of such lines, and of input for streams, of a connection; past it the daemon stops reading it",
+        1000,
+    )
     principal_bytes_waiting: int = _key(16 << 20, "the same over all connections of a principal", 1000)
     unread_bytes: int = _key(1 << 20, "bytes a client has not read; past it the daemon stops reading from it", 1000)
     principal_unread_bytes: int = _key(64 << 20, "the same over all its connections; past it the worst go", 1000)
@@ -65,6 +76,8 @@ class Limits:
         128, "those of all uids together that are no user's or delegate's, slivers' among them; one more is refused", 1
     )
     principal_connections: int = _key(256, "connections of one principal; one more gets an error and the end", 1)
+    sliver_connections: int = _key(1024, "connections of all slivers together through their own sockets", 1)
+    own_connections: int = _key(16, "connections of one sliver through its own socket; one more is refused", 1)
     blob_bytes: int = _key(64 << 20, "bytes of blobs that a principal may have sent and not used", 0)
 
 
@@ -77,11 +90,43 @@ class Slivers:
     uid_first: int = _key(200000, "first uid of the range for slivers", 1000, False)
     uid_count: int = _key(65536, "how many uids the range has", 1, False)
     at_once: int = _key(8, "slivers that are started, stopped or destroyed at the same time", 1, False)
+    grace_days: float = _key(7.0, "days that a sliver is kept that expired or is missing from the records", 0.0)
 
     def __attrs_post_init__(self) -> None:
         last = self.uid_first + self.uid_count - 1
         if last >= 2**32 - 1:
             raise BadConfig(f"uid_count: want uids below {2**32 - 1}, the last would be {last}")
+
+
+@frozen
+class Network:
+    """
+    The network of slivers that have one of their own.
+    """
+
+    bridge: bool = _key(True, "whether slivers are given a network; without it they have only themselves", None, False)
+    subnet: str = _key("10.98.0.0/16", "slivers' addresses; the first is the host's own among them", None, False)
+    nat: bool = _key(False, "whether slivers may go out through this host, under its address", None, False)
+    forbidden: str = _key("", "networks that slivers may not go to even then; commas between them", None, False)
+    together: bool = _key(False, "whether slivers may reach each other", None, False)
+    exempt: str = _key("", "networks for which net2_min and net2_max count; commas between them", None, False)
+    rate_kbps: int = _key(1_000_000, "what all slivers together may send, in kbit/s", 8, False)
+    dns: str = _key("", "resolvers that slivers ask; empty: the host's own", None, False)
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("subnet", "forbidden", "exempt"):
+            _addresses(name, getattr(self, name), IPv4Network)
+        _addresses("dns", self.dns, IPv4Address)
+        if "," in self.subnet or not 1 <= IPv4Network(self.subnet).prefixlen <= 29:
+            raise BadConfig(f"subnet: want one network, such as 10.98.0.0/16, of 8 addresses at least, got {self.subnet}")
+
+
+def _addresses(name: str, text: str, kind: type[IPv4Network] | type[IPv4Address]) -> None:
+    try:
+        for word in text.split(",") if text.strip() else []:
+            kind(word.strip())
+    except ValueError as error:
+        raise BadConfig(f"{name}: {error}") from None
 
 
 @frozen
@@ -104,6 +149,7 @@ class Config:
     operators: str = _key("hostline", "the group whose members are operators")
     limits: Limits = field(factory=Limits)
     slivers: Slivers = field(factory=Slivers)
+    network: Network = field(factory=Network)
     history: History = field(factory=History)
 
 

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, cast
 from attrs import define, field
 
 from hostline.protocol import wire
-from hostline.protocol.errors import TooMany
+from hostline.protocol.errors import HostError, TooMany, WrongState
 from hostline.server.account import Account
 from hostline.server.rights import Caller
+from hostline.server.streams import Streams
 from hostline.server.watch import Watch
 
 if TYPE_CHECKING:
@@ -43,8 +44,12 @@ class Connection(asyncio.Protocol):
     One client.
     """
 
-    def __init__(self, daemon: Daemon) -> None:
+    def __init__(self, daemon: Daemon, sliver: int = 0) -> None:
+        """
+        @param sliver: serial of the sliver whose own socket this came through.
+        """
         self._daemon = daemon
+        self._sliver = sliver
         self._limits = daemon.config.limits
         self.most_unread = self._limits.principal_unread_bytes
         self._look = self.most_unread // 4
@@ -65,6 +70,7 @@ class Connection(asyncio.Protocol):
         self._bytes = 0
         self._counted_bytes = 0
         self._watch: Watch | None = None
+        self._streams: Streams | None = None
         self.format = "literal"
         self.client: str | None = None
         self.caller = Caller(-1)
@@ -90,6 +96,22 @@ class Connection(asyncio.Protocol):
             return {"cursor": self._daemon.host.feed.newest, "topics": []}
         return self._watch.remove(topics)
 
+    @property
+    def streams(self) -> Streams:
+        """
+        What is open on this connection.
+        """
+        if self._streams is None:
+            self._streams = Streams(
+                self._daemon.loop,
+                self._account,
+                lambda: self._daemon.config.limits.principal_streams,
+                self._send_data,
+                self._drained,
+                self._paused,
+            )
+        return self._streams
+
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -99,7 +121,7 @@ class Connection(asyncio.Protocol):
         transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
         self._transport = transport
         transport.set_write_buffer_limits(high=self._limits.unread_bytes)
-        self.caller = self._daemon.caller(transport.get_extra_info("socket"))
+        self.caller = self._daemon.caller(transport.get_extra_info("socket"), self._sliver)
         refusal = self._daemon.admit(self)
         if refusal is not None:
             self._ended = True
@@ -112,19 +134,19 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """
-        The connection is over; nothing that was asked is cancelled by that.
+        The connection is over; nothing that was asked is cancelled by that, but streams are closed.
         """
         self._ended = True
         self._queue.clear()
         self._held.clear()
+        for answer in list(self._awaited):
+            answer.give_up()
         self._slots.clear()
         self._tagged = self._bytes = 0
         self._count()
         for timer in (self._line_timer, self._unread_timer, self._hangup_timer):
             if timer is not None:
                 timer.cancel()
-        for answer in list(self._awaited):
-            answer.give_up()
         if self._watch is not None:
             self._watch.close()
         if self._admitted:
@@ -185,6 +207,8 @@ class Connection(asyncio.Protocol):
         """
         self._paused = True
         self._regulate()
+        if self._streams is not None:
+            self._streams.pause()
         self._account.look(self.most_unread, self._daemon.loop)
         self._unread_timer = self._daemon.loop.call_later(self._limits.unread_seconds, self._unread_late, self.unread)
 
@@ -196,6 +220,8 @@ class Connection(asyncio.Protocol):
         if self._unread_timer is not None:
             self._unread_timer.cancel()
             self._unread_timer = None
+        if self._streams is not None:
+            self._streams.resume()
         self._work()
         if self._watch is not None:
             self._watch.flush()
@@ -247,6 +273,8 @@ class Connection(asyncio.Protocol):
         if (account.full or not account.budget) and not self._paused and (self._queue or self._held):
             self._turning = True
             account.wait(self, self._daemon.loop)
+        if self._streams is not None and self._ended and not (self._queue or self._held):
+            self._streams.end_input()
         self._count()
         self._regulate()
         if self._ended and not (self._queue or self._held or self._slots or self._tagged):
@@ -321,6 +349,9 @@ class Connection(asyncio.Protocol):
             self._work()
 
     def _answer_tagged(self, line: Prepared) -> None:
+        if line.command == "data" or (self._streams is not None and line.tag in self._streams):
+            self._take_data(line)
+            return
         if self._account.tagged + self._tagged - self._counted_tagged >= self._limits.principal_tagged:
             most = self._limits.principal_tagged
             error = TooMany(f"want at most {most} tagged requests of one principal under way; try again later")
@@ -341,6 +372,23 @@ class Connection(asyncio.Protocol):
             self._write(reply)
             self._work()
 
+    def _take_data(self, line: Prepared) -> None:
+        error: HostError | None
+        if line.command == "data":
+            error = self.streams.feed(line)
+        else:
+            error = WrongState(f"a stream is open under tag {line.tag}; take another tag")
+        if error is not None:
+            self._write(self._daemon.answers.refuse(self, line, error))
+
+    def _send_data(self, tag: str, stream: str, data: bytes) -> None:
+        if not self._transport.is_closing():
+            self._write(wire.stream_data(tag, stream, data, self.format == "json"))
+
+    def _drained(self) -> None:
+        self._count()
+        self._regulate()
+
     def _send_event(self, body: dict[str, Any], tag: str | None) -> bool:
         if self._paused or self._transport.is_closing():
             return False
@@ -355,8 +403,9 @@ class Connection(asyncio.Protocol):
         self._counted = waiting
         self._account.tagged += self._tagged - self._counted_tagged
         self._counted_tagged = self._tagged
-        self._account.bytes_waiting += self._bytes - self._counted_bytes
-        self._counted_bytes = self._bytes
+        waiting_bytes = self._bytes + (self._streams.unwritten if self._streams else 0)
+        self._account.bytes_waiting += waiting_bytes - self._counted_bytes
+        self._counted_bytes = waiting_bytes
 
     def _regulate(self) -> None:
         """
@@ -365,7 +414,7 @@ class Connection(asyncio.Protocol):
         free = (
             not (self._paused or self._late)
             and self._counted < self._limits.lines_waiting
-            and self._bytes < self._limits.bytes_waiting
+            and self._counted_bytes < self._limits.bytes_waiting
             and (
                 self._counted == 0
                 or (
@@ -421,7 +470,8 @@ class Connection(asyncio.Protocol):
         self._work()
 
     def _unread_late(self, before: int) -> None:
-        if self.unread < before:
+        # Who has a stream open may let it stand, as in a pager: what is said into it waits, and it is counted.
+        if self.unread < before or self._streams:
             self._unread_timer = self._daemon.loop.call_later(
                 self._limits.unread_seconds, self._unread_late, self.unread
             )

@@ -8,15 +8,17 @@ import asyncio
 import grp
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import attrs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from hostline.protocol.errors import StoreFailed
+from hostline.protocol.errors import StoreFailed, WrongState
 from hostline.server import config as configuration
 from hostline.server import rights
 from hostline.server.account import Account
@@ -24,19 +26,23 @@ from hostline.server.blobs import Blobs
 from hostline.server.board import Board
 from hostline.server.config import Config
 from hostline.server.connection import Connection
-from hostline.server.door import Door
+from hostline.server.doors import Doors
 from hostline.server.drivers.driver import Driver
 from hostline.server.experiments import views
 from hostline.server.experiments.lifecycle import Lifecycle
 from hostline.server.experiments.requests import result
+from hostline.server.gate import Gate
 from hostline.server.health import Health
 from hostline.server.host import Change, Host
 from hostline.server.line import Answers
 from hostline.server.offload import Offload
 from hostline.server.operations import Operations
 from hostline.server.peer import peer
-from hostline.server.records import Experiment, Operation, Record, Token
+from hostline.server.records import Experiment, Operation, Record, Sliver, Token
 from hostline.server.rights import Caller
+from hostline.server.slivers import views as views_of_slivers
+from hostline.server.slivers.life import SliverLife
+from hostline.server.slivers.plan import STARTED
 from hostline.server.store import Loaded, Store
 from hostline.server.sync import Sync
 
@@ -65,6 +71,7 @@ class Daemon:
         clock: IReactorTime,
         now: Callable[[], float],
         run: str,
+        doors: Doors,
     ) -> None:
         self.host = host
         self.store = keeper
@@ -75,12 +82,13 @@ class Daemon:
         self.now = now
         self.run = run
         self.started = now()
-        self.door = Door(host, lambda: self.config.limits)
+        self.gate = Gate(host, lambda: self.config.limits)
         self.board = Board(host)
-        self.sync = Sync(host, drivers, self.board, clock, config.slivers.at_once, self._news, self.commit)
+        self.sync = Sync(host, drivers, self.board, clock, config.slivers.at_once, self._news, self.commit, doors)
         self.operations = Operations(host, self.sync.status, self._news, self.commit, self.result, self.sync.busy)
         self.sync.operations = self.operations
         self.lifecycle = Lifecycle(host, self.operations)
+        self.slivers = SliverLife(host, self.operations)
         self._strays = state / "keep-strays"
         self.blobs = Blobs(state / "blobs", keeper.run, lambda: self.config.limits.blob_bytes)
         self.health = Health(self, state)
@@ -120,6 +128,8 @@ class Daemon:
         """
         Cancel an operation, in the name of whoever began it.
         """
+        if operation.subject in self.host.slivers_by_serial:
+            return self.operations.body(self.operations.cancel(change, operation))
         return self.operations.body(self.lifecycle.cancel(change, operation, operation.caller))
 
     # Waiting.
@@ -175,7 +185,36 @@ class Daemon:
         """
         The reply body of an operation that is done.
         """
+        sliver = self.host.slivers_by_serial.get(operation.subject)
+        if sliver is not None:
+            return self.sliver_body(sliver)
         return result(self.experiment_body, self.host, operation)
+
+    def sliver_body(self, sliver: Sliver) -> dict[str, Any]:
+        """
+        A sliver as it goes on the wire.
+        """
+        serial, grace_s = sliver.serial, self.config.slivers.grace_days * 86400
+        problems = self.sync.problems(serial)
+        return views_of_slivers.sliver_body(
+            self.host, sliver, self.sync.status(serial), self.sync.busy(serial), grace_s, problems
+        )
+
+    def image_for(self, kind: str, name: str | None) -> int | None:
+        """
+        @return: serial of the image that a sliver of this kind is to be made from; None if the kind has none.
+        """
+        if kind != "container":
+            if name is not None:
+                raise WrongState(f"slivers of kind {kind} have no image")
+            return None
+        raise WrongState("want image=")
+
+    def check_room(self, serial: int, rspec: Mapping[str, int]) -> None:
+        """
+        @param serial: of the sliver that is to have this rspec, 0 of a new one.
+        @raise NoRoom: if the host cannot promise that much.
+        """
 
     # Connections.
 
@@ -184,19 +223,22 @@ class Daemon:
         """
         How many there are.
         """
-        return self.door.connections
+        return self.gate.connections
 
-    def caller(self, connection: socket.socket) -> Caller:
+    def caller(self, connection: socket.socket, sliver: int = 0) -> Caller:
         """
         Who is at the other end.
+
+        @param sliver: serial of the sliver whose own socket this came through.
         """
-        return peer(connection, self._operators_gid)
+        found = peer(connection, self._operators_gid)
+        return Caller(found.uid, via="sliver", sliver=sliver) if sliver else found
 
     def account(self, caller: Caller) -> Account:
         """
         What is counted and kept for a principal.
         """
-        return self.door.account(caller)
+        return self.gate.account(caller)
 
     def admit(self, connection: Connection) -> str | None:
         """
@@ -204,13 +246,13 @@ class Daemon:
 
         @return: why it is refused, if it is.
         """
-        return self.door.admit(connection)
+        return self.gate.admit(connection)
 
     def left(self, connection: Connection) -> None:
         """
         A connection that was admitted is over.
         """
-        self.door.left(connection)
+        self.gate.left(connection)
 
     def dropped(self, limit: str, connection: Connection) -> None:
         """
@@ -220,9 +262,12 @@ class Daemon:
 
     # Life.
 
-    async def recover(self) -> None:
+    async def recover(self, startup: bool = False, stagger_s: float = 0.0) -> None:
         """
         Find what runs, go on with what was begun.
+
+        @param startup: start, once, every sliver that should be up and is not: the host has just come up.
+        @param stagger_s: seconds between two of these starts.
         """
         change = self._news()
         self.host.aside += self.lifecycle.rebuild(change)
@@ -230,7 +275,27 @@ class Daemon:
             self.commit(change).addErrback(lambda failure: failure.trap(StoreFailed) and None)
         await self.sync.recover(self._keep_strays())
         self.operations.load()
+        if startup:
+            await self._start_all(stagger_s)
         self.sync.run(list(self.host.slivers_by_serial))
+
+    async def _start_all(self, stagger_s: float) -> None:
+        """
+        Want a new boot of every sliver that is down and should be up; each is begun a while after the one before.
+        """
+        change = self._news()
+        late = 0.0
+        for sliver in sorted(self.host.slivers_by_serial.values(), key=lambda one: one.serial):
+            status = self.sync.status(sliver.serial)
+            if sliver.aim != STARTED or (status is not None and status.boot in ("running", "booted")):
+                continue
+            boots = max(sliver.boots, status.boots if status is not None else 0) + (status is not None)
+            change.put(attrs.evolve(sliver, boots=boots))
+            if late:
+                self.sync.hold(sliver.serial, late)
+            late += stagger_s
+        with suppress(StoreFailed):
+            await self.commit(change)
 
     def _keep_strays(self) -> bool:
         # Told by a file, so that the next start, which finds nothing damaged any more, does not end what is left alone.
@@ -263,6 +328,7 @@ class Daemon:
             self._last_tidy = self.now()
             for driver in self.sync.drivers.values():
                 driver.tidy()
+            self.sync.look_for_drift()
         if self.now() - self._last_purge > 3600:
             self._last_purge = self.now()
             self._purge()

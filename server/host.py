@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from hostline.protocol.errors import BadValue, Exists, WrongState
+from hostline.protocol.names import split_node
 from hostline.server import records, store
 from hostline.server.events import Event, Feed
 from hostline.server.experiments.topology import Topology
@@ -29,7 +30,7 @@ class Host:
     @ivar generation: goes up with every change of a record, a right or a status; what was derived before is stale.
     @ivar aside: what could not be read at start, in words.
     @ivar damaged: whether records may have been lost at this start.
-    @ivar unended: operations that have not ended, by the experiment's serial and their own.
+    @ivar unended: operations that have not ended, by the serial of their subject and their own.
     @ivar unsettled: serials of slivers that a change touches which is not durable yet; nothing is done for them.
     """
 
@@ -47,6 +48,7 @@ class Host:
         self.slivers_by_serial: dict[int, Sliver] = self._by_serial[Sliver.table]
         self.experiments_by_serial: dict[int, Experiment] = self._by_serial[Experiment.table]
         self._slivers_in: dict[int, dict[int, Sliver]] = {}
+        self._free: dict[str, Sliver] = {}
         self._by_uid: dict[int, list[User | Delegate]] = {}
         self._memberships: dict[int, dict[int, None]] = {}
         self._of_principal: dict[tuple[str, str], dict[str, None]] = {}
@@ -178,10 +180,56 @@ class Host:
         """
         return list(self._slivers_in.get(experiment.serial, {}).values())
 
+    def sliver_named(self, name: str) -> Sliver | None:
+        """
+        @param name: of a free sliver, or of a node in full.
+        @return: it; None if there is none, or the node is not placed.
+        """
+        if "." not in name:
+            return self._free.get(name)
+        node, experiment = split_node(name)
+        found = self.get(Experiment, experiment)
+        return self.slivers_by_serial.get(found.slivers.get(node, 0)) if found is not None else None
+
+    def free_slivers(self) -> list[Sliver]:
+        """
+        @return: the slivers that are no nodes of experiments.
+        """
+        return list(self._free.values())
+
+    def effective(self, sliver: Sliver) -> dict[str, int]:
+        """
+        @return: resource to amount, after loans.
+        """
+        return sliver.rspec
+
+    def image_name(self, sliver: Sliver) -> str | None:
+        """
+        @return: the name of the image that a sliver is made from.
+        """
+        return None
+
+    def loans_of(self, sliver: Sliver) -> list[dict[str, Any]]:
+        """
+        @return: what a sliver lends, as on the wire.
+        """
+        return []
+
+    def keys_of(self, sliver: Sliver) -> tuple[str, ...]:
+        """
+        @return: the keys that may log in to a free sliver: its own, its owner's and its users'.
+        """
+        owner = sliver.owner.removeprefix("user:") if sliver.owner.startswith("user:") else ""
+        people = [*([int(owner)] if owner.isdecimal() else []), *sliver.users]
+        found = (self.by_serial(User, serial) for serial in people)
+        return tuple(dict.fromkeys((*sliver.keys, *(key for user in found if user is not None for key in user.keys))))
+
     def taken(self, record: Record) -> bool:
         """
         Whether another record has this key. Names are told apart by more than case: they become host names.
         """
+        if isinstance(record, Sliver) and record.free:
+            return record.name.lower() in self._folded[Sliver.table]
         folded = isinstance(record, records.Named) and record.key.lower() in self._folded[record.table]
         return folded or record.key in self.tables[record.table]
 
@@ -229,13 +277,21 @@ class Host:
         if isinstance(record, Operation | Token):
             self._of_principal.setdefault((record.table, record.principal), {})[record.key] = None
         if isinstance(old, Sliver):
-            _drop(self._slivers_in, old.experiment, old.serial)
+            if old.free:
+                del self._free[old.name]
+                del self._folded[Sliver.table][old.name.lower()]
+            else:
+                _drop(self._slivers_in, old.experiment, old.serial)
         if isinstance(record, Sliver):
-            self._slivers_in.setdefault(record.experiment, {})[record.serial] = record
+            if record.free:
+                self._free[record.name] = record
+                self._folded[Sliver.table][record.name.lower()] = record.name
+            else:
+                self._slivers_in.setdefault(record.experiment, {})[record.serial] = record
         if isinstance(old, Operation) and old.ended is None:
-            _drop(self.unended, old.experiment, old.serial)
+            _drop(self.unended, old.subject, old.serial)
         if isinstance(record, Operation) and record.ended is None:
-            self.unended.setdefault(record.experiment, {})[record.serial] = record
+            self.unended.setdefault(record.subject, {})[record.serial] = record
 
 
 class Change:
@@ -280,8 +336,10 @@ class Change:
         @raise Exists: if it is not.
         """
         if self.host.taken(record):
-            case = "" if record.key in self.host.tables[record.table] else "; names differ in more than case"
-            raise Exists(f"{record.table} {record.key} exists{case}")
+            name = record.name if isinstance(record, Sliver) else record.key
+            same = self.host.sliver_named(name) if isinstance(record, Sliver) else self.host.get(type(record), name)
+            case = "" if same is not None else "; names differ in more than case"
+            raise Exists(f"{record.table} {name} exists{case}")
         return self.put(record)
 
     def remove(self, record: Record) -> None:
@@ -352,6 +410,10 @@ class Change:
 
     def _replace(self, kind: str, key: str, record: Record | None) -> None:
         old = self.host._set(kind, key, record)
+        if isinstance(old, User):  # whom its keys let in follows it
+            for sliver in self.host.free_slivers():
+                if old.serial in sliver.users or sliver.owner == f"user:{old.serial}":
+                    self.touch(sliver.serial)
         self._undo.append(lambda: self.host._set(kind, key, old))
         if kind not in (Token.table, Operation.table):
             self.host.touched()

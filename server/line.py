@@ -34,6 +34,7 @@ from hostline.server.asking import RESPONDERS, Ask, Session
 from hostline.server.experiments import requests as _experiments  # noqa: F401
 from hostline.server.host import Change
 from hostline.server.records import ENCODE, Operation, Token, kept_reply
+from hostline.server.slivers import requests as _slivers  # noqa: F401
 from hostline.server.status import StatusText
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ class Answers:
             return None
         if token is not None:
             self._keep(ask, change, body, token, _digest(request))
-        self._audit(ask, change, "ok")
+        self.audit(ask, change, "ok")
         if ask.operation is not None:  # quick changes are in the audit log, which is enough and costs a tenth
             self._log.info(
                 "{request} {principal} {command} {target}",
@@ -277,13 +278,19 @@ class Answers:
             error = Internal(f"a bug of the daemon's; its log has it under request {ask.request}", request=ask.request)
         made = ask.changed is not None and ask.changed.handed_over and not isinstance(error, StoreFailed)
         ask.take_back()
-        if ask.row.changes and not made and self._refusals.may_tell(ask.caller.uid, ask.now):
+        audited = ask.row.changes or (ask.row.audited and not ask.audited)
+        if audited and not made and self._refusals.may_tell(ask.caller.uid, ask.now):
             refusal = ask.host.change(ask.now, ask.request)
-            self._audit(ask, refusal, error.code)
+            self.audit(ask, refusal, error.code)
             self._daemon.commit(refusal).addErrback(lambda _: None)
         return self.refuse(ask.session, prepared, error)
 
-    def _audit(self, ask: Ask, change: Any, outcome: str) -> None:
+    def audit(self, ask: Ask, change: Change, outcome: str) -> None:
+        """
+        Have a change tell the audit log of a request.
+
+        @param outcome: C{ok}, or the code of an error.
+        """
         change.tell(
             "audit",
             ask.row.name,

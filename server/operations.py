@@ -8,7 +8,7 @@ that is so, by whoever and whenever, so a crash between act and note is harmless
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
@@ -16,17 +16,35 @@ from twisted.internet.defer import Deferred, succeed
 from hostline.protocol.errors import StoreFailed, WrongState
 from hostline.server.drivers.driver import Status
 from hostline.server.host import Change, Host
-from hostline.server.records import ENCODE, KEPT_REPLY, Experiment, Operation, Plan, kept_reply
+from hostline.server.records import ENCODE, KEPT_REPLY, Experiment, Operation, Plan, Sliver, kept_reply
 from hostline.server.slivers import plan
-from hostline.server.slivers.plan import ABSENT, folded
+from hostline.server.slivers.plan import ABSENT, STARTED, folded
 
 #: The commands that cannot be taken back once they run.
-_FINAL = ("terminate",)
+_FINAL = ("terminate", "recreate")
 #: Those whose opposite is begun when they are cancelled, whatever is under way.
-_TAKEN_BACK = ("swap_in", "create_experiment")
+_TAKEN_BACK = ("swap_in", "create_experiment", "create")
 GONE = "gone"
 #: Ended operations of one principal that are kept.
 KEPT = 1000
+
+
+class Subject(Protocol):
+    """
+    What an operation may be about.
+    """
+
+    @property
+    def name(self) -> str:
+        """
+        As in replies.
+        """
+
+    @property
+    def serial(self) -> int:
+        """
+        Of its record.
+        """
 
 
 class Operations:
@@ -42,6 +60,7 @@ class Operations:
         commit: Callable[[Change], Deferred[None]],
         result: Callable[[Operation], Any],
         busy: Callable[[int], bool] = lambda serial: False,
+        step: Callable[[int], tuple[str, float | None] | None] = lambda subject: None,
     ) -> None:
         """
         @param statuses: what is, by sliver serial.
@@ -49,6 +68,7 @@ class Operations:
         @param commit: makes it durable.
         @param result: the reply body of an operation whose target is about to go.
         @param busy: whether a step is being taken for a sliver, by serial.
+        @param step: what is being done for a subject that knows more of it than its slivers' status, and how far.
         """
         self._host = host
         self.status = statuses
@@ -56,6 +76,7 @@ class Operations:
         self._commit = commit
         self._result = result
         self._busy = busy
+        self._step = step
         self._left: dict[int, set[int]] = {}
         self._waiting_for: dict[int, set[int]] = {}
         self._waiters: dict[int, list[Deferred[None]]] = {}
@@ -64,7 +85,7 @@ class Operations:
         self,
         change: Change,
         command: str,
-        experiment: Experiment,
+        subject: Subject,
         goal: Mapping[int, tuple[str, int]],
         before: Mapping[int, tuple[str, int, str | None]],
         caller: str,
@@ -74,19 +95,19 @@ class Operations:
     ) -> Operation:
         """
         Begin an operation, followed as soon as the change is durable. An older one that it makes pointless is
-        cancelled: all of the experiment by one that changes its state, one of some nodes by the next of the same.
+        cancelled: all of the subject by one that changes its state, one of some nodes by the next of the same.
 
         @param goal: wanted state and boot by sliver serial; C{before} what was, with the start command.
-        @param then: the experiment's state once the goal is reached.
+        @param then: the subject's state once the goal is reached.
         @param caller: the principal, as in L{hostline.server.rights.principal}.
         """
         operation = Operation(
             serial=change.serial(),
             command=command,
-            target=experiment.name,
+            target=subject.name,
             nodes=nodes,
-            experiment=experiment.serial,
-            scope=experiment.project,
+            subject=subject.serial,
+            scope=subject.project if isinstance(subject, Experiment | Sliver) else 0,
             caller=caller,
             goal={str(serial): list(wanted) for serial, wanted in goal.items()},
             before={str(serial): list(was) for serial, was in before.items()},
@@ -94,7 +115,7 @@ class Operations:
             started=change.now,
             result=result,
         )
-        for older in list(self._host.unended.get(experiment.serial, {}).values()):
+        for older in list(self._host.unended.get(subject.serial, {}).values()):
             same = not older.then and not older.goal.keys().isdisjoint(operation.goal)
             if then or same:
                 self._end(change, older, "cancelled", [f"superseded by operation {operation.serial} ({command})"])
@@ -193,14 +214,18 @@ class Operations:
         goals = len(operation.goal)
         running = operation.ended is None
         count = len(left) if left is not None else (goals if running else 0)
+        progress: float | None = plan.progress(goals, count)
+        step = f"{goals - count} of {goals} nodes"
+        if operation.subject not in self._host.experiments_by_serial:
+            step, progress = self._step(operation.subject) or (operation.command, None)
         return {
             "operation": operation.serial,
             "command": operation.command,
             "target": operation.target,
             "nodes": list(operation.nodes),
             "state": operation.state,
-            "step": f"{goals - count} of {goals} nodes" if running else operation.state,
-            "progress": plan.progress(goals, count) if running or operation.state == "done" else None,
+            "step": step if running else operation.state,
+            "progress": progress if running else 1.0 if operation.state == "done" else None,
             "started": operation.started,
             "ended": operation.ended,
             "causes": list(operation.causes),
@@ -223,10 +248,12 @@ class Operations:
         """
         wanted, boots, *_ = operation.goal[str(serial)]
         sliver = self._host.slivers_by_serial.get(serial)
-        if sliver is not None and operation.then:
+        if sliver is not None and sliver.free and wanted == STARTED:
+            wanted = sliver.aim  # it may have been doomed or disabled meanwhile
+        elif sliver is not None and not sliver.free and operation.then:
             # A node may be stopped or rebooted while its experiment comes up: then that is what it comes up to.
             wanted, boots = sliver.wanted, sliver.boots
-        return plan.reached(wanted, boots, self.status(serial))
+        return plan.reached(wanted, boots, self.status(serial), sliver.builds if sliver is not None else 1)
 
     def _finish(self, operation: Operation) -> None:
         causes: list[str] = []
@@ -234,16 +261,21 @@ class Operations:
         for serial in map(int, operation.goal):
             cause = self._cause(operation, serial)
             sliver = self._host.slivers_by_serial.get(serial)
-            if cause and sliver is not None:
+            if cause and (sliver is None or sliver.free):
+                causes += [cause, f"{operation.command} {operation.target} failed"]
+            elif cause and sliver is not None:
                 failed.append(sliver.name.partition(".")[0])
                 causes.append(f"{failed[-1]}: {cause}")
         change = self._begin()
-        experiment = self._host.experiments_by_serial.get(operation.experiment)
+        experiment = self._host.experiments_by_serial.get(operation.subject)
         if experiment is not None and operation.then:
             operation = self._settle(change, operation, experiment, failed)
-        if causes:
+        if operation.then == GONE and operation.subject in self._host.slivers_by_serial:
+            operation = attrs.evolve(operation, result=self._result(operation))
+            change.remove(self._host.slivers_by_serial[operation.subject])
+        if failed:
             causes = [*causes[:20], f"{folded(failed)} of {operation.target} could not be started"]
-        if operation.token and not causes and operation.result is None and experiment is not None:
+        if operation.token and not causes and operation.result is None:
             body, cut = kept_reply(self._result(operation))
             if not cut and len(ENCODE(body)) > KEPT_REPLY:
                 body = None  # a long list of nodes
@@ -306,11 +338,12 @@ class Operations:
         change.tell(
             f"operation/{operation.serial}",
             operation.state,
-            (operation.scope, operation.experiment),
+            (operation.scope, operation.subject),
             operation=operation.serial,
             command=operation.command,
-            experiment=operation.target,
+            target=operation.target,
             causes=list(operation.causes),
+            **({"experiment": operation.target} if "/" in operation.target else {}),
         )
 
     def _forget(self, operation: Operation) -> None:

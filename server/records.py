@@ -203,24 +203,74 @@ class Plan(Record):
 @frozen(kw_only=True)
 class Sliver(Record):
     """
-    What should be of one sliver.
+    What should be of one sliver: a node of an experiment, or a free one.
 
-    @ivar name: in full, C{web.exp1.lab}.
-    @ivar experiment: the experiment's serial.
-    @ivar wanted: C{started}, C{stopped} or C{absent}.
+    @ivar name: in full, C{web.exp1.lab}; of a free one C{lab_web}.
+    @ivar experiment: the experiment's serial; 0 of a free one.
+    @ivar wanted: C{started}, C{stopped} or C{absent}; L{aim} is what is worked towards.
     @ivar boots: the boot that is wanted, counted up for each start and reboot.
+    @ivar builds: the making that is wanted, counted up for each time it is made anew.
+    @ivar project: of a free one: serial of the project of its site when it was made, 0 if there was none.
+    @ivar owner: of a free one: a principal, L{hostline.server.rights.principal}.
+    @ivar users: of a free one: serials of users who may use it.
+    @ivar image: serial of the image that it is made from.
+    @ivar keys: lines for its C{authorized_keys}, besides the keys of its owner and users.
+    @ivar initscript: text of the script run at its start, stop and change.
+    @ivar expires: Unix seconds; then it is stopped and doomed.
+    @ivar instantiation: C{local}: made here by L{owner} or an operator; else what the authority's record says:
+        C{plc-instantiated}, C{delegated} or C{nm-controller}.
+    @ivar remains: whether the record stays when the sliver is off the host.
+    @ivar doomed: since when it is missing from the authority's records, or expired, and stopped for that.
+    @ivar source: digest of the authority's record that this follows; empty of a local one.
+    @ivar warnings: what the authority's record says that could not be used, in words.
     """
 
     table: ClassVar[str] = "sliver"
     name: str = field(validator=_text)
     kind: str = field(validator=_text)
-    experiment: int = field(validator=_whole)
+    experiment: int = field(default=0, validator=_whole)
     pnode: str = field(default="pnode-0000", validator=_text)
     wanted: str = field(default="started", validator=_text)
     boots: int = field(default=1, validator=_whole)
     start_command: str | None = field(default=None, validator=optional(instance_of(str)))
     rspec: dict[str, int] = field(factory=dict, validator=_amounts)
     created: float = field(validator=_number)
+    builds: int = field(default=1, validator=_whole)
+    project: int = field(default=0, validator=_whole)
+    owner: str = field(default="", validator=_text)
+    users: tuple[int, ...] = field(default=(), converter=_all_wholes, validator=_wholes)
+    image: int | None = field(default=None, validator=_maybe_whole)
+    keys: tuple[str, ...] = field(default=(), converter=_all_texts, validator=_texts)
+    initscript: str | None = field(default=None, validator=optional(instance_of(str)))
+    expires: float | None = field(default=None, validator=_maybe_number)
+    instantiation: str = field(default="local", validator=_text)
+    remains: bool = field(default=False, validator=instance_of(bool))
+    doomed: float | None = field(default=None, validator=_maybe_number)
+    source: str = field(default="", validator=_text)
+    warnings: tuple[str, ...] = field(default=(), converter=_all_texts, validator=_texts)
+
+    @property
+    def free(self) -> bool:
+        """
+        Whether it is no node of an experiment.
+        """
+        return self.experiment == 0
+
+    @property
+    def aim(self) -> str:
+        """
+        What is worked towards: a sliver that is doomed or not enabled is stopped, whatever was asked for.
+        """
+        if self.wanted == "started" and (self.doomed is not None or self.rspec.get("enabled", 1) == 0):
+            return "stopped"
+        return self.wanted
+
+    @property
+    def topic(self) -> str:
+        """
+        Of the events about a free one.
+        """
+        return f"sliver/{self.name}"
 
 
 @frozen(kw_only=True)
@@ -228,11 +278,11 @@ class Operation(Record):
     """
     Slow work; its number is its serial. What it waits for is derived from the slivers' records.
 
-    @ivar experiment: the experiment's serial.
-    @ivar scope: the project's serial, which outlives the experiment here.
+    @ivar subject: serial of what it is about: an experiment, a free sliver, an image.
+    @ivar scope: the project's serial, which outlives the subject here; 0 if there is none.
     @ivar goal: sliver serial (as text) to C{[wanted, boots]}.
     @ivar before: the same, as it was before: C{[wanted, boots, start command]}.
-    @ivar then: the experiment's state once the goal is reached; C{gone} removes it; empty leaves it.
+    @ivar then: the subject's state once the goal is reached; C{gone} removes it; empty leaves it.
     @ivar result: the reply body, where it is not the target as it is then.
     @ivar token: whether a token stands for it: then its reply is kept.
     @ivar cut: whether C{result} was too long to be kept whole.
@@ -242,7 +292,7 @@ class Operation(Record):
     command: str = field(validator=_text)
     target: str = field(validator=_text)
     nodes: tuple[str, ...] = field(default=(), converter=_all_texts, validator=_texts)
-    experiment: int = field(validator=_whole)
+    subject: int = field(validator=_whole)
     scope: int = field(validator=_whole)
     caller: str = field(validator=_text)
     goal: dict[str, list[Any]] = field(factory=dict, validator=_is_goal)

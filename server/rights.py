@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import frozen
 
-from hostline.protocol.commands import ANYONE, BY_GRANT, KNOWN, MEMBER, OPERATOR, OWNER, TABLE, Command
+from hostline.protocol.commands import ANYONE, BY_GRANT, KNOWN, MEMBER, OPERATOR, OWNER, SELF, TABLE, Command
 from hostline.protocol.errors import (
     Denied,
     HostError,
@@ -20,6 +20,7 @@ from hostline.protocol.errors import (
     NoSuchNode,
     NoSuchOperation,
     NoSuchProject,
+    NoSuchSliver,
     NoSuchUser,
 )
 from hostline.protocol.names import near, split_node
@@ -38,25 +39,34 @@ class Caller:
     Who is at the other end, as the kernel says.
 
     @ivar operator: uid 0, the daemon's own uid if that is not 0, or a member of the operators' group.
-    @ivar via: the way in, C{socket}.
+    @ivar via: the way in, C{socket}; C{sliver} for a sliver's own one.
+    @ivar sliver: serial of the sliver whose own socket it is; then its uid says nothing.
     """
 
     uid: int
     operator: bool = False
     via: str = "socket"
+    sliver: int = 0
+
+
+def _known(host: Host, caller: Caller) -> list[User | Delegate]:
+    return [] if caller.sliver else host.by_uid(caller.uid)
 
 
 def user_of(host: Host, caller: Caller) -> User | None:
     """
     @return: the user that has the caller's uid.
     """
-    return next((one for one in host.by_uid(caller.uid) if isinstance(one, User)), None)
+    return next((one for one in _known(host, caller) if isinstance(one, User)), None)
 
 
 def principal(host: Host, caller: Caller) -> str:
     """
-    @return: who the caller is, by a name that outlives renaming: C{user:17}, C{delegate:18} or C{uid:1000}.
+    @return: who the caller is, by a name that outlives renaming: C{user:17}, C{delegate:18}, C{sliver:19} or
+        C{uid:1000}.
     """
+    if caller.sliver:
+        return f"sliver:{caller.sliver}"
     known = sorted(host.by_uid(caller.uid), key=lambda one: (isinstance(one, Delegate), one.serial))
     return f"{known[0].table}:{known[0].serial}" if known else f"uid:{caller.uid}"
 
@@ -66,9 +76,8 @@ def shown_principal(host: Host, name: str) -> str:
     A principal for people: the user's name where there is one.
     """
     table, _, number = name.partition(":")
-    if table in ("user", "delegate"):
-        serial = int(number) if number.isdecimal() else 0
-        found = host.by_serial(User, serial) if table == "user" else host.by_serial(Delegate, serial)
+    if table in _PRINCIPALS:
+        found = host.by_serial(_PRINCIPALS[table], int(number) if number.isdecimal() else 0)
         return found.name if found else f"{table} no longer known"
     return name
 
@@ -77,10 +86,12 @@ def roles(host: Host, caller: Caller) -> frozenset[str]:
     """
     The relations that hold whatever the target.
     """
+    if caller.sliver:
+        return frozenset({SELF})  # what is for anyone on the host is not for who is in a sliver
     found = {ANYONE}
     if caller.operator:
         found.add(OPERATOR)
-    for one in host.by_uid(caller.uid):
+    for one in _known(host, caller):
         found.add(KNOWN if isinstance(one, User) else BY_GRANT)
     return frozenset(found)
 
@@ -91,15 +102,25 @@ def relations(host: Host, caller: Caller, target: Record, command: str) -> froze
 
     @param command: a delegate is related only by the commands it was granted.
     """
+    if caller.sliver:
+        return frozenset({SELF} if isinstance(target, Sliver) and target.serial == caller.sliver else ())
     found = {ANYONE}
     if caller.operator:
         found.add(OPERATOR)
     user = user_of(host, caller)
     if user is not None:
         found.add(KNOWN)
-    if isinstance(target, Sliver):
+    if isinstance(target, Sliver) and not target.free:
         target = host.experiments_by_serial.get(target.experiment, target)
-    if isinstance(target, Operation):
+    if isinstance(target, Sliver):
+        project = host.by_serial(Project, target.project)
+        if user is not None and target.owner == f"user:{user.serial}":
+            found |= {MEMBER, OWNER}
+        if user is not None and (user.serial in target.users or (project and host.is_member(user, project))):
+            found.add(MEMBER)
+        if any(target.serial in one.targets for one in _delegates(host, caller, (command,))):
+            found.add(BY_GRANT)
+    elif isinstance(target, Operation):
         if target.caller == principal(host, caller) and _may_still(host, caller, target):
             found.add(OWNER)
     elif isinstance(target, Experiment | Project):
@@ -119,18 +140,20 @@ def _may_still(host: Host, caller: Caller, operation: Operation) -> bool:
     Whether the caller, who began an operation, could begin it now; of an experiment that is gone, whether it could see
     it if it were there.
     """
-    experiment = host.experiments_by_serial.get(operation.experiment)
+    subject = host.experiments_by_serial.get(operation.subject) or host.slivers_by_serial.get(operation.subject)
     row = TABLE.get(operation.command)
-    if experiment is None or row is None:
-        return _in_scope(host, caller, (operation.scope, operation.experiment), (operation.command,))
-    return not relations(host, caller, experiment, operation.command).isdisjoint(row.who)
+    if row is not None and row.target is None:  # about no record: the role decides
+        return not roles(host, caller).isdisjoint(row.who)
+    if subject is None or row is None:
+        return _in_scope(host, caller, (operation.scope, operation.subject), (operation.command,))
+    return not relations(host, caller, subject, operation.command).isdisjoint(row.who)
 
 
 def sees(host: Host, caller: Caller, target: Record, command: str) -> bool:
     """
     Whether the caller may know that this record exists.
     """
-    return not relations(host, caller, target, command).isdisjoint((MEMBER, OWNER, BY_GRANT, OPERATOR))
+    return not relations(host, caller, target, command).isdisjoint((MEMBER, OWNER, BY_GRANT, OPERATOR, SELF))
 
 
 def visible(host: Host, caller: Caller, command: str) -> list[Experiment]:
@@ -148,14 +171,27 @@ def visible(host: Host, caller: Caller, command: str) -> list[Experiment]:
     return sorted(every, key=lambda one: one.name)
 
 
+def visible_slivers(host: Host, caller: Caller, command: str) -> list[Sliver]:
+    """
+    @return: the free slivers that the caller may know of, by name.
+    """
+    seen = [one for one in host.free_slivers() if caller.operator or sees(host, caller, one, command)]
+    return sorted(seen, key=lambda one: one.name)
+
+
 def sees_scope(host: Host, caller: Caller, scope: tuple[int, int]) -> bool:
     """
-    Whether an event about this project and experiment, which may be gone by now, is for the caller.
+    Whether an event about this project and this experiment or sliver, which may be gone by now, is for the caller.
     """
     return caller.operator or _in_scope(host, caller, scope, EVENTS)
 
 
 def _in_scope(host: Host, caller: Caller, scope: tuple[int, int], commands: Iterable[str]) -> bool:
+    if caller.sliver:
+        return caller.sliver == scope[1]
+    sliver = host.slivers_by_serial.get(scope[1])
+    if sliver is not None and any(sees(host, caller, sliver, one) for one in commands):
+        return True
     user = user_of(host, caller)
     project = host.by_serial(Project, scope[0])
     if user is not None and project is not None and host.is_member(user, project):
@@ -167,7 +203,7 @@ def _delegates(host: Host, caller: Caller, commands: Iterable[str]) -> list[Dele
     """
     The caller as delegates that were granted one of these commands.
     """
-    known = [one for one in host.by_uid(caller.uid) if isinstance(one, Delegate)]
+    known = [one for one in _known(host, caller) if isinstance(one, Delegate)]
     return [one for one in known if not set(commands).isdisjoint(one.commands)]
 
 
@@ -186,6 +222,8 @@ def allowed(host: Host, caller: Caller, row: Command, values: list[Any]) -> Any:
         return None
     target, missing = _find(host, caller, row, values)
     if target is None or not sees(host, caller, target, row.name):
+        if row.target == "new sliver" and not roles(host, caller).isdisjoint(row.who):
+            return None
         raise missing()
     if relations(host, caller, target, row.name).isdisjoint(row.who):
         raise Denied(f"{row.name} {values[0]} is for {_list(row.who)}")
@@ -221,12 +259,16 @@ def _find(host: Host, caller: Caller, row: Command, values: list[Any]) -> tuple[
         found = host.get(Experiment, experiment)
         serial = found.slivers.get(node) if found else None
         return host.slivers_by_serial.get(serial or 0), lambda: NoSuchNode(f"no node {name}, or it is not placed")
+    if row.target in ("sliver", "new sliver"):
+        return host.sliver_named(name), lambda: no_such_sliver(host, caller, row, name)
     if row.target == "new experiment":
         name = name.partition("/")[0]
     kind, error = _TARGETS[row.target or ""]
     return host.get(kind, name), lambda: error(f"no {kind.table} {name}{_near(host, caller, kind, name)}")
 
 
+#: What a principal's name begins with, and the records that it means.
+_PRINCIPALS: dict[str, type[User | Delegate | Sliver]] = {"user": User, "delegate": Delegate, "sliver": Sliver}
 _TARGETS: dict[str, tuple[type[Record], type[HostError]]] = {
     "project": (Project, NoSuchProject),
     "new experiment": (Project, NoSuchProject),
@@ -243,8 +285,18 @@ def _near(host: Host, caller: Caller, kind: type[Record], name: str) -> str:
     return near(name, [key for key, _ in zip(seen, range(_COMPARED), strict=False)])
 
 
+def no_such_sliver(host: Host, caller: Caller, row: Command, name: str) -> NoSuchSliver:
+    """
+    @return: what who asks for a sliver that is not there, or that he may not see, is told.
+    """
+    if "." in name:
+        return NoSuchSliver(f"no sliver {name}; a node has one while its experiment is placed")
+    hint = near(name, [one.name for one in visible_slivers(host, caller, row.name)[:_COMPARED]])
+    return NoSuchSliver(f"no sliver {name}{hint}")
+
+
 def _list(who: Iterable[str]) -> str:
-    order = [ANYONE, KNOWN, MEMBER, OWNER, BY_GRANT, OPERATOR]
-    plural = {KNOWN: "users", MEMBER: "members of the project", OWNER: "its owner"}
+    order = [ANYONE, KNOWN, SELF, MEMBER, OWNER, BY_GRANT, OPERATOR]
+    plural = {KNOWN: "users", SELF: "the sliver itself", MEMBER: "members of the project", OWNER: "its owner"}
     plural |= {BY_GRANT: "delegates", OPERATOR: "operators"}
     return ", ".join(plural.get(one, one) for one in order if one in who)

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from twisted.python.failure import Failure
 from hostline.server.config import BadConfig, Config, read_config
 from hostline.server.connection import Connection
 from hostline.server.daemon import ROUND_S, Daemon, open_host
+from hostline.server.doors import Doors
 from hostline.server.drivers.process import ProcessDriver
 from hostline.server.lock import Locked, StateLock
 from hostline.server.loop import loop_of
@@ -34,6 +36,7 @@ from hostline.server.offload import Offload
 from hostline.server.sockets import BACKLOG, SocketTaken, listen
 from hostline.server.store import CannotOpen, Store
 from hostline.server.supervise.cgroups import Cgroups
+from hostline.server.supervise import rundir
 from hostline.server.supervise.claim import Claimed, claim
 from hostline.server.supervise.spawn import Spawner, become_subreaper
 from hostline.server.supervise.uids import UidRange
@@ -59,14 +62,29 @@ class HostlineService(Service):
     _log = Logger()
 
     def __init__(
-        self, state: Path, run: Path, socket_path: Path, config_path: Path | None, config: Config, reactor: Any
+        self,
+        state: Path,
+        run: Path,
+        socket_path: Path,
+        config_path: Path | None,
+        config: Config,
+        reactor: Any,
+        startup: bool = False,
+        stagger_s: float = 0.0,
     ) -> None:
+        """
+        @param startup: start every sliver that should be up, as after a start of the host, which is noticed without.
+        @param stagger_s: seconds between two of these starts.
+        """
         self._state = state
         self._run = run
         self._socket_path = socket_path
         self._config_path = config_path
         self._config = config
         self._reactor = reactor
+        self._startup = startup
+        self._stagger_s = stagger_s
+        self._same_boot = True
         self._lock = StateLock(state / "lock")
         self._closers: list[Callable[[], Any]] = []
         self.daemon: Daemon | None = None
@@ -90,6 +108,7 @@ class HostlineService(Service):
             make_directory(directory)
         self._lock.take()
         self._closers.append(self._lock.release)
+        self._same_boot = rundir.is_of_this_boot(self._run)
         reactor = self._reactor or _global_reactor()
         loop = loop_of(reactor)
         keeper = Store(self._state / "host.db", loop.call_soon_threadsafe, loop.call_soon)
@@ -130,6 +149,7 @@ class HostlineService(Service):
             reactor,
             time.time,
             f"{int(time.time()):x}",
+            Doors(self._run, partial(self._serve_sliver, loop)),
         )
         self._closers.append(self.daemon.close)
         for note in loaded.notes + host.aside:
@@ -153,7 +173,8 @@ class HostlineService(Service):
         self, daemon: Daemon, loop: asyncio.AbstractEventLoop, listening: socket.socket
     ) -> None:
         # Whoever connects before this waits in the socket's backlog: the first answer is already true.
-        await daemon.recover()
+        startup = self._startup or not self._same_boot
+        await daemon.recover(startup, self._stagger_s)
         # What was loaded stays: the collector need not walk it, nor come by after every few requests.
         gc.collect()
         gc.freeze()
@@ -168,6 +189,28 @@ class HostlineService(Service):
             state=str(self._state),
             uid=os.geteuid(),
         )
+
+    def _serve_sliver(
+        self, loop: asyncio.AbstractEventLoop, listening: socket.socket, serial: int
+    ) -> Callable[[], None]:
+        """
+        Serve a sliver's own socket.
+
+        @return: ends that.
+        """
+        daemon = self.daemon
+        assert daemon is not None, "doors are opened by the daemon"
+        opening = loop.create_unix_server(lambda: Connection(daemon, serial), sock=listening, backlog=64)
+        server = asyncio.ensure_future(opening, loop=loop)
+
+        def stop() -> None:
+            if server.done() and not server.cancelled():
+                server.result().close()
+            else:
+                server.cancel()
+                listening.close()
+
+        return stop
 
     def _failed(self, failure: Failure, reactor: Any) -> None:
         self._log.failure("the daemon could not start", failure)

@@ -25,7 +25,7 @@ from twisted.internet.defer import Deferred
 from hostline.protocol.errors import StoreFailed
 
 #: The version of the tables below; L{_UPGRADES} holds one step for each earlier one.
-SCHEMA = 1
+SCHEMA = 2
 _APPLICATION = 0x686F7374
 
 _TABLES = """
@@ -39,7 +39,12 @@ CREATE TABLE aside (kind TEXT, key TEXT, body TEXT, reason TEXT);
 """
 
 #: SQL for each schema version that leads to the next one.
-_UPGRADES: dict[int, str] = {}
+_UPGRADES: dict[int, str] = {
+    1: """
+UPDATE records SET body = json_set(json_remove(body, '$.experiment'), '$.subject', json_extract(body, '$.experiment'))
+WHERE kind = 'operation' AND json_valid(body);
+""",
+}
 
 PUT = "INSERT INTO records VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET body = excluded.body"
 REMOVE = "DELETE FROM records WHERE kind = ? AND key = ?"

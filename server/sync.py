@@ -9,15 +9,17 @@ answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from hostline.protocol.errors import HostError, OperationFailed, StoreFailed
 from hostline.server.board import Board
+from hostline.server.doors import Doors
 from hostline.server.drivers.driver import CANNOT_START, Driver, Status, Workload
 from hostline.server.host import Change, Host
 from hostline.server.operations import Operations
@@ -45,7 +47,11 @@ class Sync:
         at_once: int,
         begin: Callable[[], Change],
         commit: Callable[[Change], Deferred[None]],
+        doors: Doors,
     ) -> None:
+        """
+        @param doors: the own sockets of slivers.
+        """
         self._host = host
         self.drivers = drivers
         self._board = board
@@ -61,6 +67,10 @@ class Sync:
         self._removing: set[int] = set()
         self._told: dict[int, Status | None] = {}
         self._closed = False
+        self._doors = doors
+        self._configured: dict[int, Workload] = {}
+        self._held: dict[int, IDelayedCall] = {}
+        self._drift: dict[int, tuple[str, ...]] = {}
         self.operations: Operations | None = None
 
     def status(self, serial: int) -> Status | None:
@@ -89,8 +99,15 @@ class Sync:
 
         @param keep_strays: what has no record is left alone.
         """
+        for sliver in self._host.slivers_by_serial.values():
+            self._configured[sliver.serial] = self._workload(sliver)
+        self._doors.keep(self._configured.keys(), keep_strays)
         for kind, driver in self.drivers.items():
-            known = {one.serial: workload(one) for one in self._host.slivers_by_serial.values() if one.kind == kind}
+            known = {
+                serial: workload
+                for serial, workload in self._configured.items()
+                if self._host.slivers_by_serial[serial].kind == kind
+            }
             driver.changed = self.news
             await driver.recover(known, keep_strays)
         for sliver in list(self._host.slivers_by_serial.values()):
@@ -108,12 +125,12 @@ class Sync:
             if serial not in self._told:
                 self._told[serial] = None
                 self._board.place(sliver, None)
-            if serial in self._busy:
+            if serial in self._busy or (serial in self._held and sliver.aim == plan.STARTED):
                 continue  # looks again at its end
             if self._next(sliver) is not None:
                 self._busy.add(serial)
                 self._rota.wait(self._project(sliver), serial)
-            elif sliver.wanted == plan.ABSENT:
+            elif sliver.wanted == plan.ABSENT and not sliver.remains:
                 if self.operations is not None:
                     self.operations.news(serial)
                 if self._host.slivers_by_serial.get(serial) is sliver:
@@ -124,10 +141,75 @@ class Sync:
         """
         The sliver's record was removed.
         """
-        for known in (self._failed, self._told, self._waiting):
+        for known in (self._failed, self._told, self._waiting, self._configured, self._drift):
             known.pop(serial, None)
         self._removing.discard(serial)
+        self._doors.remove(serial)
         self._board.remove(serial)
+
+    def hold(self, serial: int, seconds: float) -> None:
+        """
+        Have a sliver that is to be started wait; what else is wanted of it meanwhile does not.
+        """
+
+        def go() -> None:
+            del self._held[serial]
+            self.run([serial])
+
+        self._held[serial] = self._clock.callLater(seconds, go)
+
+    def problems(self, serial: int) -> tuple[str, ...]:
+        """
+        What was found to be different on the host from what is asked, when it was last looked at.
+        """
+        return self._drift.get(serial, ())
+
+    def look_for_drift(self) -> None:
+        """
+        Compare what the kernel holds each sliver to with what is asked; what differs is put right.
+        """
+        for sliver in self._host.free_slivers():
+            serial, driver = sliver.serial, self.drivers.get(sliver.kind)
+            status = self.status(serial)
+            if driver is None or status is None or serial in self._busy or serial in self._host.unsettled:
+                continue
+            found = plan.drift(self._workload(sliver).rspec, driver.in_force(serial))
+            if found != list(self._drift.get(serial, ())):
+                self._drift[serial] = tuple(found)
+                self._host.touched()
+            if found:
+                self._configured.pop(serial, None)
+        self.run([one.serial for one in self._host.free_slivers() if not self._is_configured(one)])
+
+    def _is_configured(self, sliver: Sliver) -> bool:
+        known = self._configured.get(sliver.serial)
+        return known is not None and _settings(known) == _settings(self._workload(sliver))
+
+    def _workload(self, sliver: Sliver) -> Workload:
+        """
+        A sliver's record as its driver needs it.
+        """
+        if not sliver.free:
+            return Workload(
+                sliver.serial,
+                sliver.name,
+                sliver.boots,
+                sliver.start_command,
+                rspec=sliver.rspec,
+                door=self._doors.directory(sliver.serial),
+            )
+        return Workload(
+            sliver.serial,
+            sliver.name,
+            sliver.boots,
+            sliver.start_command,
+            rspec=self._host.effective(sliver),
+            builds=sliver.builds,
+            image=sliver.image,
+            keys=self._host.keys_of(sliver),
+            initscript=sliver.initscript,
+            door=self._doors.directory(sliver.serial),
+        )
 
     def close(self) -> None:
         """
@@ -143,18 +225,25 @@ class Sync:
         if failed is not None:
             now = self._is(sliver)
             lives = now is not None and now.boot in ("running", "booted")
-            stop = sliver.wanted == plan.STOPPED and lives
-            if sliver.wanted == plan.ABSENT or stop or sliver.boots > failed.boots:
+            stop = sliver.aim == plan.STOPPED and lives
+            if sliver.aim == plan.ABSENT or stop or sliver.boots > failed.boots or sliver.builds > failed.builds:
                 # A newer intent: what failed for the older one no longer counts.
                 del self._failed[serial]
                 self._told[serial] = now
                 self._board.place(sliver, now)
                 self._host.touched()
-        if self._waiting.get(serial) == (sliver.wanted, sliver.boots):
+        if self._waiting.get(serial) == (sliver.aim, sliver.boots):
             return None
-        return plan.next_action(sliver.wanted, sliver.boots, self.status(serial))
+        status = self.status(serial)
+        action = plan.next_action(sliver.aim, sliver.boots, status, sliver.builds)
+        settled = action is None and status is not None and sliver.aim != plan.ABSENT
+        if settled and sliver.free and failed is None and not self._is_configured(sliver):
+            return plan.CONFIGURE
+        return action
 
     def _project(self, sliver: Sliver) -> int:
+        if sliver.free:
+            return sliver.project
         experiment = self._host.experiments_by_serial.get(sliver.experiment)
         return experiment.project if experiment is not None else 0
 
@@ -190,11 +279,11 @@ class Sync:
                 action = self._next(sliver)
                 if action is None:
                     break
-                if last == (action, sliver.wanted, sliver.boots):
+                if last == (action, sliver.aim, sliver.boots) and action != plan.CONFIGURE:
                     self._log.error("{action} {sliver} changed nothing", action=action, sliver=sliver.name)
                     self._later(sliver)
                     break
-                last = (action, sliver.wanted, sliver.boots)
+                last = (action, sliver.aim, sliver.boots)
                 if not await self._step(sliver, action):
                     break
         finally:
@@ -206,7 +295,7 @@ class Sync:
         """
         Try again after a while, unless something else is wanted by then.
         """
-        self._waiting[sliver.serial] = (sliver.wanted, sliver.boots)
+        self._waiting[sliver.serial] = (sliver.aim, sliver.boots)
         self._clock.callLater(RETRY_S, self._retry, sliver.serial)
 
     def _retry(self, serial: int) -> None:
@@ -240,10 +329,15 @@ class Sync:
             driver = self.drivers.get(sliver.kind)
             if driver is None:
                 raise OperationFailed(f"this host has no driver for slivers of kind {sliver.kind}")
+            workload = self._workload(sliver)
+            if action in (plan.CREATE, plan.START):
+                self._doors.open(sliver.serial)
             if action == plan.CREATE:
-                await driver.ensure_created(workload(sliver))
+                await driver.ensure_created(workload)
             elif action == plan.START:
-                await driver.ensure_started(workload(sliver))
+                await driver.ensure_started(workload)
+            elif action == plan.CONFIGURE:
+                await driver.ensure_configured(workload)
             elif action == plan.STOP:
                 await driver.ensure_stopped(sliver.serial)
             else:
@@ -256,12 +350,22 @@ class Sync:
                 self._log.warn("{action} {sliver}: {reason}", action=action, sliver=sliver.name, reason=reason)
             if action in (plan.CREATE, plan.START):
                 self._failed[sliver.serial] = Status(
-                    sliver.serial, sliver.boots, "dead", exit_code=CANNOT_START, problems=(f"{action}: {reason}",)
+                    sliver.serial,
+                    sliver.boots,
+                    "dead",
+                    exit_code=CANNOT_START,
+                    problems=(f"{action}: {reason}",),
+                    builds=sliver.builds,
                 )
             else:
                 self._later(sliver)
             self.news(sliver.serial)
             return False
+        if action == plan.DESTROY:
+            self._configured.pop(sliver.serial, None)
+        elif action != plan.STOP:
+            self._configured[sliver.serial] = workload
+            self._drift.pop(sliver.serial, None)
         self.news(sliver.serial)
         return True
 
@@ -286,15 +390,16 @@ class Sync:
     def _tell(self, sliver: Sliver, before: Status | None, status: Status | None) -> None:
         what = _what(before, status)
         experiment = self._host.experiments_by_serial.get(sliver.experiment)
-        if what is None or status is None or experiment is None:
+        if what is None or status is None or (experiment is None and not sliver.free):
             return
         change = self._begin()
+        node = {} if experiment is None else {"node": sliver.name.partition(".")[0]}
         change.tell(
-            f"experiment/{experiment.name}",
+            sliver.topic if experiment is None else f"experiment/{experiment.name}",
             what,
-            (experiment.project, experiment.serial),
+            (sliver.project, sliver.serial) if experiment is None else (experiment.project, experiment.serial),
             sliver=sliver.name,
-            node=sliver.name.partition(".")[0],
+            **node,
             boot=status.boot,
             code=status.code,
             problems=list(status.problems),
@@ -312,8 +417,5 @@ def _what(before: Status | None, status: Status | None) -> str | None:
     return None
 
 
-def workload(sliver: Sliver) -> Workload:
-    """
-    A sliver's record as its driver needs it.
-    """
-    return Workload(sliver.serial, sliver.name, sliver.boots, sliver.start_command, {}, sliver.rspec)
+def _settings(workload: Workload) -> tuple[Any, ...]:
+    return dict(workload.rspec), workload.keys, workload.initscript

@@ -38,8 +38,12 @@ class Options(usage.Options):
             f"Path of the socket [default: STATE/run/hostline.sock, or {DEFAULT_RUN}/hostline.sock].",
         ],
         ["config", "c", None, "Configuration file (TOML)."],
+        ["stagger", None, "0", "Seconds between two of the starts that --startup makes."],
     ]
-    optFlags = [["check", None, "Check the configuration and the state, say what is wrong, and end."]]
+    optFlags = [
+        ["check", None, "Check the configuration and the state, say what is wrong, and end."],
+        ["startup", None, "Start every sliver that should be up and is not, once; so it is after a start of the host."],
+    ]
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """
@@ -71,6 +75,12 @@ class Options(usage.Options):
         self.state = Path(state or DEFAULT_STATE).absolute()
         self.run = self.state / "run" if state else Path(DEFAULT_RUN)
         self.socket = Path(self["socket"]).absolute() if self["socket"] else self.run / "hostline.sock"
+        try:
+            self.stagger_s = float(self["stagger"])
+            if not 0 <= self.stagger_s <= 3600:
+                raise ValueError
+        except ValueError:
+            raise usage.UsageError(f"--stagger: want seconds from 0 to 3600, got {self['stagger']}") from None
         self.config_path = Path(self["config"]).absolute() if self["config"] else None
         try:
             self.config: Config = read_config(self.config_path)
@@ -150,4 +160,13 @@ def makeService(options: Options, reactor: Any = None) -> HostlineService:
     except CannotStart as error:
         complain(error)
         raise SystemExit(1) from None
-    return _Announced(options.state, options.run, options.socket, options.config_path, options.config, reactor)
+    return _Announced(
+        options.state,
+        options.run,
+        options.socket,
+        options.config_path,
+        options.config,
+        reactor,
+        bool(options["startup"]),
+        options.stagger_s,
+    )

@@ -117,7 +117,7 @@ def may_see(host: Host, caller: Caller, event: Event) -> bool:
     """
     if event.body["topic"] == "audit":
         return caller.operator
-    return event.scope is None or rights.sees_scope(host, caller, event.scope)
+    return not caller.sliver if event.scope is None else rights.sees_scope(host, caller, event.scope)
 
 
 def check_topic(host: Host, caller: Caller, topic: str) -> None:
@@ -128,6 +128,11 @@ def check_topic(host: Host, caller: Caller, topic: str) -> None:
     seen = True
     if first == "audit":
         seen = caller.operator
+    elif first == "host":
+        seen = not caller.sliver
+    elif first == "sliver" and "." not in rest:
+        sliver = host.sliver_named(rest)
+        seen = sliver is not None and any(rights.sees(host, caller, sliver, one) for one in rights.EVENTS)
     elif first in ("experiment", "sliver"):
         node, _, place = rest.partition(".") if first == "sliver" else ("", "", "")
         name = "/".join(reversed(place.split("."))) if node else rest
@@ -137,7 +142,7 @@ def check_topic(host: Host, caller: Caller, topic: str) -> None:
         operation = host.get(Operation, rest)
         seen = operation is not None and (
             rights.sees(host, caller, operation, "watch")
-            or rights.sees_scope(host, caller, (operation.scope, operation.experiment))
+            or rights.sees_scope(host, caller, (operation.scope, operation.subject))
         )
     if not seen:
         raise NoSuchTopic(f"no topic {topic}")

@@ -32,6 +32,7 @@ from hostline.server import records, store
 from hostline.server.config import Config
 from hostline.server.connection import Connection
 from hostline.server.daemon import Daemon, open_host
+from hostline.server.doors import Doors
 from hostline.server.drivers.fake import FakeDriver, FakeHost
 from hostline.server.experiments.check import check_topology
 from hostline.server.host import Host
@@ -482,6 +483,7 @@ class MemoryDaemon:
             self.clock,
             self.now,
             f"run{self.runs}",
+            Doors(self.directory / "run"),
         )
         self._recovering = Deferred.fromCoroutine(self.daemon.recover())
         self.settle()

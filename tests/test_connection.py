@@ -260,7 +260,7 @@ class EndTests(SynchronousTestCase):
         self.ann.send("watch all\nwait_for lab/exp1 active\n" + "ping\n" * 300 + "@1 wait_for lab/exp1 active\npin")
         self.ann.hang_up()
         self.daemon.advance(5)
-        self.assertEqual(self.daemon.daemon.door._accounts, {})
+        self.assertEqual(self.daemon.daemon.gate._accounts, {})
         self.assertEqual(self.daemon.daemon.connections, 0)
         self.assertEqual(self.daemon.clock.getDelayedCalls(), [])
         self.assertEqual(self.daemon.host.feed._listeners, set())

@@ -22,6 +22,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 _WHO = {
     commands.ANYONE: "anyone",
     commands.KNOWN: "users",
+    commands.SELF: "the sliver itself",
     commands.MEMBER: "members of the project",
     commands.OWNER: "its owner",
     commands.BY_GRANT: "delegates that were granted it",

@@ -5,7 +5,7 @@ The rows of the host, its events, operations and blobs.
 from __future__ import annotations
 
 from hostline.protocol import kinds, shapes
-from hostline.protocol.command import FOR_ANYONE, FOR_OPERATORS, FOR_OWNERS, FOR_USERS, Command
+from hostline.protocol.command import FOR_ANYONE, FOR_OPERATORS, FOR_OWNERS, FOR_SLIVERS_TOO, FOR_USERS, Command
 from hostline.protocol.kinds import SECONDS
 
 _NUMBER = (("number", kinds.OPERATION),)
@@ -15,7 +15,7 @@ ROWS: tuple[Command, ...] = (
         "hello",
         (),
         shapes.HELLO,
-        FOR_ANYONE,
+        FOR_SLIVERS_TOO,
         "Greet: who answers, whom it takes the caller for; format=json makes the bodies of this connection JSON.",
         options=(("format", kinds.FORMAT, None), ("client", kinds.WORD, None)),
     ),
@@ -23,12 +23,14 @@ ROWS: tuple[Command, ...] = (
         "help",
         (("command", kinds.WORD),),
         shapes.HELP,
-        FOR_ANYONE,
+        FOR_SLIVERS_TOO,
         "Usage, help and who may call, of one command or of all.",
         optional=1,
     ),
-    Command("ping", (), shapes.PING, FOR_ANYONE, "The daemon's clock."),
-    Command("whoami", (), shapes.WHOAMI, FOR_ANYONE, "Whom the daemon takes the caller for, and by which way it came."),
+    Command("ping", (), shapes.PING, FOR_SLIVERS_TOO, "The daemon's clock."),
+    Command(
+        "whoami", (), shapes.WHOAMI, FOR_SLIVERS_TOO, "Whom the daemon takes the caller for, and by which way it came."
+    ),
     Command(
         "host_status",
         (),
@@ -47,7 +49,7 @@ ROWS: tuple[Command, ...] = (
         "watch",
         (("topics", kinds.TOPIC),),
         shapes.WATCHING,
-        FOR_ANYONE,
+        FOR_SLIVERS_TOO,
         "Turn on event lines for these topics, from now or from since=.",
         options=(("since", kinds.CURSOR, None),),
         rest=True,
@@ -56,7 +58,7 @@ ROWS: tuple[Command, ...] = (
         "unwatch",
         (("topics", kinds.TOPIC),),
         shapes.WATCHING,
-        FOR_ANYONE,
+        FOR_SLIVERS_TOO,
         "Turn off event lines, of these topics or of all.",
         optional=1,
         rest=True,
@@ -65,7 +67,7 @@ ROWS: tuple[Command, ...] = (
         "events",
         (),
         shapes.EVENTS,
-        FOR_ANYONE,
+        FOR_SLIVERS_TOO,
         "The kept events after since= that the caller may see, oldest first.",
         options=(
             ("since", kinds.CURSOR, 0),

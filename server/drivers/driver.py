@@ -65,6 +65,7 @@ class Status:
     @ivar problems: what is not as it was asked for, in words for the user.
     @ivar builds: the making of the sliver that this speaks of.
     @ivar address: its IPv4 address, if it has one of its own.
+    @ivar uid: what its processes have on the host; of a container the first of its range.
     @ivar initscript: C{none}, C{running} or C{ended}: the newest run of its script; C{initscript_code}: how that ended.
     """
 
@@ -80,6 +81,7 @@ class Status:
     address: str | None = None
     initscript: str = "none"
     initscript_code: int | None = None
+    uid: int | None = None
 
     @property
     def code(self) -> int | None:

@@ -227,7 +227,7 @@ class Lifecycle:
         """
         previous = self._host.get(Plan, str(operation.serial))
         cancelled = self._operations.cancel(change, operation)
-        experiment = self._host.experiments_by_serial.get(operation.experiment)
+        experiment = self._host.experiments_by_serial.get(operation.subject)
         if experiment is None or not operation.then:
             return cancelled
         if operation.command in ("swap_in", "create_experiment"):
@@ -275,7 +275,7 @@ class Lifecycle:
     def _rebuild_experiments(self, change: Change) -> list[str]:
         orphans: dict[tuple[int, str], list[Sliver]] = {}
         for sliver in self._host.slivers_by_serial.values():
-            if sliver.experiment not in self._host.experiments_by_serial:
+            if not sliver.free and sliver.experiment not in self._host.experiments_by_serial:
                 orphans.setdefault((sliver.experiment, split_node(sliver.name)[1]), []).append(sliver)
         said = []
         for (serial, name), slivers in orphans.items():

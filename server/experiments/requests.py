@@ -231,7 +231,7 @@ def result(ask_body: Any, host: Any, operation: Operation) -> Any:
 
     @param ask_body: makes the body of an experiment.
     """
-    experiment = host.experiments_by_serial.get(operation.experiment)
+    experiment = host.experiments_by_serial.get(operation.subject)
     if operation.result is not None and not (operation.cut and experiment is not None):
         return operation.result
     if experiment is None:

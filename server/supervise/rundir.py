@@ -20,6 +20,14 @@ def host_boot(proc: Path = Path("/proc")) -> str:
     return boot_id
 
 
+def is_of_this_boot(run: Path, proc: Path = Path("/proc")) -> bool:
+    """
+    Whether a daemon has prepared this directory since the host was started; to be asked before L{prepare_run}.
+    """
+    note = run / "boot_id"
+    return note.exists() and note.read_text() == host_boot(proc) + "\n"
+
+
 def prepare_run(run: Path, proc: Path = Path("/proc")) -> None:
     """
     Make C{RUN/slivers}; empty it if what it tells of was before the host restarted.

@@ -14,15 +14,16 @@ from hostline.server.connection import Connection
 from hostline.server.host import Host
 from hostline.server.rights import Caller
 
-_OPERATORS, _KNOWN, _STRANGERS = "operators", "known", "strangers"
+_OPERATORS, _KNOWN, _STRANGERS, _SLIVERS = "operators", "known", "strangers", "slivers"
 
 
-class Door:
+class Gate:
     """
     The connections that there are, and what their principals take together.
 
     Operators have some of their own, so that they come in whatever the others do; uids without a record (those of
-    slivers among them) have few for all of them together, since a uid costs nothing.
+    slivers among them) have few for all of them together, since a uid costs nothing; what comes through slivers' own
+    sockets takes nothing from anybody else.
     """
 
     def __init__(self, host: Host, limits: Callable[[], Limits]) -> None:
@@ -31,7 +32,7 @@ class Door:
         """
         self._host = host
         self._limits = limits
-        self._accounts: dict[int, Account] = {}
+        self._accounts: dict[tuple[str, int], Account] = {}
         self._inside: dict[Connection, str] = {}
         self._counts: Counter[str] = Counter()
 
@@ -55,8 +56,13 @@ class Door:
         @return: why it is refused, if it is.
         """
         limits, caller = self._limits(), connection.caller
-        kind = _OPERATORS if caller.operator else _KNOWN if self._host.by_uid(caller.uid) else _STRANGERS
         account = self._accounts.get(_key(caller))
+        if caller.sliver:
+            refusal = self._refuse_sliver(limits, account)
+            if refusal is None:
+                self._count(connection, _SLIVERS)
+            return refusal
+        kind = _OPERATORS if caller.operator else _KNOWN if self._host.by_uid(caller.uid) else _STRANGERS
         beyond = self._counts[_OPERATORS] - limits.operator_connections
         shared = self._counts[_KNOWN] + self._counts[_STRANGERS] + max(0, beyond)
         if shared >= limits.connections and not (kind == _OPERATORS and beyond < 0):
@@ -65,9 +71,19 @@ class Door:
             return f"want at most {limits.stranger_connections} connections from uids not known here; try again later"
         if account is not None and len(account.connections) >= limits.principal_connections:
             return f"want at most {limits.principal_connections} connections from one principal"
+        self._count(connection, kind)
+        return None
+
+    def _refuse_sliver(self, limits: Limits, account: Account | None) -> str | None:
+        if self._counts[_SLIVERS] >= limits.sliver_connections:
+            return f"want at most {limits.sliver_connections} connections from slivers; try again later"
+        if account is not None and len(account.connections) >= limits.own_connections:
+            return f"want at most {limits.own_connections} connections from one sliver"
+        return None
+
+    def _count(self, connection: Connection, kind: str) -> None:
         self._inside[connection] = kind
         self._counts[kind] += 1
-        return None
 
     def left(self, connection: Connection) -> None:
         """
@@ -80,5 +96,8 @@ class Door:
             del self._accounts[key]
 
 
-def _key(caller: Caller) -> int:
-    return caller.uid if not caller.operator or caller.uid in (0, os.geteuid()) else -2 - caller.uid
+def _key(caller: Caller) -> tuple[str, int]:
+    if caller.sliver:
+        return "sliver", caller.sliver
+    apart = caller.operator and caller.uid not in (0, os.geteuid())
+    return "operator" if apart else "uid", caller.uid

@@ -12,7 +12,7 @@ from hostline.server.config import Config, Limits
 from tests.daemons import Client, MemoryDaemon, make
 
 
-class DoorTests(SynchronousTestCase):
+class GateTests(SynchronousTestCase):
     """
     Connections of operators, of people who are known, and of others.
     """

@@ -1,0 +1,96 @@
+"""
+The own sockets of slivers: who asks through one is the sliver whose it is, whatever the uid.
+
+Each has a directory, C{RUN/doors/SERIAL}, that is shown inside the sliver: a socket that is bound anew by the next
+daemon is seen there too, which it would not be if the socket itself were shown.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Callable, Container
+from contextlib import suppress
+from pathlib import Path
+
+from twisted.logger import Logger
+
+from hostline.server.sockets import SocketTaken, listen
+
+#: Connections of one sliver that may wait to be taken.
+_BACKLOG = 64
+
+
+class Doors:
+    """
+    One listening socket for each sliver that has one.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, run: Path, serve: Callable[[socket.socket, int], Callable[[], None]] = lambda listening, serial: _nothing
+    ) -> None:
+        """
+        @param run: of the daemon; the sockets are below.
+        @param serve: takes the connections to a listening socket for the sliver with a serial, until what it returns
+            is called.
+        """
+        self._directory = run / "doors"
+        self._serve = serve
+        self._open: dict[int, Callable[[], None]] = {}
+
+    def directory(self, serial: int) -> Path:
+        """
+        @return: what is shown inside the sliver.
+        """
+        return self._directory / str(serial)
+
+    def keep(self, serials: Container[int], keep_strays: bool) -> None:
+        """
+        After a start of the daemon: open those that there were, and remove what belongs to no sliver.
+        """
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._directory.chmod(0o711)
+        for found in self._directory.iterdir():
+            if found.name.isdigit() and int(found.name) in serials:
+                self.open(int(found.name))
+            elif not keep_strays:
+                shutil.rmtree(found, ignore_errors=True)
+
+    def open(self, serial: int) -> None:
+        """
+        Listen, unless it is listened already; a sliver without its socket goes on without it.
+        """
+        if serial in self._open:
+            return
+        directory = self.directory(serial)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            directory.chmod(0o755)
+            listening = listen(directory / "hostline.sock", 0o666, _BACKLOG)
+        except (OSError, SocketTaken) as error:
+            self._log.error("sliver {serial} has no socket of its own: {error}", serial=serial, error=error)
+            return
+        self._open[serial] = self._serve(listening, serial)
+
+    def remove(self, serial: int) -> None:
+        """
+        The sliver is gone.
+        """
+        stop = self._open.pop(serial, None)
+        if stop is not None:
+            stop()
+        with suppress(OSError):
+            shutil.rmtree(self.directory(serial))
+
+    def close(self) -> None:
+        """
+        Listen no more; the sockets' files stay for the next daemon.
+        """
+        while self._open:
+            self._open.popitem()[1]()
+
+
+def _nothing() -> None:
+    pass
