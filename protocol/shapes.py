@@ -234,7 +234,20 @@ MODIFIED = record(
     {"added": STRINGS, "removed": STRINGS, "changed": STRINGS, "kept": STRINGS},
 )
 TOPOLOGY = record("TOPOLOGY", "the topology as it is kept", {"format": STRING, "text": STRING})
-LOGS = record("LOGS", "what the start command wrote, newest boot", {"log": STRING, "out": STRING, "err": STRING})
+LOGS = record(
+    "LOGS",
+    "the end of what a sliver wrote, by log; no log of a stream, whose data lines had it",
+    {},
+    {"log": STRING, "out": STRING, "err": STRING, "initscript": STRING, "console": STRING},
+)
+EXECUTED = record(
+    "EXECUTED",
+    "how a command ended: 128+signal if killed, None if nobody knows; and what it wrote, of a stream nothing",
+    {"exit": maybe(INT), "out": STRING, "err": STRING},
+    {"cut": FLAG},
+)
+PUSHED = record("PUSHED", "a file that was written", {"path": STRING, "size": INT, "sha256": SHA256})
+PULLED = record("PULLED", "a file that was read", {"path": STRING, "size": INT, "sha256": SHA256}, {"base64": STRING})
 
 AMOUNTS = mapping(STRING, INT, "RESOURCES", "amount by resource")
 LOAN_BODY = record(

@@ -153,16 +153,16 @@ def read_reply(line: str | bytes, as_json: bool = False, bounds: literal.Bounds 
     return Reply(tag, word, literal.read_json(body, bounds) if as_json else literal.read(body, bounds))
 
 
-def stream_data(tag: str, stream: str, chunk: bytes) -> bytes:
+def stream_data(tag: str, stream: str, chunk: bytes, as_json: bool = False) -> bytes:
     """
     One C{data} line of a stream (DESIGN section 2), both ways.
 
-    @param stream: C{in}, C{out} or C{err}; an empty chunk ends it.
+    @param stream: C{in}, C{out} or C{err}.
     """
     from binascii import b2a_base64
 
     body = {"stream": stream, "base64": b2a_base64(chunk, newline=False).decode("ascii")}
-    return reply("data", body, tag)
+    return reply("data", body, tag, as_json)
 
 
 def stream_chunk(body: Any) -> tuple[str, bytes]:

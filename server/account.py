@@ -26,6 +26,7 @@ class Account:
     @ivar kept: reply by raw line, its newline included, by format; good for C{generation}.
     @ivar longest: bytes of the longest of them.
     @ivar budget: lines that may still be answered before the next turn.
+    @ivar streams: how many streams, and commands inside slivers, are open.
     @ivar written: bytes written since it was last looked how many of them are unread.
     @ivar full: whether there were too many, so that nothing more is answered before the next turn.
     """
@@ -34,6 +35,7 @@ class Account:
         self.connections: set[Connection] = set()
         self.waiting = 0
         self.tagged = 0
+        self.streams = 0
         self.bytes_waiting = 0
         self.generation = -1
         self.kept: dict[str, dict[bytes, bytes]] = {"literal": {}, "json": {}}

@@ -17,6 +17,7 @@ from hostline.server.rights import Caller
 
 if TYPE_CHECKING:
     from hostline.server.daemon import Daemon
+    from hostline.server.streams import Streams
 
 
 class Session(Protocol):
@@ -27,6 +28,12 @@ class Session(Protocol):
     caller: Caller
     format: str
     client: str | None
+
+    @property
+    def streams(self) -> Streams:
+        """
+        What is open on the connection.
+        """
 
     def watch(self, topics: list[str], since: int | None, tag: str | None) -> dict[str, Any]:
         """
@@ -47,6 +54,7 @@ class Ask:
     @ivar values: its arguments, read by their Kinds; C{options} likewise, by name.
     @ivar target: the record that its row's target names.
     @ivar operation: set by a responder whose work is slow; the reply then waits for it.
+    @ivar audited: whether the audit log was told of it.
     @ivar waiting: set once nothing is left to do but find out and tell: may be given up if the caller has left.
     """
 
@@ -60,6 +68,7 @@ class Ask:
     target: Any = None
     operation: Operation | None = None
     waiting: bool = False
+    audited: bool = False
     _change: Change | None = field(default=None)
 
     @property
@@ -105,6 +114,15 @@ class Ask:
         The change, if one was begun.
         """
         return self._change
+
+    def audit(self) -> None:
+        """
+        Tell the audit log of what changes no record; not waited for, so that a full disk can still be looked into.
+        """
+        self.audited = True
+        change = self.host.change(self.now, self.request)
+        self.daemon.answers.audit(self, change, "ok")
+        self.daemon.commit(change).addErrback(lambda _: None)
 
     def take_back(self) -> None:
         """

@@ -10,7 +10,7 @@ import time
 from binascii import Error, a2b_base64
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from twisted.internet.defer import Deferred
 
@@ -81,6 +81,19 @@ class Blobs:
         if wrong:
             raise BadValue(f"blob {sha256}: {wrong}")
         return text
+
+    def opened(self, principal: str, sha256: str) -> BinaryIO:
+        """
+        A complete blob, to be read and closed.
+
+        @raise NoSuchBlob: if this principal has not sent it whole.
+        """
+        try:
+            if kinds.SHA256.fits(sha256) is not None:
+                raise FileNotFoundError
+            return (self._folder(principal) / sha256).open("rb")
+        except FileNotFoundError:
+            raise NoSuchBlob(f"no blob {sha256[:64]}; send it first") from None
 
     def forget_old(self) -> None:
         """

@@ -57,7 +57,7 @@ class Limits:
         32, "streams, and commands that run inside slivers, of a principal at a time; one more gets an error", 1
     )
     collected_bytes: int = _key(
-        1 << 20, "bytes of each output of a command, and of a file, that go in a reply; past it only a stream will do", 1
+        1 << 20, "bytes of each output of a command, or of a file, that go in a reply; past it want a stream", 1
     )
     bytes_waiting: int = _key(
         4 << 20,
@@ -117,8 +117,9 @@ class Network:
         for name in ("subnet", "forbidden", "exempt"):
             _addresses(name, getattr(self, name), IPv4Network)
         _addresses("dns", self.dns, IPv4Address)
-        if "," in self.subnet or not 1 <= IPv4Network(self.subnet).prefixlen <= 29:
-            raise BadConfig(f"subnet: want one network, such as 10.98.0.0/16, of 8 addresses at least, got {self.subnet}")
+        subnets = [IPv4Network(word) for word in self.subnet.split(",") if word]
+        if len(subnets) != 1 or subnets[0].num_addresses < 8:
+            raise BadConfig(f"subnet: want one, such as 10.98.0.0/16, of 8 addresses at least, got {self.subnet!r}")
 
 
 def _addresses(name: str, text: str, kind: type[IPv4Network] | type[IPv4Address]) -> None:

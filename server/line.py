@@ -29,7 +29,7 @@ from hostline.protocol.errors import (
     StoreFailed,
     TokenReused,
 )
-from hostline.server import about, history, people, rights, work  # noqa: F401  (they register their responders)
+from hostline.server import about, copying, history, inside, people, rights, work  # noqa: F401  (they register their responders)
 from hostline.server.asking import RESPONDERS, Ask, Session
 from hostline.server.experiments import requests as _experiments  # noqa: F401
 from hostline.server.host import Change

@@ -177,13 +177,4 @@ ROWS: tuple[Command, ...] = (
         changes=True,
         slow=True,
     ),
-    Command(
-        "logs",
-        (("node", kinds.FULL_NODE),),
-        shapes.LOGS,
-        FOR_MEMBERS,
-        "What the node's start command wrote at its newest boot.",
-        options=(("tail", kinds.number("BYTES", "how many bytes of each, from the end", 1, 1 << 20), 65536),),
-        target="node",
-    ),
 )

@@ -14,7 +14,7 @@ from hostline.server.asking import Ask, responds
 from hostline.server.experiments import check, topdl, views
 from hostline.server.experiments.addresses import assign
 from hostline.server.experiments.topology import Topology
-from hostline.server.records import Experiment, Operation, Plan, Project, Sliver
+from hostline.server.records import Experiment, Operation, Plan, Project
 from hostline.server.status import StatusText
 
 
@@ -206,15 +206,6 @@ def stop_node(ask: Ask, name: str, nodes: list[str]) -> list[dict[str, Any]]:
     Stop nodes.
     """
     return _begun(ask, nodes)
-
-
-@responds(TABLE["logs"])
-def logs(ask: Ask, name: str, tail: int) -> dict[str, Any]:
-    """
-    Show what a start command wrote.
-    """
-    sliver: Sliver = ask.target
-    return dict(ask.daemon.sync.drivers[sliver.kind].logs(sliver.serial, tail))
 
 
 def _begun(ask: Ask, nodes: list[str]) -> list[dict[str, Any]]:
