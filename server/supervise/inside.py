@@ -1,0 +1,135 @@
+"""
+What of ours is seen in every container, read-only: C{boot}, catatonit, the C{hostline} client; and what is seen in one.
+
+C{/.hostline/bin} and C{lib} are the same for all, in C{RUN/inside-HASH}; C{/.hostline/own} is the container's, with its
+start command and initscript; C{/.hostline/said} is where it tells what happened (L{hostline.server.supervise.said}).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from shutil import which
+
+import hostline
+from hostline import clients, protocol
+from hostline.server.supervise.bundle import OURS
+from hostline.server.supervise.shim import PATH
+
+_HERE = Path(__file__).parent
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_CATATONITS = ("/usr/libexec/podman/catatonit", "/usr/lib/podman/catatonit", "/usr/libexec/catatonit/catatonit")
+_CLIENT = f"""#!/bin/sh
+command -v python3 >/dev/null || {{ echo 'hostline: there is no python3 in this image' >&2; exit 127; }}
+exec python3 -IS -c 'import sys; sys.path.insert(0, "{OURS}/lib"); sys.argv[0] = "hostline"
+from hostline.clients.main import main; main()' "$@"
+"""
+
+
+class Incomplete(Exception):
+    """
+    Something that every container needs is not on this host.
+    """
+
+
+def install(run: Path) -> Path:
+    """
+    Put together what all containers see; it is never changed, for some that run may see it.
+
+    @return: C{RUN/inside-HASH}.
+    @raise Incomplete: naming what is missing.
+    @raise OSError: if it cannot be written.
+    """
+    catatonit = which("catatonit", path=PATH) or next((one for one in _CATATONITS if Path(one).exists()), None)
+    if catatonit is None:
+        raise Incomplete("there is no catatonit (Debian: apt install catatonit)")
+    files = {
+        "bin/catatonit": Path(catatonit).read_bytes(),
+        "bin/boot": (_HERE / "boot.sh").read_bytes(),
+        "bin/initscript": (_HERE / "initscript.sh").read_bytes(),
+        "bin/hostline": _CLIENT.encode(),
+        "lib/hostline/__init__.py": Path(hostline.__file__).read_bytes(),
+    }
+    for package in (protocol, clients):
+        top = Path(package.__path__[0])
+        for source in sorted(top.rglob("*.py")):
+            files[f"lib/hostline/{package.__name__.rpartition('.')[2]}/{source.relative_to(top)}"] = source.read_bytes()
+    digest = hashlib.sha256()
+    for name, content in files.items():
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    place = run / f"inside-{digest.hexdigest()[:16]}"
+    if not place.exists():
+        fresh = run / f"inside-new-{os.getpid()}"
+        shutil.rmtree(fresh, ignore_errors=True)
+        for name, content in files.items():
+            path = fresh / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            path.chmod(0o755 if name.startswith("bin/") else 0o644)
+        for name in ("own", "said"):
+            (fresh / name).mkdir()
+        for directory in (fresh, *(one for one in fresh.rglob("*") if one.is_dir())):
+            directory.chmod(0o755)
+        fresh.rename(place)
+    return place
+
+
+def prepare_own(
+    directory: Path, first_uid: int, command: str | None, environment: Mapping[str, str], initscript: str | None
+) -> None:
+    """
+    Make the directory that a container sees as C{own}.
+
+    @raise OSError: if that fails.
+    @raise ValueError: if the command or its environment cannot be such.
+    """
+    directory.mkdir(mode=0o755)
+    directory.chmod(0o755)
+    if command is not None:
+        write_own(directory / "command", first_uid, command_text(command, environment))
+    if initscript is not None:
+        write_own(directory / "initscript", first_uid, initscript)
+
+
+def command_text(command: str, environment: Mapping[str, str]) -> str:
+    """
+    @return: what the container's shell reads as its start command.
+    @raise ValueError: if it cannot be one.
+    """
+    if "\0" in command or any("\0" in value for value in environment.values()):
+        raise ValueError("want a start command and an environment without NUL")
+    lines = []
+    for name, value in environment.items():
+        if not _VARIABLE.match(name):
+            raise ValueError(f"want the name of an environment variable, got {name!r}")
+        quoted = value.replace("'", "'\\''")
+        lines.append(f"export {name}='{quoted}'\n")
+    return "".join(lines) + command + "\n"
+
+
+def write_own(path: Path, first_uid: int, text: str) -> None:
+    """
+    Put a script into a container's C{own}, for its root to read and run; in one step, also while it runs.
+    """
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o500)
+    with os.fdopen(fd, "wb") as file:
+        os.fchown(fd, first_uid, first_uid)
+        os.fchmod(fd, 0o500)
+        file.write(text.encode("utf-8", "surrogateescape"))
+    fresh.replace(path)
+
+
+def read_own(path: Path) -> str | None:
+    """
+    @return: the text of such a script; None if there is none.
+    """
+    try:
+        return path.read_bytes().decode("utf-8", "surrogateescape")
+    except OSError:
+        return None

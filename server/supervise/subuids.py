@@ -1,0 +1,109 @@
+"""
+Which block of uids (and gids) a container gets for the users inside: one of its own, never used by anybody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from attrs import frozen
+
+from hostline.server.supervise import homes
+
+#: How many users a container has: what images expect to find.
+BLOCK = 65536
+
+
+@frozen
+class SubuidRange:
+    """
+    The uids that blocks are cut from. By default what systemd's table of uids calls unused, below 2^31: 4000 blocks
+    (UIDS-GIDS.md).
+    """
+
+    first: int = 0x70000000
+    size: int = 4000 * BLOCK
+
+    def blocks(self) -> range:
+        """
+        @return: the first uid of each block.
+        """
+        return range(self.first, self.first + self.size - BLOCK + 1, BLOCK)
+
+
+class Subuids:
+    """
+    Who has which block; noted beside each sliver's directory, in C{SERIAL/subuids}, for good: files carry these uids.
+
+    @ivar by_serial: serial to the first uid of its block.
+    """
+
+    def __init__(self, directory: Path, uids: SubuidRange, accounts: Sequence[range]) -> None:
+        """
+        @param directory: C{STATE/containers}.
+        @param accounts: uids that are never given (L{of_accounts}).
+        """
+        self._directory = directory
+        self._range = uids
+        self._accounts = accounts
+        self.by_serial: dict[int, int] = {}
+
+    def load(self) -> None:
+        """
+        Read what earlier daemons noted.
+        """
+        for note in self._directory.glob("*/subuids"):
+            numbers = homes.read_note(note)
+            if len(numbers) == 1 and note.parent.name.isdigit():
+                self.by_serial[int(note.parent.name)] = numbers[0]
+
+    def ensure(self, serial: int) -> int:
+        """
+        @return: the first uid of the sliver's block, noted before anything can belong to it. The sliver's directory is
+            there.
+        @raise OSError: if it cannot be noted.
+        @raise ValueError: if none is free.
+        """
+        first = self.by_serial.get(serial)
+        if first is None:
+            first = self._allocate(serial)
+            homes.write_note(self._directory / str(serial) / "subuids", str(first), lasting=True)
+            self.by_serial[serial] = first
+        return first
+
+    def forget(self, serial: int) -> None:
+        """
+        The sliver is gone, and every file of its users.
+        """
+        self.by_serial.pop(serial, None)
+
+    def _allocate(self, serial: int) -> int:
+        blocks = self._range.blocks()
+        given = set(self.by_serial.values())
+        crooked = [range(first, first + BLOCK) for first in given if first not in blocks]  # of another configuration
+        for step in range(len(blocks)):
+            first = blocks[(serial + step) % len(blocks)]
+            if first not in given and not any(_overlap(first, taken) for taken in (*crooked, *self._accounts)):
+                return first
+        last = self._range.first + self._range.size - 1
+        raise ValueError(f"no block of {BLOCK} uids is free in {self._range.first}-{last}")
+
+
+def of_accounts(etc: Path = Path("/etc")) -> list[range]:
+    """
+    @return: the uids and gids that accounts, groups and the containers of accounts (subuid, subgid) have.
+    """
+    found = []
+    for name, at in (("passwd", 2), ("group", 2), ("subuid", 1), ("subgid", 1)):
+        with suppress(OSError):
+            for line in (etc / name).read_text(errors="replace").splitlines():
+                words = line.split(":")
+                with suppress(ValueError, IndexError):
+                    found.append(range(int(words[at]), int(words[at]) + (int(words[2]) if at == 1 else 1)))
+    return found
+
+
+def _overlap(first: int, taken: range) -> bool:
+    return first < taken.stop and taken.start < first + BLOCK
