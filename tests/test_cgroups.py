@@ -78,6 +78,23 @@ class Version2Tests(unittest.TestCase):
         self.assertGreater(int((self.unit / OURS / "s5" / "cpu.weight").read_text()), 5 * alone)
         self.assertEqual(int((self.unit / OURS / "s6" / "cpu.weight").read_text()), 100)
 
+    def test_makesRoomForTheFloor(self) -> None:
+        """
+        Where the kernel's largest weight is not enough, the others weigh less; once the floor goes, as before.
+        """
+        cgroups = self.find()
+        for serial in range(10, 14):
+            cgroups.prepare(serial, {"cpu_share": 3000})
+        others = [self.unit / OURS / f"s{serial}" / "cpu.weight" for serial in range(10, 14)]
+        self.assertEqual([int(one.read_text()) for one in others], [9375] * 4)
+        cgroups.prepare(5, {"cpu_min": 1000})
+        floor = int((self.unit / OURS / "s5" / "cpu.weight").read_text())
+        self.assertGreaterEqual(floor / (floor + sum(int(one.read_text()) for one in others)), 0.5)
+        self.assertEqual(cgroups.read(5)["cpu_min"], 1000)
+        self.assertEqual(cgroups.read(10)["cpu_share"], 3000)
+        cgroups.prepare(5, {})
+        self.assertEqual([int(one.read_text()) for one in others], [9375] * 4)
+
     def test_tellsWhoIsThereAndKills(self) -> None:
         """
         Members are read and killed by the kernel's own files.

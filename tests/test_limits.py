@@ -5,8 +5,28 @@ What an rspec means for control groups.
 from __future__ import annotations
 
 import unittest
+from collections.abc import Mapping
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hostline.server.slivers.admission import room
 from hostline.server.supervise import limits
+
+
+def kernel_weights(version: int, rspecs: Mapping[int, Mapping[str, int]], cores: int) -> dict[int, int]:
+    """
+    What is written for each sliver.
+    """
+    weights = limits.weights(rspecs, cores)
+    return {serial: int(limits.weight_file(version, weight)[2]) for serial, weight in weights.items()}
+
+
+def fits(promised: Mapping[int, int], cores: int) -> bool:
+    """
+    Whether all of it would be admitted.
+    """
+    return sum(promised.values()) <= room(cores)
 
 
 class WeightTests(unittest.TestCase):
@@ -36,7 +56,46 @@ class WeightTests(unittest.TestCase):
         More promised than there is gives finite weights in proportion.
         """
         weights = limits.weights({1: {"cpu_min": 3000}, 2: {"cpu_min": 1500}, 3: {}}, 2)
-        self.assertAlmostEqual(weights[1] / weights[2], 2)
+        self.assertAlmostEqual(weights[1] / weights[2], 2, 2)
+
+    def test_holdsAmongHundreds(self) -> None:
+        """
+        Half of the host is kept for one beside 300 others, where the kernel's largest weight would not be enough if
+        the others kept theirs.
+        """
+        rspecs: dict[int, dict[str, int]] = {n: {} for n in range(300)}
+        rspecs[300] = {"cpu_min": 1000}
+        written = kernel_weights(2, rspecs, 2)
+        self.assertGreaterEqual(written[300] / sum(written.values()), 0.5)
+        self.assertLess(written[300] / sum(written.values()), 0.55)
+
+    @settings(deadline=None)
+    @given(
+        st.lists(
+            st.tuples(st.sampled_from([1, 16, 32, 33, 3200]), st.sampled_from([0, 0, 0, 1, 10, 50, 333])),
+            min_size=1,
+            max_size=80,
+        ),
+        st.integers(0, 250),
+        st.sampled_from([1, 2, 64]),
+    )
+    def test_holdsWhateverIsAdmitted(self, asked: list[tuple[int, int]], others: int, cores: int) -> None:
+        """
+        With everybody busy each has its cpu_min, in the whole numbers that the kernel is given, as long as all
+        together were admitted; and of those without, nobody has less for another's smaller share.
+        """
+        rspecs = {n: {"cpu_share": share, "cpu_min": least} for n, (share, least) in enumerate(asked)}
+        while not fits({n: rspec["cpu_min"] for n, rspec in rspecs.items()}, cores):
+            rspecs.pop(max(rspecs))
+        rspecs |= {1000 + n: {"cpu_share": 32, "cpu_min": 0} for n in range(others)}
+        for version in (1, 2):
+            written = kernel_weights(version, rspecs, cores)
+            whole = sum(written.values())
+            for serial, rspec in rspecs.items():
+                part = rspec["cpu_min"] / (1000 * cores)
+                self.assertGreaterEqual(written[serial] / whole, part * (1 - 1e-9), (version, rspec, rspecs))
+            plain = sorted((r["cpu_share"], written[n]) for n, r in rspecs.items() if not r["cpu_min"])
+            self.assertEqual([weight for _, weight in plain], sorted(weight for _, weight in plain))
 
 
 class FileTests(unittest.TestCase):

@@ -43,6 +43,7 @@ class Cgroups:
         self._kill_base = kill_base
         self._cores = cores
         self._rspecs: dict[str, dict[str, int]] = {}
+        self._weights: dict[str, float] = {}  # while anybody has a cpu_min
 
     def of(self, letter: str) -> Cgroups:
         """
@@ -50,7 +51,7 @@ class Cgroups:
             compete by their weights.
         """
         view = Cgroups(self.version, self._bases, self._kill_base, self._cores, self.problems)
-        view._letter, view._rspecs = letter, self._rspecs
+        view._letter, view._rspecs, view._weights = letter, self._rspecs, self._weights
         return view
 
     @classmethod
@@ -140,7 +141,13 @@ class Cgroups:
                 directory.mkdir(parents=True, exist_ok=True)
         except OSError as e:
             return [], [f"limits not applied: {e.strerror}: {e.filename}"]
-        return [directory / "cgroup.procs" for directory in directories], self.apply(serial, rspec)
+        return self.procs(serial), self.apply(serial, rspec)
+
+    def procs(self, serial: int) -> list[Path]:
+        """
+        @return: the files that a process joins by writing 0 to each.
+        """
+        return [directory / "cgroup.procs" for directory in self._directories(serial)]
 
     def apply(self, serial: int, rspec: Mapping[str, int]) -> list[str]:
         """
@@ -180,8 +187,10 @@ class Cgroups:
         rspec = self._rspecs.get(name)
         if rspec is None:
             return limits.read_back(self.version, texts)
-        competing = self._rspecs if rspec.get("cpu_min") else {name: rspec}
-        return limits.as_asked(self.version, texts, rspec, limits.weights(competing, self._cores)[name])
+        weight = self._weights.get(name)
+        if weight is None:
+            weight = limits.weights({name: rspec}, self._cores)[name]
+        return limits.as_asked(self.version, texts, rspec, weight)
 
     def serials(self) -> set[int]:
         """
@@ -282,17 +291,29 @@ class Cgroups:
         return [base / name for base in dict.fromkeys([*self._bases.values(), self._kill_base])]
 
     def _reweigh(self, changed: str, *, moved: bool) -> dict[str, float]:
-        if not any(rspec.get("cpu_min") for rspec in self._rspecs.values()):
-            rspec = self._rspecs.get(changed)
-            return {} if rspec is None else limits.weights({changed: rspec}, self._cores)
-        weights = limits.weights(self._rspecs, self._cores)
-        for name, rspec in self._rspecs.items():
-            path = self._path("cpu", name)
-            if moved and name != changed and rspec.get("cpu_min") and path is not None:
-                _, file, value = limits.weight_file(self.version, weights[name])
-                with suppress(OSError):
-                    _write(path / file, value)
-        return weights
+        """
+        Find what each weighs after a change of one, and write it for all others that weigh another than before.
+
+        @return: what each weighs, the one that changed at least.
+        """
+        if moved:
+            old = dict(self._weights)
+            self._weights.clear()
+            if any(rspec.get("cpu_min") for rspec in self._rspecs.values()):
+                self._weights.update(limits.weights(self._rspecs, self._cores))
+            for name in self._weights or old:
+                if name == changed or name not in self._rspecs:
+                    continue
+                was, weight = (self._plain(name) if of.get(name) is None else of[name] for of in (old, self._weights))
+                path = self._path("cpu", name)
+                if was != weight and path is not None:
+                    _, file, value = limits.weight_file(self.version, weight)
+                    with suppress(OSError):
+                        _write(path / file, value)
+        return self._weights or ({changed: self._plain(changed)} if changed in self._rspecs else {})
+
+    def _plain(self, name: str) -> float:
+        return limits.weights({name: {**self._rspecs[name], "cpu_min": 0}}, self._cores)[name]
 
 
 def _cpu(rspec: Mapping[str, int]) -> tuple[int | None, int | None]:

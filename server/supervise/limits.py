@@ -21,6 +21,10 @@ _SHARE = 32
 _PERIOD_US = 100_000
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MOST_PROMISED = 0.9
+#: In units of cpu_share, what is between two weights of version 2, which is also its least, and its most; version 1
+#: has more room.
+_STEP = _SHARE / 100
+_MOST = 10000 * _STEP
 
 
 def weights(rspecs: Mapping[Key, Mapping[str, int]], cores: int) -> dict[Key, float]:
@@ -28,17 +32,33 @@ def weights(rspecs: Mapping[Key, Mapping[str, int]], cores: int) -> dict[Key, fl
     What each sliver weighs, in units of cpu_share.
 
     With B the sum of all shares and r the part of the host promised by all cpu_min, everybody together never weighs
-    more than T = B/(1-r) if each weighs max(share, T * its promised part); so each has at least its part of T.
+    more than T = B/(1-r) if each weighs max(share, T * its promised part); so each has at least its part of T. Who has
+    a cpu_min weighs one step more, of which B knows, since the kernel's weights are whole numbers.
+
+    Where somebody would have to weigh more than the kernel allows, all weigh less, in proportion. That holds for a
+    thousand slivers beside one that has nine tenths of the host promised, and for more where less is promised.
 
     @param rspecs: of every sliver that competes.
     @param cores: of the host.
     """
     parts = {serial: rspec.get("cpu_min", 0) / (1000 * cores) for serial, rspec in rspecs.items()}
-    shares = {serial: max(1, rspec.get("cpu_share", _SHARE)) for serial, rspec in rspecs.items()}
+    shares = {serial: min(max(1, rspec.get("cpu_share", _SHARE)), _MOST) for serial, rspec in rspecs.items()}
     promised = sum(parts.values())
-    squeeze = min(1.0, _MOST_PROMISED / promised) if promised else 1.0
-    total = sum(shares.values()) / (1 - promised * squeeze)
-    return {serial: max(share, total * parts[serial] * squeeze) for serial, share in shares.items()}
+    if not promised:
+        return {serial: float(share) for serial, share in shares.items()}
+    squeeze = min(1.0, _MOST_PROMISED / promised)
+    steps = _STEP * sum(part > 0 for part in parts.values())
+    scale, found = 1.0, dict[Key, float]()
+    for _ in range(8):
+        lifted = {serial: max(_STEP, share * scale) for serial, share in shares.items()}
+        total = (sum(lifted.values()) + steps) / (1 - promised * squeeze)
+        for serial, part in parts.items():
+            found[serial] = max(lifted[serial], total * part * squeeze + _STEP) if part else lifted[serial]
+        most = max(found.values())
+        if most <= _MOST:
+            break
+        scale *= _MOST / most * 0.999
+    return found
 
 
 def files_v1(rspec: Mapping[str, int], weight: float) -> list[tuple[str, str, str]]:
