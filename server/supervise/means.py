@@ -1,0 +1,138 @@
+"""
+How this host holds a container to its disk_max, and shows it the files of an image as its own: found by trying.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import ClassVar
+
+from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
+
+from hostline.server.supervise import syscalls
+from hostline.server.supervise.idmap import user_namespace
+from hostline.server.supervise.running import run
+from hostline.server.supervise.spawn import Spawner
+
+#: A file system on a file; it needs no journal, for an unclean one is checked before it is mounted.
+MKFS = ("mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-O", "^has_journal", "-E", "lazy_itable_init=1,nodiscard")
+_TRIAL_KIB = 2048
+_FIRST, _SIZE = 300000, 65536
+
+
+@frozen
+class Means:
+    """
+    What this host can do.
+
+    @ivar disk: C{loop}: each container's changes are in a file system of their own, on a file of the size of disk_max;
+        C{none}: they are in a directory, and disk_max is not held.
+    @ivar shift: C{idmap}: the kernel shows an image's files with the container's uids; C{copy}: each container has a
+        copy of them with its uids.
+    @ivar problems: what that takes away from containers, in words for the user.
+    """
+
+    LOOP: ClassVar[str] = "loop"
+    IDMAP: ClassVar[str] = "idmap"
+
+    disk: str = "none"
+    shift: str = "copy"
+    problems: tuple[str, ...] = ()
+
+    @classmethod
+    async def find(cls, directory: Path, spawner: Spawner, clock: IReactorTime) -> Means:
+        """
+        Try it, and leave nothing behind.
+
+        @param directory: one of ours on the file system where containers will be; removed at the end if it was made.
+        """
+        directory = directory.resolve()
+        trial = directory / ".trial"
+        trial.mkdir(mode=0o700, parents=True, exist_ok=True)
+        place, shifted, root, file = trial / "mount", trial / "shifted", trial / "root", trial / "disk"
+        problems: list[str] = []
+        disk, shift = "none", "copy"
+        try:
+            clear(trial)
+            for path in (place, shifted, root):
+                path.mkdir(exist_ok=True)
+            with file.open("wb") as opened:
+                opened.truncate(_TRIAL_KIB << 10)
+            await run(spawner, *MKFS, str(file))
+            with syscalls.loop_device(file, read_only=False) as device:
+                syscalls.mount(device, place, "ext4", syscalls.NODEV | syscalls.NOSUID)
+            for one in ("files", "store", "store/upper", "store/work"):
+                (place / one).mkdir(exist_ok=True)
+            (place / "files" / "file").touch()
+            disk = cls.LOOP
+            async with user_namespace(spawner, clock, _FIRST, _SIZE) as namespace:
+                syscalls.bind_shifted(place, shifted, namespace)
+            syscalls.mount("overlay", root, "overlay", 0, overlay_options(shifted / "files", place / "store"))
+            if os.lstat(root / "file").st_uid != _FIRST:
+                raise OSError("overlayfs shows the wrong owners")
+            shift = cls.IDMAP
+        except OSError as error:
+            said = error.strerror or str(error)
+            if disk != cls.LOOP:
+                problems.append(f"disk_max is not held: no loop device with ext4 ({said})")
+            else:
+                problems.append(f"each container has a copy of its image: no mounts with other uids ({said})")
+        finally:
+            await _take_away(spawner, trial)
+        return cls(disk, shift, tuple(problems))
+
+    def describe(self) -> str:
+        """
+        @return: one line for the operator.
+        """
+        disk = {
+            self.LOOP: "disk_max is the size of a file system on a loop device for each container",
+            "none": "disk_max is not held",
+        }[self.disk]
+        shift = {
+            self.IDMAP: "images are shared, shown with each container's uids by the kernel",
+            "copy": "each container has a copy of its image",
+        }[self.shift]
+        return f"{disk}; {shift}"
+
+
+def overlay_options(lower: Path, store: Path) -> str:
+    """
+    @return: the data of an overlay whose changes are in C{store/upper}.
+    @raise OSError: if a path cannot be told in them.
+    """
+    for one in (lower, store):
+        if set(str(one)) & set(",:\\"):
+            raise OSError(f"the path {one} has a comma, a colon or a backslash in it")
+    return f"lowerdir={lower},upperdir={store}/upper,workdir={store}/work"
+
+
+def clear(directory: Path) -> None:
+    """
+    Take all that is mounted below a directory of ours out of sight, the last first.
+    """
+    for path in reversed(mounts_below(directory)):
+        with suppress(OSError):
+            syscalls.detach(path)
+
+
+def mounts_below(directory: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> Sequence[Path]:
+    """
+    @return: the mount points below a directory, in the order in which they were mounted.
+    """
+    found = []
+    for line in mountinfo.read_text("utf-8", "surrogateescape").splitlines():
+        path = syscalls.unescaped(line.split(" ")[4])
+        if path.startswith(f"{directory}/"):
+            found.append(Path(path))
+    return found
+
+
+async def _take_away(spawner: Spawner, trial: Path) -> None:
+    clear(trial)
+    with suppress(OSError):
+        await run(spawner, "rm", "-rf", "--one-file-system", "--", str(trial))
