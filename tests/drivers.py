@@ -9,12 +9,32 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
-from hostline.server.drivers.driver import CANNOT_START, Driver, Status, Workload
+from hostline.server.drivers.driver import CANNOT_START, Conversation, Driver, Status, Workload
 
 if TYPE_CHECKING:
     from unittest import TestCase as _Base
 else:
     _Base = object
+
+
+class Heard:
+    """
+    A hearer that keeps it all.
+    """
+
+    def __init__(self) -> None:
+        self.out = b""
+        self.err = b""
+        self.ends: list[int | None] = []
+
+    def said(self, stream: str, data: bytes) -> None:
+        if stream == "out":
+            self.out += data
+        else:
+            self.err += data
+
+    def ended(self, code: int | None) -> None:
+        self.ends.append(code)
 
 
 class DriverContract(_Base):
@@ -57,6 +77,12 @@ class DriverContract(_Base):
     def make_unstartable(self, serial: int) -> None:
         """
         See to it that the next start fails.
+        """
+        raise NotImplementedError
+
+    def write_log(self, serial: int, stream: str, text: bytes) -> None:
+        """
+        Have a sliver that was created write into one of its logs, which is empty before.
         """
         raise NotImplementedError
 
@@ -255,6 +281,152 @@ class DriverContract(_Base):
         self.remake({}, keep_strays=True)
         self.remake({5: workload})
         self.assertEqual((self.status(5).boot, self.status(5).pid), ("booted", pid))
+
+    def test_keepsWhichBuildItIs(self) -> None:
+        """
+        The driver keeps the making that a sliver has, also when a later one is wanted, until it is destroyed.
+        """
+        workload = Workload(5, "web.exp1.lab")
+        self.go(self.driver.ensure_created(workload))
+        again = evolve(workload, builds=2)
+        self.go(self.driver.ensure_created(again))
+        self.assertEqual(self.status(5).builds, 1)
+        self.go(self.driver.ensure_destroyed(5))
+        self.go(self.driver.ensure_created(again))
+        self.assertEqual(self.status(5), Status(5, builds=2))
+        self.start(again)
+        self.remake({5: again})
+        self.assertEqual((self.status(5).boot, self.status(5).builds), ("booted", 2))
+
+    def test_holdsWhatItIsConfiguredTo(self) -> None:
+        """
+        A changed limit is in force while the sliver runs; saying it again, or of one not up or not known, is fine.
+        """
+        workload = self.start(Workload(5, "web.exp1.lab", rspec={"pids_max": 50, "cpu_share": 32}))
+        held = set(self.driver.in_force(5)) & {"pids_max", "cpu_share"}
+        before = self.status(5)
+        changed = evolve(workload, rspec={"pids_max": 70, "cpu_share": 48})
+        for _ in range(2):
+            self.go(self.driver.ensure_configured(changed))
+            found = self.driver.in_force(5)
+            self.assertEqual({one: found[one] for one in held}, {one: changed.rspec[one] for one in held})
+        self.assertEqual(self.status(5), before)
+        self.go(self.driver.ensure_created(Workload(6, "db.exp1.lab")))
+        self.go(self.driver.ensure_configured(Workload(6, "db.exp1.lab", rspec={"pids_max": 70})))
+        self.go(self.driver.ensure_configured(Workload(7, "no.exp1.lab")))
+        self.assertEqual(self.status(6), Status(6))
+        self.assertNotIn(7, self.driver.status())
+
+    def execute(self, *argv: str, terminal: bool = False) -> tuple[Conversation, Heard]:
+        """
+        Begin a command in sliver 5.
+        """
+        heard = Heard()
+        talk = self.driver.execute(5, argv, heard, terminal=terminal)
+        self.addCleanup(talk.close)
+        return talk, heard
+
+    def test_executesCommands(self) -> None:
+        """
+        Output, errors and exit status of a command are told apart, and told once.
+        """
+        self.start(Workload(5, "web.exp1.lab"))
+        _, heard = self.execute("sh", "-c", "echo a b; echo c >&2; exit 7")
+        self.until(lambda: heard.ends)
+        self.assertEqual((heard.out, heard.err, heard.ends), (b"a b\n", b"c\n", [7]))
+
+    def test_takesWordsAsTheyAre(self) -> None:
+        """
+        No shell reads the words of a command.
+        """
+        self.start(Workload(5, "web.exp1.lab"))
+        _, heard = self.execute("echo", "a  b", "$HOME", "'c")
+        self.until(lambda: heard.ends)
+        self.assertEqual((heard.out, heard.ends), (b"a  b $HOME 'c\n", [0]))
+
+    def test_is127WhenThereIsNoSuchProgram(self) -> None:
+        """
+        A command that is not there ends with 127, as in a shell.
+        """
+        self.start(Workload(5, "web.exp1.lab"))
+        _, heard = self.execute("no-such-program")
+        self.until(lambda: heard.ends)
+        self.assertEqual(heard.ends, [127])
+        self.assertIn(b"no-such-program", heard.err)
+
+    def test_feedsCommands(self) -> None:
+        """
+        Input reaches a command, and so does its end.
+        """
+        self.start(Workload(5, "web.exp1.lab"))
+        talk, heard = self.execute("cat")
+        talk.write(b"hello ")
+        self.until(lambda: heard.out == b"hello ")
+        talk.write(b"world\n")
+        talk.end_input()
+        self.until(lambda: heard.ends)
+        self.assertEqual((heard.out, heard.ends, talk.unwritten), (b"hello world\n", [0], 0))
+
+    def test_keepsQuietWhenPaused(self) -> None:
+        """
+        Nothing is told while paused, and all after.
+        """
+        self.start(Workload(5, "web.exp1.lab"))
+        talk, heard = self.execute("sh", "-c", "echo one; exit 3")
+        talk.pause()
+        self.go(self.driver.ensure_created(Workload(6, "db.exp1.lab")))
+        self.assertEqual((heard.out, heard.ends), (b"", []))
+        talk.resume()
+        self.until(lambda: heard.ends)
+        self.assertEqual((heard.out, heard.ends), (b"one\n", [3]))
+
+    def test_tellsNobodyWhenClosed(self) -> None:
+        """
+        Who closed a conversation hears nothing more; the sliver goes on.
+        """
+        self.start(Workload(5, "web.exp1.lab"))
+        talk, heard = self.execute("sleep", "1000")
+        talk.close()
+        _, other = self.execute("echo", "still", "up")
+        self.until(lambda: other.ends)
+        self.assertEqual((heard.out, heard.ends), (b"", []))
+        self.assertEqual(self.status(5).boot, "booted")
+
+    def test_endsCommandsWithTheSliver(self) -> None:
+        """
+        A command ends with its sliver, killed.
+        """
+        self.start(Workload(5, "web.exp1.lab"))
+        _, heard = self.execute("sleep", "1000")
+        self.go(self.driver.ensure_stopped(5))
+        self.until(lambda: heard.ends)
+        self.assertIn(heard.ends, ([137], [143]))
+
+    def test_executesNothingInOneThatIsNotUp(self) -> None:
+        """
+        A sliver that is not there, was never started or was stopped runs no command, and says so.
+        """
+        self.start(Workload(5, "web.exp1.lab"))
+        self.go(self.driver.ensure_created(Workload(6, "db.exp1.lab")))
+        self.go(self.driver.ensure_stopped(5))
+        for serial in (5, 6, 7):
+            with self.assertRaises(OSError):
+                self.driver.execute(serial, ["echo"], Heard())
+
+    def test_readsLogsInParts(self) -> None:
+        """
+        A log is read from an offset, from its end, and from its beginning once it was begun anew.
+        """
+        self.go(self.driver.ensure_created(Workload(5, "web.exp1.lab")))
+        self.write_log(5, "out", b"0123456789")
+        self.assertEqual(self.driver.read_log(5, "out", 0, 4), (b"0123", 4))
+        self.assertEqual(self.driver.read_log(5, "out", 4, 100), (b"456789", 10))
+        self.assertEqual(self.driver.read_log(5, "out", 10, 100), (b"", 10))
+        self.assertEqual(self.driver.read_log(5, "out", -3, 100), (b"789", 10))
+        self.assertEqual(self.driver.read_log(5, "out", -30, 2), (b"01", 2))
+        self.assertEqual(self.driver.read_log(5, "out", 11, 2), (b"01", 2))
+        for serial, stream in ((5, "err"), (5, "nonsense"), (5, "../uid"), (6, "out")):
+            self.assertEqual(self.driver.read_log(serial, stream, 0, 100), (b"", 0))
 
     def test_isSilentWhenClosed(self) -> None:
         """

@@ -56,6 +56,9 @@ class FakeContractTests(DriverContract, SynchronousTestCase):
     def make_unstartable(self, serial: int) -> None:
         self.refusals[serial] = "disk full"
 
+    def write_log(self, serial: int, stream: str, text: bytes) -> None:
+        self.host.logs.setdefault(serial, {})[stream] = text
+
 
 class FakeDriverTests(SynchronousTestCase):
     """

@@ -8,7 +8,7 @@ from attrs import define, evolve, field
 from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IDelayedCall
 
-from hostline.server.drivers.driver import CANNOT_START, Status
+from hostline.server.drivers.driver import CANNOT_START, Status, Workload
 from hostline.server.supervise import shim
 from hostline.server.supervise.spawn import Child
 
@@ -26,6 +26,8 @@ class ProcessSliver:
     @ivar joining: another keeper runs this boot, and is being looked for.
     @ivar ending: its processes are being ended.
     @ivar cleared: nothing of this boot is left but its files.
+    @ivar workload: what it was last asked to be.
+    @ivar builds: which making of it this is.
     @ivar lock: one piece of work at a time.
     """
 
@@ -40,6 +42,8 @@ class ProcessSliver:
     joining: bool = False
     ending: bool = False
     cleared: bool = True
+    workload: Workload | None = None
+    builds: int = 1
     lock: DeferredLock = field(factory=DeferredLock)
 
     def status(self, standing: tuple[str, ...]) -> Status:
@@ -47,7 +51,7 @@ class ProcessSliver:
         @param standing: what every sliver of this host lacks.
         """
         boot = self.boot
-        status = Status(self.serial, boots=self.boots)
+        status = Status(self.serial, boots=self.boots, builds=self.builds)
         if self.boots == 0:
             return status
         dead = self.failure is not None or boot.exit is not None or (self.keeper is None and not self.joining)
@@ -58,6 +62,9 @@ class ProcessSliver:
             start_code=boot.ended,
             problems=standing + self.problems,
         )
+        if boot.initscript is not None:
+            now = boot.initscript.code is None and not dead
+            status = evolve(status, initscript="running" if now else "ended", initscript_code=boot.initscript.code)
         if dead:
             why = self.failure or (boot.errors if not boot.up else "")
             if why:

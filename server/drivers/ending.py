@@ -29,7 +29,19 @@ class Ending:
     Ends slivers, as long as it takes, without holding up the reactor.
     """
 
-    def __init__(self, members: Members, cgroups: Cgroups | None, clock: IReactorTime, turns: Turns) -> None:
+    def __init__(
+        self,
+        members: Members,
+        cgroups: Cgroups | None,
+        clock: IReactorTime,
+        turns: Turns,
+        *,
+        thorough: bool = False,
+    ) -> None:
+        """
+        @param thorough: slivers may have processes that never joined their control groups.
+        """
+        self._thorough = thorough
         self._members = members
         self._cgroups = cgroups
         self._clock = clock
@@ -45,7 +57,7 @@ class Ending:
         await self._turns.mine()
         serial, keeper = sliver.serial, sliver.keeper
         node = sliver.boot.node
-        thorough = not sliver.boot.up or node is None or not self._members.grouped(serial, node.pid)
+        thorough = self._thorough or not sliver.boot.up or node is None or not self._members.grouped(serial, node.pid)
         spare = set() if keeper is None else {keeper.pid}
         left: set[int] = set()
 
@@ -88,7 +100,9 @@ class Ending:
         asked: set[int] = set()
 
         async def asking() -> bool:
-            there = await self._members.signal(sliver.serial, signal.SIGTERM, spare=own, told=asked)
+            there = await self._members.signal(
+                sliver.serial, signal.SIGTERM, spare=own, told=asked, thorough=self._thorough
+            )
             asked.update(there)
             return not there
 

@@ -2,20 +2,20 @@
 The fake driver: slivers in memory only, driven by a clock. Shipped, and what every test of the server runs on.
 
 It understands start commands made of C{sleep N} and C{exit N} (C{sleep 5; exit 7}); any other takes C{end_after}
-seconds and ends with 0.
+seconds and ends with 0. What it can be asked to execute is in L{FakeConversation}.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from attrs import define, evolve, field
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-from hostline.server.drivers.driver import CANNOT_START, Status, Workload
+from hostline.server.drivers.driver import CANNOT_START, Conversation, Hearer, Status, Workload
 
 _WORD = re.compile(r"\s*(sleep|exit)\s+(\d+(?:\.\d+)?)\s*\Z")
 
@@ -26,12 +26,18 @@ class FakeHost:
     What is so; outlives the drivers that look at it, as a host outlives its daemon.
 
     @ivar statuses: by serial.
+    @ivar in_force: what each sliver is held to, by serial; a test may change it, as a host may.
+    @ivar logs: what each sliver wrote, by serial and stream.
+    @ivar talks: every conversation that was begun and is not over.
     @ivar listeners: called with a serial when its status changed.
     """
 
     clock: IReactorTime
     statuses: dict[int, Status] = field(factory=dict)
     listeners: list[Callable[[int], None]] = field(factory=list)
+    in_force: dict[int, dict[str, int]] = field(factory=dict)
+    logs: dict[int, dict[str, bytes]] = field(factory=dict)
+    talks: list[FakeConversation] = field(factory=list)
 
     def put(self, status: Status) -> None:
         """
@@ -45,8 +51,18 @@ class FakeHost:
         """
         As if it had never been.
         """
+        self.hang_up(serial)
+        self.in_force.pop(serial, None)
+        self.logs.pop(serial, None)
         if self.statuses.pop(serial, None) is not None:
             self._tell(serial)
+
+    def hang_up(self, serial: int) -> None:
+        """
+        What runs in a sliver is killed with it.
+        """
+        for talk in [talk for talk in self.talks if talk.serial == serial]:
+            talk.end(137)
 
     def later(self, delay: float | None, serial: int, change: Callable[[Status], Status]) -> None:
         """
@@ -84,7 +100,10 @@ class FakeDriver:
     @ivar refusals: by serial, why a sliver cannot be started: it becomes C{dead} with L{CANNOT_START}.
     @ivar errors: by the name of a method, what its next calls raise, each once.
     @ivar calls: the name of each method called and its serial, in order.
+    @ivar configured: the newest workload that L{ensure_configured} was called with, by serial.
     """
+
+    version = "fake 1"
 
     unheld = "not to any limit"
     changed: Callable[[int], None]
@@ -110,6 +129,7 @@ class FakeDriver:
         self.refusals: dict[int, str] = {}
         self.errors: dict[str, list[Exception]] = {}
         self.calls: list[tuple[str, int]] = []
+        self.configured: dict[int, Workload] = {}
         self._clock = clock
         self._pids = 1000
         self._listener = lambda serial: self.changed(serial)
@@ -123,16 +143,33 @@ class FakeDriver:
 
     async def ensure_created(self, workload: Workload) -> None:
         self._called("ensure_created", workload.serial)
-        self._create(workload.serial)
+        self._create(workload)
+        self._hold(workload)
+
+    async def ensure_configured(self, workload: Workload) -> None:
+        self._called("ensure_configured", workload.serial)
+        self.configured[workload.serial] = workload
+        if workload.serial in self.host.statuses:
+            self._hold(workload)
 
     async def ensure_started(self, workload: Workload) -> None:
         serial = workload.serial
         self._called("ensure_started", serial)
-        self._create(serial)
+        self._create(workload)
+        self._hold(workload)
         if self.host.statuses[serial].boots >= workload.boots:
             return
         has_command = workload.start_command is not None
-        fresh = Status(serial, boots=workload.boots, start_command="running" if has_command else "none")
+        builds = self.host.statuses[serial].builds
+        script = "ended" if workload.initscript is not None else "none"
+        fresh = Status(
+            serial,
+            boots=workload.boots,
+            start_command="running" if has_command else "none",
+            builds=builds,
+            initscript=script,
+            initscript_code=0 if script == "ended" else None,
+        )
         if serial in self.refusals:
             problems = (f"could not be started: {self.refusals[serial]}",)
             command = "ended" if has_command else "none"
@@ -168,8 +205,22 @@ class FakeDriver:
     def problems(self) -> list[str]:
         return []
 
-    def logs(self, serial: int, tail: int) -> Mapping[str, str]:
-        return {"log": "", "out": "", "err": ""}
+    def in_force(self, serial: int) -> Mapping[str, int]:
+        return self.host.in_force.get(serial, {})
+
+    def read_log(self, serial: int, stream: str, offset: int, most: int) -> tuple[bytes, int]:
+        text = self.host.logs.get(serial, {}).get(stream, b"")
+        begin = max(len(text) + offset, 0) if offset < 0 else 0 if offset > len(text) else offset
+        found = text[begin : begin + most]
+        return found, begin + len(found)
+
+    def execute(self, serial: int, argv: Sequence[str], hearer: Hearer, *, terminal: bool = False) -> Conversation:
+        self._called("execute", serial)
+        return self._talk(serial, argv, hearer)
+
+    def attach(self, serial: int, hearer: Hearer) -> Conversation:
+        self._called("attach", serial)
+        return self._talk(serial, None, hearer)
 
     def tidy(self) -> None:
         pass
@@ -187,6 +238,7 @@ class FakeDriver:
         status = self.host.statuses.get(serial)
         if status is not None and status.boot not in (None, "dead"):
             command = "none" if status.start_command == "none" else "ended"
+            self.host.hang_up(serial)
             self.host.put(evolve(status, boot="dead", exit_code=code, start_command=command, pid=None))
 
     def boot(self, serial: int) -> None:
@@ -201,15 +253,152 @@ class FakeDriver:
         """
         self.host.later(0, serial, partial(evolve, start_command="ended", start_code=code))
 
-    def _create(self, serial: int) -> None:
-        if serial not in self.host.statuses:
-            self.host.put(Status(serial))
+    def _create(self, workload: Workload) -> None:
+        if workload.serial not in self.host.statuses:
+            self.host.put(Status(workload.serial, builds=workload.builds))
+
+    def _hold(self, workload: Workload) -> None:
+        self.host.in_force[workload.serial] = dict(workload.rspec)
+
+    def _talk(self, serial: int, argv: Sequence[str] | None, hearer: Hearer) -> FakeConversation:
+        status = self.host.statuses.get(serial)
+        if status is None or status.boot not in ("running", "booted"):
+            raise OSError("it is not up")
+        talk = FakeConversation(self.host, serial, argv, hearer)
+        self.host.talks.append(talk)
+        self._clock.callLater(0, talk.begin)
+        return talk
 
     def _called(self, name: str, serial: int) -> None:
         self.calls.append((name, serial))
         waiting = self.errors.get(name)
         if waiting:
             raise waiting.pop(0)
+
+
+class FakeConversation:
+    """
+    A command that exists in memory only, or a console that says what is said to it.
+
+    Understood are C{cat} (says its input until that ends), C{echo WORD..}, C{exit N} and C{sleep N}, also as C{sh -c}
+    with several of them and C{>&2} behind C{echo}; any other ends at once with 127. It begins at the clock's next turn.
+
+    @ivar size: rows and columns, once they were told.
+    """
+
+    def __init__(self, host: FakeHost, serial: int, argv: Sequence[str] | None, hearer: Hearer) -> None:
+        """
+        @param argv: None for a console.
+        """
+        self.serial = serial
+        self.size: tuple[int, int] | None = None
+        self._host = host
+        self._hearer = hearer
+        self._parts = [["cat"]] if argv is None else _parts(argv)
+        self._is_console = argv is None
+        self._kept: list[tuple[str, bytes]] = []
+        self._input = b""
+        self._input_ended = False
+        self._reading = False
+        self._paused = False
+        self._over = False
+        self._code: int | None = None
+
+    def begin(self) -> None:
+        """
+        Go on with the next part, until one takes time.
+        """
+        code = 0
+        while self._parts and not self._over:
+            word, *rest = self._parts.pop(0)
+            if word == "cat":
+                self._reading = True
+                self._read()
+                return
+            if word == "sleep":
+                self._host.clock.callLater(float(rest[0]), self.begin)
+                return
+            if word == "exit":
+                self.end(int(rest[0]))
+                return
+            if word == "echo":
+                stream = "err" if rest[-1:] == [">&2"] else "out"
+                self._say(stream, (" ".join(rest[:-1] if stream == "err" else rest) + "\n").encode())
+            else:
+                self._say("err", f"{word}: not found\n".encode())
+                code = 127
+        self.end(code)
+
+    def end(self, code: int | None) -> None:
+        """
+        It ends now.
+        """
+        if not self._over:
+            self._over, self._code = True, None if self._is_console else code
+            if self in self._host.talks:
+                self._host.talks.remove(self)
+            self._flush()
+
+    def write(self, data: bytes) -> None:
+        self._input += data
+        self._read()
+
+    @property
+    def unwritten(self) -> int:
+        return len(self._input)
+
+    def end_input(self) -> None:
+        self._input_ended = True
+        self._read()
+
+    def resize(self, rows: int, columns: int) -> None:
+        self.size = (rows, columns)
+
+    def pause(self) -> None:
+        self._paused = True
+
+    def resume(self) -> None:
+        self._paused = False
+        self._flush()
+        self._read()
+
+    def close(self) -> None:
+        self._hearer = _Nobody()
+        self.end(137)
+
+    def _read(self) -> None:
+        if self._reading and not self._over and not self._paused:
+            data, self._input = self._input, b""
+            if data:
+                self._say("out", data)
+            if self._input_ended and not self._over:
+                self._reading = False
+                self.begin()
+
+    def _say(self, stream: str, data: bytes) -> None:
+        self._kept.append((stream, data))
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._kept and not self._paused:
+            self._hearer.said(*self._kept.pop(0))
+        if self._over and not self._paused:
+            hearer, self._hearer = self._hearer, _Nobody()
+            hearer.ended(self._code)
+
+
+class _Nobody:
+    def said(self, stream: str, data: bytes) -> None:
+        pass
+
+    def ended(self, code: int | None) -> None:
+        pass
+
+
+def _parts(argv: Sequence[str]) -> list[list[str]]:
+    if list(argv[:2]) in (["sh", "-c"], ["/bin/sh", "-c"]) and len(argv) > 2:
+        return [words for part in argv[2].split(";") if (words := part.split())]
+    return [list(argv)]
 
 
 def imagine(command: str, otherwise: float | None) -> tuple[float | None, int]:

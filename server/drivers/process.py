@@ -12,7 +12,7 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from hostline.server.drivers.boots import ProcessSliver
-from hostline.server.drivers.driver import Status, Workload
+from hostline.server.drivers.commands import Commands, Initscripts
+from hostline.server.drivers.driver import Conversation, Hearer, Status, Workload
 from hostline.server.drivers.ending import BREATH_S, LEFT, Ending
 from hostline.server.drivers.recovery import Traces, look_around
 from hostline.server.drivers.starting import Starting
@@ -53,6 +54,12 @@ class ProcessDriver:
 
     kind = "process"
     unheld = "not to a limit of disk or network use"
+    version = ""
+    #: Of its control groups.
+    letter = "p"
+    #: Whether it can do without the root that it has: slivers get mounts of their own where they can.
+    with_mounts = True
+    thorough = False
     log_limit = 64 << 20
     changed: Callable[[int], None]
     _log = Logger()
@@ -73,6 +80,7 @@ class ProcessDriver:
         grace_s: float = 5.0,
         wall: Callable[[], float] = time.time,
         proc: Path = Path("/proc"),
+        inside: Path = Path("/run/hostline"),
     ) -> None:
         """
         @param directory: for what lasts (C{STATE/slivers}), made if missing.
@@ -82,6 +90,7 @@ class ProcessDriver:
         @param cgroups: None if they cannot be used, for the reason C{no_cgroups}.
         @param as_root: whether to give slivers uids and mounts; None: if we are root.
         @param grace_s: how long processes may take to end politely.
+        @param inside: where slivers with mounts of their own see the directory of their own socket; made if missing.
         """
         self._as_root = os.geteuid() == 0 if as_root is None else as_root
         if self._as_root and uids is None:
@@ -95,10 +104,11 @@ class ProcessDriver:
         self._loop = loop
         self._clock = clock
         self._uids = Uids(directory, uids, accounts()) if self._as_root and uids is not None else None
-        self._cgroups = cgroups
+        self._cgroups = cgroups = cgroups.of(self.letter) if cgroups is not None else None
         self._no_cgroups = no_cgroups
         self._grace_s = grace_s
         self._proc = proc
+        self._inside = inside
         self._bell: Bell | None = None
         self._trash = Trash(directory / ".trash", spawner)
         self._traces = Traces(directory, run)
@@ -115,7 +125,9 @@ class ProcessDriver:
         self._lasting: set[int] = set()
         own = self._uids.by_serial if self._uids is not None else None
         self._members = Members(instance, cgroups, clock, own, proc, run)
-        self._ending = Ending(self._members, cgroups, clock, self._turns)
+        self._ending = Ending(self._members, cgroups, clock, self._turns, thorough=self.thorough)
+        self._commands = Commands(spawner, loop, clock, self._members)
+        self._initscripts = Initscripts(directory, spawner, clock, self._members, self._script_ended)
 
     # The interface
 
@@ -128,8 +140,12 @@ class ProcessDriver:
             self._bell = Bell(self._run, self._loop, self._rung)
         without = [self._no_cgroups] if self._cgroups is None else self._cgroups.problems
         places = [place for _, place in homes.Home(self._directory, "", True).binds()]
-        mounts, private, problems = await look_around(self._spawner, self._run, places, self._as_root)
-        self._starting.mounts, self._starting.private = mounts, private
+        problems: list[str] = []
+        if self.with_mounts:
+            mounts, private, problems = await look_around(self._spawner, self._run, places, self._as_root)
+            self._starting.mounts, self._starting.private = mounts, private
+            if mounts:
+                problems += self._make_inside()
         self._problems = (*problems, *without)
         self._trash.resume()
         if self._uids is not None:
@@ -156,9 +172,19 @@ class ProcessDriver:
         sliver = await self._hold(workload.serial)
         try:
             await self._turns.mine()
-            self._starting.make_home(workload)
-            if self._cgroups is not None and sliver.keeper is not None:
-                sliver.problems = tuple(self._cgroups.apply(workload.serial, workload.rspec))
+            await self._ensure_home(sliver, workload)
+            await self._configure(sliver, workload)
+            self._tell(sliver)
+        finally:
+            sliver.lock.release()
+
+    async def ensure_configured(self, workload: Workload) -> None:
+        if workload.serial not in self._slivers:
+            return
+        sliver = await self._hold(workload.serial)
+        try:
+            await self._turns.mine()
+            await self._configure(sliver, workload)
             self._tell(sliver)
         finally:
             sliver.lock.release()
@@ -171,7 +197,8 @@ class ProcessDriver:
                 await self._booting.acquire()
                 sliver.place = self._clock.callLater(BREATH_S, self._vacate, sliver)
                 await self._turns.mine()
-                self._begin(sliver, workload)
+                sliver.workload = workload
+                await self._begin(sliver, workload)
         finally:
             sliver.lock.release()
 
@@ -190,6 +217,7 @@ class ProcessDriver:
         sliver = await self._hold(serial)
         try:
             await self._stop(sliver, remember=False)
+            await self._unmake(serial)
             await self._trash.throw(self._directory / str(serial))
             shutil.rmtree(self._traces.boots(serial), ignore_errors=True)
             if self._uids is not None:
@@ -236,21 +264,39 @@ class ProcessDriver:
     def problems(self) -> list[str]:
         return [*self._problems, *([self._strays] if self._strays else [])]
 
-    def logs(self, serial: int, tail: int) -> Mapping[str, str]:
-        return homes.read_logs(self._directory / str(serial), tail)
+    def in_force(self, serial: int) -> Mapping[str, int]:
+        sliver = self._slivers.get(serial)
+        if self._cgroups is None or sliver is None or sliver.keeper is None:
+            return {}
+        return self._cgroups.read(serial)
+
+    def read_log(self, serial: int, stream: str, offset: int, most: int) -> tuple[bytes, int]:
+        return homes.read_log(self._directory / str(serial), stream, offset, most)
+
+    def execute(self, serial: int, argv: Sequence[str], hearer: Hearer, *, terminal: bool = False) -> Conversation:
+        sliver = self._slivers.get(serial)
+        if sliver is None:
+            raise OSError("it is not up")
+        place = self._starting.place(sliver, self._tag(serial))
+        return self._commands.execute(serial, place, argv, hearer, terminal=terminal, tag=self._tag(serial))
+
+    def attach(self, serial: int, hearer: Hearer) -> Conversation:
+        raise OSError(f"a sliver of kind {self.kind} has no console")
 
     def close(self) -> None:
         self._closed = True
         if self._bell is not None:
             self._bell.close()
         self._trash.close()
+        self._commands.close()
+        self._initscripts.close()
         for sliver in self._slivers.values():
             if sliver.keeper is not None:
                 self._spawner.release(sliver.keeper)
 
     # Starting
 
-    def _begin(self, sliver: ProcessSliver, workload: Workload) -> None:
+    async def _begin(self, sliver: ProcessSliver, workload: Workload) -> None:
         """
         Start a boot; whatever goes wrong is in its status.
         """
@@ -259,6 +305,9 @@ class ProcessDriver:
         sliver.has_command = workload.start_command is not None
         sliver.problems, sliver.cleared = (), False
         try:
+            await self._ensure_home(sliver, workload)
+            await self._configure(sliver, workload)
+            await self._open(workload)
             argv = self._starting.prepare(sliver, workload, self._tag(serial))
             environment = {"PATH": shim.PATH, shim.TAG: self._tag(serial)}
             ended = partial(self._keeper_ended, sliver, workload.boots)
@@ -277,6 +326,73 @@ class ProcessDriver:
                 sliver.place.cancel()
             sliver.place = None
             self._booting.release()
+
+    async def _ensure_home(self, sliver: ProcessSliver, workload: Workload) -> None:
+        """
+        Make what lasts from boot to boot, and note which making of it this is.
+        """
+        self._starting.make_home(workload)
+        note = self._directory / str(sliver.serial) / "builds"
+        noted = homes.read_note(note)
+        if not noted:
+            homes.write_note(note, str(workload.builds), lasting=True)
+        sliver.builds = noted[0] if noted else workload.builds
+
+    async def _configure(self, sliver: ProcessSliver, workload: Workload) -> None:
+        """
+        Put in force what may change while a sliver is there.
+        """
+        sliver.workload = workload
+        uid = self._uids.by_serial.get(sliver.serial) if self._uids is not None else None
+        if (self._directory / str(sliver.serial)).is_dir():
+            self._initscripts.install(sliver.serial, workload.initscript, uid)
+        if self._cgroups is not None and sliver.keeper is not None:
+            limits = self._cgroups.apply(sliver.serial, workload.rspec)
+            kept = [problem for problem in sliver.problems if not problem.startswith(("limit not", "limits not"))]
+            sliver.problems = (*kept, *limits)
+        if self._initscripts.due(sliver) is None and self._initscripts.running(sliver.serial):
+            run = sliver.boot.initscript
+            if run is not None and workload.initscript is not None and run.mark != shim.mark(workload.initscript):
+                await self._initscripts.cut(sliver.serial, BREATH_S)
+        self._run_script(sliver)
+
+    async def _open(self, workload: Workload) -> None:
+        """
+        For kinds that let people in: do so from now on.
+        """
+
+    async def _unmake(self, serial: int) -> None:
+        """
+        Remove what a kind has beside the directories of a sliver that has no process any more.
+        """
+
+    def _run_script(self, sliver: ProcessSliver, word: str | None = None) -> None:
+        """
+        Run a sliver's initscript if it is due; what cannot be is in the status' C{problems}.
+        """
+        word = self._initscripts.due(sliver) if word is None else word
+        if word is None or sliver.keeper is None:
+            return
+        tag = self._tag(sliver.serial)
+        try:
+            place = self._starting.place(sliver, tag)
+            self._initscripts.begin(sliver, word, self._starting.script, self._traces.boot(sliver), place, tag)
+        except (OSError, ValueError) as error:
+            problem = f"the initscript was not run: {error}"
+            if problem not in sliver.problems:
+                sliver.problems = (*sliver.problems, problem)
+
+    def _script_ended(self, sliver: ProcessSliver) -> None:
+        if self._slivers.get(sliver.serial) is sliver and not self._closed:
+            self._look(sliver.serial)
+
+    def _make_inside(self) -> list[str]:
+        try:
+            self._inside.mkdir(mode=0o755, exist_ok=True)
+        except OSError as error:
+            return [f"no control socket at {self._inside} inside: {error.strerror}"]
+        self._starting.door = str(self._inside)
+        return []
 
     # Watching
 
@@ -316,6 +432,8 @@ class ProcessDriver:
         sliver.boot = shim.read_boot(self._traces.boot(sliver))
         if sliver.boot.up:
             sliver.has_command = sliver.boot.has_command
+        if not sliver.ending:
+            self._run_script(sliver)
         self._tell(sliver)
 
     def _tell(self, sliver: ProcessSliver) -> None:
@@ -346,9 +464,27 @@ class ProcessDriver:
     async def _end(self, sliver: ProcessSliver, grace_s: float) -> None:
         if not sliver.cleared:
             try:
+                self._commands.end(sliver.serial)
+                if grace_s > 0:
+                    await self._stop_script(sliver, grace_s)
                 await self._ending.end(sliver, grace_s)
+                if self._initscripts.running(sliver.serial):
+                    self._initscripts.kill(sliver.serial)
+                    await self._initscripts.wait(sliver.serial, BREATH_S)
             finally:
                 self._look(sliver.serial)
+
+    async def _stop_script(self, sliver: ProcessSliver, grace_s: float) -> None:
+        """
+        Tell the initscript that the end comes, if it was run at this boot; it has as long as everybody.
+        """
+        if sliver.boot.initscript is None or sliver.keeper is None or not sliver.boot.up:
+            return
+        if not (self._directory / str(sliver.serial) / "initscript").exists():
+            return
+        await self._initscripts.cut(sliver.serial, BREATH_S)
+        self._run_script(sliver, "stop")
+        await self._initscripts.wait(sliver.serial, grace_s)
 
     # Finding again
 
@@ -358,12 +494,14 @@ class ProcessDriver:
             await self._turns.mine()
             sliver.boots = self._traces.reached(serial) or self._traces.remember_end(serial)
             sliver.has_command = workload.start_command is not None
+            sliver.workload = workload
+            noted = homes.read_note(self._directory / str(serial) / "builds")
+            sliver.builds = noted[0] if noted else 1
             if sliver.boots:
                 await self._adopt(sliver)
             if sliver.keeper is None:
                 await self._end(sliver, 0.0)
-            elif self._cgroups is not None:
-                sliver.problems = tuple(self._cgroups.apply(serial, workload.rspec))
+            await self._configure(sliver, workload)
             self._tell(sliver)
         finally:
             sliver.lock.release()
@@ -385,6 +523,7 @@ class ProcessDriver:
             sliver.keeper = self._spawner.adopt(keeper.pid, keeper.started, ended)
             if sliver.keeper is not None:
                 self._members.keeper_started(sliver.serial, keeper.pid)
+                self._initscripts.adopt(sliver, directory)
         self._look(sliver.serial)
 
     async def _join_winner(self, sliver: ProcessSliver) -> None:

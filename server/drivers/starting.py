@@ -14,6 +14,7 @@ from hostline.server.drivers.driver import Workload
 from hostline.server.drivers.recovery import Traces
 from hostline.server.supervise import homes, shim
 from hostline.server.supervise.cgroups import Cgroups
+from hostline.server.supervise.execution import Place
 from hostline.server.supervise.mounts import Private
 from hostline.server.supervise.uids import Uids
 
@@ -25,11 +26,13 @@ class Starting:
     @ivar script: the shim that is to keep new boots.
     @ivar mounts: whether slivers have mounts of their own on this host.
     @ivar private: what else they have of their own.
+    @ivar door: where they see the directory with their own socket; None: they cannot.
     """
 
     script = Path("shim.sh")
     mounts = False
     private = Private()
+    door: str | None = None
 
     def __init__(
         self, directory: Path, traces: Traces, uids: Uids | None, cgroups: Cgroups | None, wall: Callable[[], float]
@@ -48,7 +51,7 @@ class Starting:
         @raise ValueError: if the sliver cannot have the name, or there is no uid for it.
         """
         serial = workload.serial
-        home = homes.Home(self._directory / str(serial), homes.node_label(workload.name), self.mounts)
+        home = self.home(workload)
         homes.ensure_home(home, self._uids.ensure(serial) if self._uids is not None else None)
         return home
 
@@ -76,7 +79,7 @@ class Starting:
         if self.mounts:
             fstab = boots / "fstab"
             own = self.private.fstab(workload.rspec.get("memory_max", 0))
-            fstab.write_text(shim.fstab(home.binds()) + own)
+            fstab.write_text(shim.fstab(home.binds()) + own + self._door_line(sliver, workload))
         return shim.keeper_argv(
             self.script,
             serial=serial,
@@ -90,10 +93,47 @@ class Starting:
             command=self._command(workload, home, directory, tag),
         )
 
+    def place(self, sliver: ProcessSliver, tag: str) -> Place:
+        """
+        @return: where more is to run in a sliver.
+        @raise OSError: if it is not up.
+        """
+        workload, node = sliver.workload, sliver.boot.node
+        if workload is None or node is None or sliver.keeper is None or not sliver.boot.up or sliver.ending:
+            raise OSError("it is not up")
+        home = self.home(workload)
+        procs = self._cgroups.procs(sliver.serial) if self._cgroups is not None else []
+        uid = self._uids.ensure(sliver.serial) if self._uids is not None else None
+        return Place(node, procs, uid, self.environment(workload, home, tag))
+
+    def environment(self, workload: Workload, home: homes.Home, tag: str) -> dict[str, str]:
+        """
+        @return: all that a command of the sliver sees.
+        """
+        own: dict[str, str] = {}
+        if workload.door is not None and not (self.mounts and self.door is not None):
+            own["HOSTLINE_SOCKET"] = str(workload.door / "hostline.sock")
+        return shim.command_environment(home, name=workload.name, tag=tag, more={**own, **workload.environment})
+
+    def home(self, workload: Workload) -> homes.Home:
+        """
+        @return: where its directories are.
+        @raise ValueError: if the sliver cannot have the name.
+        """
+        return homes.Home(self._directory / str(workload.serial), homes.node_label(workload.name), self.mounts)
+
+    def _door_line(self, sliver: ProcessSliver, workload: Workload) -> str:
+        if workload.door is None or self.door is None:
+            return ""
+        if not workload.door.is_dir():
+            sliver.problems = (*sliver.problems, "no control socket of its own: the daemon has not made one")
+            return ""
+        return shim.door_line(workload.door, self.door)
+
     def _command(self, workload: Workload, home: homes.Home, directory: Path, tag: str) -> list[str]:
         if workload.start_command is None:
             return []
-        environment = shim.command_environment(home, name=workload.name, tag=tag, more=workload.environment)
+        environment = self.environment(workload, home, tag)
         uid = self._uids.ensure(workload.serial) if self._uids is not None else None
         shim.write_command(directory, workload.start_command, uid)
         return shim.command_argv(environment=environment, uid=uid)

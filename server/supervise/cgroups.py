@@ -50,6 +50,8 @@ class Cgroups:
         @return: the same subtree, seen by another kind of sliver: its groups begin with another letter, all kinds
             compete by their weights.
         """
+        if letter == self._letter:
+            return self
         view = Cgroups(self.version, self._bases, self._kill_base, self._cores, self.problems)
         view._letter, view._rspecs, view._weights = letter, self._rspecs, self._weights
         return view

@@ -11,7 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from attrs import frozen
@@ -19,7 +19,14 @@ from attrs import frozen
 _LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}\Z")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-LOGS = ("start_command.out", "start_command.err", "start_command.log")
+#: What a sliver writes for us, by the word of the stream.
+STREAMS = {
+    "out": "start_command.out",
+    "err": "start_command.err",
+    "log": "start_command.log",
+    "initscript": "initscript.log",
+}
+LOGS = tuple(STREAMS.values())
 
 
 @frozen
@@ -96,6 +103,33 @@ def ensure_home(home: Home, uid: int | None) -> None:
                 _file(name, logs, uid)
 
 
+def install_script(path: Path, text: str | None, group: int | None) -> None:
+    """
+    Have this script, or none, in a file of ours; it is on the disk when this returns.
+
+    @param group: who may read and run it beside us.
+    @raise OSError: if that fails.
+    """
+    if text is None:
+        path.unlink(missing_ok=True)
+        return
+    content = text.encode("utf-8", "surrogateescape")
+    with suppress(OSError):
+        if path.read_bytes() == content:
+            return
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o700)
+    with os.fdopen(fd, "wb") as file:
+        if group is not None:
+            os.fchown(fd, -1, group)
+            os.fchmod(fd, 0o750)
+        file.write(content)
+        file.flush()
+        os.fsync(fd)
+    fresh.replace(path)
+
+
 def write_note(path: Path, text: str, *, lasting: bool = False) -> None:
     """
     Write a line of our own into a sliver's directory, all of it or nothing.
@@ -149,30 +183,45 @@ def cut_logs(root: Path, limit: int) -> None:
             os.close(fd)
 
 
-def read_logs(root: Path, tail: int) -> dict[str, str]:
+def read_log(root: Path, stream: str, offset: int, most: int) -> tuple[bytes, int]:
     """
-    What the start command wrote.
+    A part of what a sliver wrote.
 
     @param root: C{STATE/slivers/SERIAL}.
-    @param tail: how many bytes at most of each, from the end.
-    @return: text by C{log}, C{out} and C{err}; empty where there is none, or something else is in its place.
+    @param stream: one of L{STREAMS}.
+    @param offset: where to begin; from the end if negative; behind the end: the log was begun anew, and so is this.
+    @return: at most so many bytes and the offset behind them; nothing where there is no log, or something else is in
+        its place.
     """
-    found = {}
-    for name in LOGS:
-        text = b""
-        try:
-            fd = os.open(root / "log" / "hostline" / name, os.O_RDONLY | _PLAIN)
-        except OSError:
-            fd = -1
-        if fd >= 0:
-            try:
-                about = os.fstat(fd)
-                if stat.S_ISREG(about.st_mode):
-                    text = os.pread(fd, tail, max(about.st_size - tail, 0))
-            finally:
-                os.close(fd)
-        found[name.rpartition(".")[2]] = text.decode("utf-8", "replace")
-    return found
+    if stream not in STREAMS:
+        return b"", 0
+    try:
+        fd = os.open(root / "log" / "hostline" / STREAMS[stream], os.O_RDONLY | _PLAIN)
+    except OSError:
+        return b"", 0
+    try:
+        about = os.fstat(fd)
+        if not stat.S_ISREG(about.st_mode):
+            return b"", 0
+        begin = max(about.st_size + offset, 0) if offset < 0 else 0 if offset > about.st_size else offset
+        found = os.pread(fd, max(most, 0), begin)
+        return found, begin + len(found)
+    except OSError:
+        return b"", 0
+    finally:
+        os.close(fd)
+
+
+def append_log(root: Path, stream: str) -> int:
+    """
+    @return: a descriptor for what is to be added to one of the L{STREAMS}.
+    @raise OSError: if there is no such plain file.
+    """
+    fd = os.open(root / "log" / "hostline" / STREAMS[stream], os.O_WRONLY | os.O_APPEND | _PLAIN)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(f"not a plain file: {STREAMS[stream]}")
+    return fd
 
 
 @contextmanager

@@ -4,8 +4,10 @@ The living processes of each sliver, and how to signal them all: by control grou
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Mapping, Set
+from contextlib import suppress
 from pathlib import Path
 
 from twisted.internet.interfaces import IReactorTime
@@ -98,6 +100,31 @@ class Members:
                     there.add(process.pid)
                     if process.pid not in told:
                         survey.signal_process(process, number)
+        return there
+
+    async def kill_session(self, serial: int, session: int) -> set[int]:
+        """
+        Kill all of a sliver that are in one session; to be repeated until nobody is left.
+
+        @return: the pids of those who were there.
+        """
+        if self._cgroups is not None:
+            pids = self._cgroups.members(serial)
+        else:
+            pids = [process.pid for process in (await self.everywhere()).get(serial, ())]
+            await self._turns.mine()
+        there = set()
+        for pid in pids:
+            with suppress(OSError):
+                fd = os.pidfd_open(pid)
+                try:
+                    if (
+                        survey.session_of(pid) == session
+                    ):  # after the pidfd: what is read is of the process that we hold
+                        signal.pidfd_send_signal(fd, signal.SIGKILL)
+                        there.add(pid)
+                finally:
+                    os.close(fd)
         return there
 
     async def kill(self, serial: int, *, spare: Set[int], thorough: bool = False) -> set[int]:

@@ -13,6 +13,8 @@ its child, the node's own process) leaves these files; each is complete once it 
     errors    what our own tools had to say
     command   written by the daemon: the start command, which is nobody else's to read, as arguments are
     stopped   written by the daemon: what comes now is on purpose
+    initscript.begun  pid and start time of who runs the initscript, and the mark of its text
+    initscript        its exit status
 
 Under a root daemon only root can write here: nothing that a sliver's users run can forge them.
 """
@@ -51,6 +53,21 @@ class Process:
 
 
 @frozen
+class Initscript:
+    """
+    The newest run of an initscript.
+
+    @ivar runner: who runs it, outside the sliver's cgroup, and notes its end.
+    @ivar mark: of its text, see L{mark}.
+    @ivar code: its exit status; None while it runs.
+    """
+
+    runner: Process
+    mark: str
+    code: int | None = None
+
+
+@frozen
 class Boot:
     """
     What the files of one boot say.
@@ -70,6 +87,7 @@ class Boot:
     exit: int | None = None
     stopped: bool = False
     errors: str = ""
+    initscript: Initscript | None = None
 
 
 def parse_process(data: bytes | None) -> Process | None:
@@ -88,6 +106,21 @@ def parse_code(data: bytes | None) -> int | None:
     """
     line = _line(data)
     return int(line) if line.isdigit() and len(line) <= 3 else None
+
+
+def mark(text: str) -> str:
+    """
+    @return: what tells a text from another.
+    """
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _initscript(directory: Path) -> Initscript | None:
+    words = _line(_read(directory, "initscript.begun")).split()
+    runner = parse_process(" ".join(words[:2]).encode() + b"\n")
+    if len(words) != 3 or runner is None:
+        return None
+    return Initscript(runner, words[2], parse_code(_read(directory, "initscript")))
 
 
 def read_boot(directory: Path) -> Boot:
@@ -109,6 +142,7 @@ def read_boot(directory: Path) -> Boot:
         exit=boot_exit,
         stopped=_read(directory, "stopped") is not None,
         errors=(_read(directory, "errors") or b"").decode("utf-8", "replace").strip() if failed else "",
+        initscript=_initscript(directory),
     )
 
 
@@ -190,6 +224,17 @@ def write_command(directory: Path, command: str, gid: int | None) -> None:
     fresh.replace(directory / "command")
 
 
+def become_argv(uid: int | None) -> list[str]:
+    """
+    @param uid: the user and group to become, giving up every other privilege for ever; None: stay who we are.
+    @return: what to put before a program.
+    """
+    if uid is None:
+        return []
+    argv = ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups", "--no-new-privs"]
+    return [*argv, "--inh-caps=-all", "--bounding-set=-all"]
+
+
 def command_argv(*, environment: Mapping[str, str], uid: int | None) -> list[str]:
     """
     @param environment: all that the start command will see: it is set last, so that nothing in it (C{LD_PRELOAD}) can
@@ -197,11 +242,10 @@ def command_argv(*, environment: Mapping[str, str], uid: int | None) -> list[str
     @param uid: the user and group to become, giving up every other privilege for ever; None: stay who we are.
     @return: what runs the start command that is open as descriptor 9, in a session of its own.
     """
-    argv = []
-    if uid is not None:
-        argv += ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups", "--no-new-privs"]
-        argv += ["--inh-caps=-all", "--bounding-set=-all"]
-    argv += ["setsid"]  # only now: what is still root stays in the keeper's session, by which it is known to be ours
+    argv = [
+        *become_argv(uid),
+        "setsid",
+    ]  # only now: what is still root stays in the keeper's session, by which it is known to be ours
     argv += ["env", "-i", *(f"{name}={value}" for name, value in environment.items())]
     return [*argv, SHELL, "-c", ". /proc/self/fd/9"]
 
@@ -214,6 +258,13 @@ def fstab(binds: Sequence[tuple[Path, str]]) -> str:
     sources = [source for source, _ in binds]
     ordered = sorted(binds, key=lambda bind: any(source.is_relative_to(bind[1]) for source in sources))
     return "".join(f"{_escaped(str(source))} {_escaped(target)} none bind 0 0\n" for source, target in ordered)
+
+
+def door_line(door: Path, place: str) -> str:
+    """
+    @return: the last line for C{mount -a -T}: the directory with a sliver's own socket, which it cannot change.
+    """
+    return f"{_escaped(str(door))} {_escaped(place)} none bind,ro,nosuid,nodev,noexec 0 0\n"
 
 
 def install(run: Path) -> Path:

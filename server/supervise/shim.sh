@@ -1,6 +1,7 @@
 #!/bin/sh
 # Keeps one boot of one sliver and its exit status, whatever happens to the daemon (see shim.py for who reads what).
 #   shim.sh keep|node SERIAL BOOTDIR FSTAB UNSHARE HOME LOG CLOCK CGROUP.PROCS.. -- [THE START COMMAND'S ARGV..]
+#   shim.sh init SERIAL BOOTDIR MARK CGROUP.PROCS.. -- WHAT RUNS THE INITSCRIPT..
 # Two of these run per boot: the keeper, outside the sliver's cgroup, and its child, the node's own process.
 # A file is complete when it ends with a newline. The files are the truth; the bell only says "look".
 umask 077
@@ -16,6 +17,23 @@ fail() {
     echo "$1" >&2
     exit 125
 }
+
+if [ "$role" = init ]; then
+    cd "$bootdir" || exit 4
+    echo "$(me) $4" >initscript.begun || exit 4
+    shift 4
+    (
+        while [ "$1" != -- ]; do
+            echo 0 >"$1" || fail "could not join $1"
+            shift
+        done
+        shift
+        exec "$@"
+    )
+    echo $? >initscript
+    ring
+    exit 0
+fi
 
 if [ "$role" = keep ]; then
     cd "$bootdir" || exit 4
@@ -40,6 +58,7 @@ while [ "$1" != -- ]; do
     shift
 done
 shift
+exec 7<>../../../never 8<>../../../bell # now: the sliver's own socket may be mounted over our directory
 me >node || fail "could not write to the run directory"
 [ -z "$fstab" ] || mount --make-rprivate / 2>/dev/null # fails in a chroot that is no mount point: see mounts.py
 [ -z "$fstab" ] || mount -a -T "$fstab" || fail "could not mount the sliver's own directories"
@@ -49,13 +68,13 @@ if [ $# -gt 0 ]; then
         true >"$log/start_command.$name" || fail "could not write to the sliver's log directory"
     done
     echo started >started || fail "could not write to the run directory"
-    ring
+    echo "$serial" >&8
     (
         exec 9<command # while we may: see write_command in shim.py
         cd "$home" || exit 126
         umask 022
         ulimit -Sn 1024
-        exec "$@" </dev/null >>"$log/start_command.out" 2>>"$log/start_command.err"
+        exec "$@" </dev/null >>"$log/start_command.out" 2>>"$log/start_command.err" 7<&- 8<&-
     )
     code=$?
     echo $code >ended
@@ -67,5 +86,5 @@ if [ $# -gt 0 ]; then
     printf '%d-%02d-%02dT%02d:%02d:%02dZ exit status %d\n' $((y + c * 400 + m / 10)) $(((m + 2) % 12 + 1)) \
         $((d - (153 * m + 2) / 5 + 1)) $((s / 3600)) $((s / 60 % 60)) $((s % 60)) $code >>"$log/start_command.log"
 fi
-ring
-while read -r _; do :; done <>../../../never # a machine stays up after its start command; nobody ever writes here
+echo "$serial" >&8
+while read -r _; do :; done <&7 # a machine stays up after its start command; nobody ever writes here

@@ -141,7 +141,7 @@ class Survey:
         except OSError:
             return None
         for word, role, serial in zip(words, words[1:], words[2:], strict=False):
-            if word.startswith(self._shims) and role in (b"keep", b"node"):
+            if word.startswith(self._shims) and role in (b"keep", b"node", b"init"):
                 return _number(serial)
         return None
 
@@ -242,6 +242,17 @@ def signal_process(process: Process, number: int) -> bool:
         finally:
             os.close(fd)
     return False
+
+
+def session_of(pid: int) -> int | None:
+    """
+    @return: the session that a living process is in; None if there is none.
+    """
+    with suppress(OSError, IndexError, ValueError):
+        fields = _read(f"/proc/{pid}/stat").rpartition(b") ")[2].split()
+        if fields[0] not in (b"Z", b"X"):
+            return int(fields[3])
+    return None
 
 
 def _serial(tag: bytes, prefix: bytes) -> int | None:

@@ -13,28 +13,8 @@ from pathlib import Path
 from hostline.server.supervise.conversation import Piped
 from hostline.server.supervise.shim import PATH
 from hostline.server.supervise.spawn import Child, Spawner
+from tests.drivers import Heard
 from tests.live import support
-
-
-class Heard:
-    """
-    A hearer that keeps it all.
-    """
-
-    def __init__(self) -> None:
-        self.out = b""
-        self.err = b""
-        self.ends: list[int | None] = []
-
-    def said(self, stream: str, data: bytes) -> None:
-        assert not self.ends
-        if stream == "out":
-            self.out += data
-        else:
-            self.err += data
-
-    def ended(self, code: int | None) -> None:
-        self.ends.append(code)
 
 
 class ConversationTests(unittest.TestCase):

@@ -48,7 +48,7 @@ class Processes(DriverContract, unittest.TestCase):
         self.instance = os.urandom(8).hex()
         self.first_uid = 300000 + os.getpid() % 30000 * 1000  # other runs of these tests have others
         self.spawner = Spawner(self.loop)
-        self.cgroups = self.find_cgroups() if self.with_cgroups else None
+        self.cgroups = self.find_cgroups().of("p") if self.with_cgroups else None
         self.driver: Driver = self.make()
         self.addCleanup(self.clean)
         self.remake({})
@@ -89,6 +89,9 @@ class Processes(DriverContract, unittest.TestCase):
     def make_unstartable(self, serial: int) -> None:
         (self.directory / "slivers" / str(serial)).write_text("in the way")
         self.addCleanup(support.remove_directory, self.directory)
+
+    def write_log(self, serial: int, stream: str, text: bytes) -> None:
+        (self.directory / f"slivers/{serial}/log/hostline/start_command.{stream}").write_bytes(text)
 
     def clean(self) -> None:
         """
