@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY
 _OPENAT2: Final = 437
 _NO_MAGICLINKS, _IN_ROOT = 0x02, 0x10
 _AT_FDCWD = -100

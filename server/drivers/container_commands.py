@@ -1,0 +1,270 @@
+"""
+What runs in a container beside its start command: commands for people who ask, and its initscript when that changes;
+and how one listens to its console.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from hostline.server.drivers.console import Attached
+from hostline.server.drivers.containers import ContainerSliver, Kept
+from hostline.server.drivers.driver import CANNOT_START, Hearer
+from hostline.server.supervise import bundle as oci
+from hostline.server.supervise.cgroups import Cgroups
+from hostline.server.supervise.conversation import Piped
+from hostline.server.supervise.runtime import Runtime, exec_argv
+from hostline.server.supervise.shim import PATH
+from hostline.server.supervise.spawn import Child, Spawner
+
+#: How long all in the session of a closed command may take to end.
+_END_S, _AGAIN_S = 5.0, 0.02
+_PROCESS = 9
+
+
+class Commands:
+    """
+    Runs commands in containers, and ends them.
+
+    @ivar runtime: None if none works here.
+    """
+
+    _log = Logger()
+    runtime: Runtime | None = None
+
+    def __init__(
+        self,
+        kept: Kept,
+        spawner: Spawner,
+        loop: asyncio.AbstractEventLoop,
+        clock: IReactorTime,
+        cgroups: Cgroups | None,
+    ) -> None:
+        self._kept = kept
+        self._spawner = spawner
+        self._loop = loop
+        self._clock = clock
+        self._cgroups = cgroups
+        self._running: dict[int, dict[Piped, Path]] = {}
+        self._restarts: dict[int, Piped] = {}
+        self._count = 0
+
+    def execute(self, sliver: ContainerSliver, argv: Sequence[str], hearer: Hearer, *, terminal: bool) -> Piped:
+        """
+        @raise OSError: if it cannot be run.
+        @raise ValueError: if it can be no argv.
+        """
+        if not argv or any("\0" in word for word in argv):
+            raise ValueError("want a command of at least one word, without NUL")
+        if self.runtime is None:
+            raise OSError("no container runtime works on this host")
+        bundle = self._kept.bundle(sliver.serial, sliver.boots)
+        self._count += 1
+        pid_file = bundle.path / f"exec-{os.getpid()}-{self._count}.pid"
+        running = self._running.setdefault(sliver.serial, {})
+        judged = _Judged(hearer, pid_file, terminal)
+
+        def over() -> None:
+            running.pop(piped, None)
+            judged.began = judged.began or _pid(pid_file) is not None
+            pid_file.unlink(missing_ok=True)
+
+        piped = Piped(self._loop, self._clock, judged, partial(self._kill, sliver, pid_file), over)
+        environment = oci.environment(sliver.name) | ({"TERM": "xterm"} if terminal else {})
+        process = oci.process(argv, environment, terminal=terminal, cwd="/")
+        described = os.memfd_create("process")
+        try:
+            os.write(described, json.dumps(process).encode())
+            words = exec_argv(
+                self.runtime.program, self.runtime.root, bundle.name, f"/proc/self/fd/{_PROCESS}", pid_file
+            )
+            actions = [(os.POSIX_SPAWN_DUP2, described, _PROCESS)]
+            piped.start(self._spawner, words, environment={"PATH": PATH}, terminal=terminal, file_actions=actions)
+        finally:
+            os.close(described)
+        running[piped] = pid_file
+        return piped
+
+    def restart(self, sliver: ContainerSliver, begun: Callable[[], None]) -> None:
+        """
+        Run the initscript's C{restart}; one that still runs from before is ended.
+
+        @param begun: called once it runs.
+        """
+        old = self._restarts.pop(sliver.serial, None)
+        if old is not None:
+            old.close()
+        try:
+            argv = ["/bin/sh", f"{oci.OURS}/bin/initscript", "restart"]
+            self._restarts[sliver.serial] = self.execute(sliver, argv, _Deaf(), terminal=False)
+        except OSError as error:
+            self._log.warn("no restart of an initscript: {error}", error=str(error))
+        else:
+            begun()
+
+    def attach(self, sliver: ContainerSliver, hearer: Hearer) -> Attached:
+        """
+        @raise OSError: if its conmon does not answer.
+        """
+        return Attached(self._loop, self._kept.bundle(sliver.serial, sliver.boots).path, hearer)
+
+    def end(self, serial: int) -> None:
+        """
+        A container ends, and with it every command in it; whoever listens hears so.
+        """
+        self._restarts.pop(serial, None)
+        self._running.pop(serial, None)
+
+    def end_strays(self, sliver: ContainerSliver) -> None:
+        """
+        End commands that an earlier daemon ran: nobody listens to them.
+        """
+        path = self._kept.bundle(sliver.serial, sliver.boots).path
+        for pid_file in path.glob("exec-*.pid"):
+            if not pid_file.name.startswith(f"exec-{os.getpid()}-"):
+                self._go(self._end_session(sliver, None, pid_file))
+
+    def close(self) -> None:
+        """
+        The daemon ends, and every command with it.
+        """
+        for serial in list(self._running):
+            for piped in list(self._running.pop(serial)):
+                piped.close()
+
+    def _kill(self, sliver: ContainerSliver, pid_file: Path, child: Child) -> None:
+        self._go(self._end_session(sliver, child, pid_file))
+
+    async def _end_session(self, sliver: ContainerSliver, child: Child | None, pid_file: Path) -> None:
+        """
+        Kill a command and all in its session, until nobody is left; and the runtime's process that waits for it.
+        """
+        deadline = self._clock.seconds() + _END_S
+        first = _pid(pid_file)
+        while self._clock.seconds() < deadline:
+            first = first or _pid(pid_file)
+            if first is not None:
+                if not self._kill_session(sliver, first):
+                    break
+            elif child is None or not child.alive:
+                break
+            await deferLater(self._clock, _AGAIN_S)
+        if child is not None:
+            child.kill(signal.SIGKILL)
+        pid_file.unlink(missing_ok=True)
+
+    def _kill_session(self, sliver: ContainerSliver, session: int) -> bool:
+        """
+        @param session: pid of its first process, as we see it.
+        @return: whether anybody was there.
+        """
+        if self._cgroups is None:
+            members = (
+                [session] if sliver.node is not None and _namespace(session) == _namespace(sliver.node.pid) else []
+            )
+        else:
+            members = self._cgroups.members(sliver.serial)
+        there = False
+        for pid in members:
+            with suppress(OSError):
+                fd = os.pidfd_open(pid)
+                try:
+                    if _session(pid) == session:
+                        there = True
+                        signal.pidfd_send_signal(fd, signal.SIGKILL)
+                finally:
+                    os.close(fd)
+        return there
+
+    def _go(self, coroutine: object) -> None:
+        Deferred.fromCoroutine(coroutine).addErrback(  # type: ignore[arg-type]
+            lambda failure: self._log.failure("a command was not ended", failure)
+        )
+
+
+class _Judged:
+    """
+    Tells the runtime's own failure from the command's: without a pid there was no command.
+    """
+
+    def __init__(self, hearer: Hearer, pid_file: Path, terminal: bool) -> None:
+        self.began = False
+        self._hearer = hearer
+        self._pid_file = pid_file
+        self._stream = "out" if terminal else "err"
+        self._kept = bytearray()
+
+    def said(self, stream: str, data: bytes) -> None:
+        if not self.began and stream == self._stream:
+            if _pid(self._pid_file) is None and len(self._kept) < 1 << 16:
+                self._kept += data  # of the runtime, or of the command's first breath: known at the end
+                return
+            self.began = True
+        self._release()
+        self._hearer.said(stream, data)
+
+    def ended(self, code: int | None) -> None:
+        if self.began or code != 255:
+            self._release()
+            self._hearer.ended(code)
+            return
+        text = self._kept.decode("utf-8", "replace")
+        self._kept.clear()
+        status = 127 if "not found" in text or "no such file" in text else 126 if "denied" in text else CANNOT_START
+        self._hearer.said(self._stream, f"{_reason(text)}\n".encode())
+        self._hearer.ended(status)
+
+    def _release(self) -> None:
+        if self._kept:
+            kept, self._kept = bytes(self._kept), bytearray()
+            self._hearer.said(self._stream, kept)
+
+
+class _Deaf:
+    def said(self, stream: str, data: bytes) -> None:
+        pass
+
+    def ended(self, code: int | None) -> None:
+        pass
+
+
+def _reason(text: str) -> str:
+    """
+    @return: why the runtime could not run a command, without what only its makers understand.
+    """
+    words = text.strip().splitlines()[-1] if text.strip() else "the runtime did not say why"
+    if 'msg="' in words:
+        words = words.partition('msg="')[2].rstrip('"').replace('\\"', '"')
+    return words.rpartition("container process: ")[2]
+
+
+def _pid(path: Path) -> int | None:
+    with suppress(OSError, ValueError):
+        return int(path.read_text())
+    return None
+
+
+def _session(pid: int) -> int | None:
+    with suppress(OSError, IndexError, ValueError):
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()
+        if fields[0] not in (b"Z", b"X"):
+            return int(fields[3])
+    return None
+
+
+def _namespace(pid: int) -> int | None:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/ns/pid").stat().st_ino
+    return None

@@ -1,0 +1,329 @@
+"""
+Containers by conmon and an OCI runtime: runc, or crun.
+
+conmon stays with a container for as long as it lives, whatever happens to the daemon: it keeps its output, and writes
+its exit status to a file. All of one boot is in one directory, the bundle, whose name is in conmon's arguments: by that
+it is found again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.error import AlreadyCalled
+from twisted.internet.interfaces import IReactorTime
+
+from hostline.server.supervise import console
+from hostline.server.supervise.shim import PATH, Process
+from hostline.server.supervise.spawn import Spawner, start_time
+
+#: How long the runtime may take over one step.
+STEP_S = 60.0
+_LONGEST = 1 << 16
+
+
+class Failed(OSError):
+    """
+    The runtime could not do it; the message is its own.
+    """
+
+
+@frozen
+class Bundle:
+    """
+    One boot of one container: C{DIRECTORY/SERIAL/BOOT}.
+    """
+
+    directory: Path
+    serial: int
+    boots: int
+
+    @property
+    def path(self) -> Path:
+        """
+        @return: where all its files are.
+        """
+        return self.directory / str(self.serial) / str(self.boots)
+
+    @property
+    def name(self) -> str:
+        """
+        @return: what the runtime calls it.
+        """
+        return f"{self.serial}.{self.boots}"
+
+
+@frozen
+class Ended:
+    """
+    What conmon kept.
+
+    @ivar code: the exit status of the container's own process, 128+signal if killed; None if nobody knows.
+    @ivar oom: something in it was killed because its memory was used up.
+    """
+
+    code: int | None = None
+    oom: bool = False
+
+
+def conmon_argv(conmon: str, program: str, root: Path, bundle: Bundle, log: Path) -> list[str]:
+    """
+    @param program: of the runtime; C{root}: where it keeps its state.
+    @param log: where the container's output goes.
+    @return: what creates a container and stays with it.
+    """
+    path = str(bundle.path)
+    return [
+        conmon, "-c", bundle.name, "-u", bundle.name, "-r", program, "-b", path, "-p", f"{path}/pid",
+        "-P", f"{path}/conmon.pid", "-l", f"k8s-file:{log}", "--log-size-max", str(console.MOST), "--no-sync-log",
+        "--log-level", "error", "--exit-dir", f"{path}/kept", "--persist-dir", f"{path}/kept", "--full-attach",
+        "--runtime-arg", f"--root={root}",
+    ]  # fmt: skip
+
+
+def conmon_bundle(argv: Sequence[bytes], directory: Path) -> tuple[int, int] | None:
+    """
+    @param argv: of any process.
+    @return: serial and boot if it is the conmon of a bundle under C{directory}.
+    """
+    if not argv or not argv[0].endswith(b"conmon"):
+        return None
+    prefix = os.fsencode(directory) + b"/"
+    for option, value in pairwise(argv):
+        if option == b"-b" and value.startswith(prefix):
+            words = value[len(prefix) :].split(b"/")
+            if len(words) == 2 and all(word.isdigit() and len(word) < 19 for word in words):
+                return int(words[0]), int(words[1])
+    return None
+
+
+def exec_argv(program: str, root: Path, name: str, process: str, pid_file: Path) -> list[str]:
+    """
+    @param process: the file with the OCI process.
+    @return: what runs a command in a container, and ends with its status.
+    """
+    return [program, f"--root={root}", "exec", "--pid-file", str(pid_file), "--process", process, name]
+
+
+def read_ended(bundle: Bundle) -> Ended:
+    """
+    @return: what conmon kept of a boot.
+    """
+    kept = bundle.path / "kept"
+    text = ""
+    with suppress(OSError):
+        text = (kept / "exit").read_text("ascii", "replace").strip()
+    code = int(text) if text.isdigit() and len(text) <= 3 else None
+    return Ended(code, (kept / "oom").exists())
+
+
+def said_by_sync(line: bytes) -> int:
+    """
+    @param line: what conmon wrote to its sync pipe.
+    @return: the pid of the container's own process.
+    @raise Failed: with the runtime's words, if it could not be created.
+    """
+    try:
+        body = json.loads(line)
+        pid = body.get("pid", body.get("data"))
+        if isinstance(pid, int) and pid > 0:
+            return pid
+        raise Failed(shortened(str(body.get("message") or "the runtime did not say why")))
+    except (ValueError, AttributeError):
+        raise Failed("conmon ended before the container was created") from None
+
+
+def shortened(text: str) -> str:
+    """
+    @return: the last thing that a runtime complains of, without its levels and times.
+    """
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    last = lines[-1].strip() if lines else ""
+    if 'msg="' in last:
+        last = last.partition('msg="')[2].rstrip('"').replace('\\"', '"')
+    return last[:500]
+
+
+class Runtime:
+    """
+    Creates, starts and deletes containers; two of them, with two C{root} directories, know nothing of each other.
+
+    @ivar program: the path of runc or crun.
+    @ivar root: where it keeps its notes.
+    """
+
+    def __init__(
+        self,
+        program: str,
+        conmon: str,
+        root: Path,
+        *,
+        spawner: Spawner,
+        loop: asyncio.AbstractEventLoop,
+        clock: IReactorTime,
+    ) -> None:
+        self.program = program
+        self.root = root
+        self._conmon = conmon
+        self.spawner = spawner
+        self._loop = loop
+        self._clock = clock
+
+    async def create(self, bundle: Bundle, config: dict[str, Any], log: Path) -> tuple[int, Process]:
+        """
+        Create a container; its own process waits to be started.
+
+        @param log: where its output goes; begun anew.
+        @return: the pid of its own process, and its conmon.
+        @raise Failed: if it could not be created; the runtime may have left something for L{delete}.
+        @raise OSError: if conmon could not be started, or files not written.
+        """
+        path = bundle.path
+        (path / "config.json").write_text(json.dumps(config))
+        (path / "kept").mkdir(exist_ok=True)
+        log.unlink(missing_ok=True)
+        reading, writing = os.pipe()
+        try:
+            argv = conmon_argv(self._conmon, self.program, self.root, bundle, log)
+            environment = {"PATH": PATH, "_OCI_SYNCPIPE": "3"}
+            duplicated = [(os.POSIX_SPAWN_DUP2, writing, 3)]
+            self.spawner.spawn(argv, environment=environment, file_actions=duplicated, ended=lambda _: None)
+        except OSError:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
+        pid = said_by_sync(await self._line(reading))
+        keeper = int((path / "conmon.pid").read_text())
+        known = start_time(keeper)
+        if known is None:
+            raise Failed("conmon ended at once")
+        return pid, Process(keeper, known[0])
+
+    async def start(self, bundle: Bundle) -> None:
+        """
+        Let a container's own process begin; may be repeated until it has.
+
+        @raise Failed: if it cannot.
+        """
+        await self._run("start", bundle.name)
+
+    async def delete(self, bundle: Bundle) -> None:
+        """
+        End what is left of a container, and remove the runtime's notes of it and its control groups.
+
+        @raise Failed: if that cannot be done.
+        """
+        if not (self.root / bundle.name).exists():
+            return
+        try:
+            await self._run("delete", "--force", bundle.name)
+        except Failed as error:
+            if "does not exist" not in str(error) or not (self.root / bundle.name).exists():
+                raise
+        # Killed at its first breath, it left a directory that it cannot read itself.
+        shutil.rmtree(self.root / bundle.name, ignore_errors=True)
+
+    def waits(self, bundle: Bundle) -> bool:
+        """
+        @return: whether it was created, and not started yet: its own process waits at this FIFO.
+        """
+        return (self.root / bundle.name / "exec.fifo").exists()
+
+    def names(self) -> list[str]:
+        """
+        @return: what the runtime has notes of.
+        """
+        try:
+            return sorted(os.listdir(self.root))  # noqa: PTH208
+        except FileNotFoundError:
+            return []
+
+    @staticmethod
+    def keepers(directory: Path, proc: Path = Path("/proc")) -> Iterator[tuple[int, int, Process]]:
+        """
+        @param directory: of bundles.
+        @return: serial, boot and conmon of each that lives, whatever notes there are.
+        """
+        for name in os.listdir(proc):  # noqa: PTH208
+            if not name.isdigit():
+                continue
+            try:
+                if (proc / name / "comm").read_bytes() != b"conmon\n" or (proc / name).stat().st_uid != os.geteuid():
+                    continue
+                known = start_time(int(name))
+                found = conmon_bundle((proc / name / "cmdline").read_bytes().split(b"\0"), directory)
+            except OSError:
+                continue
+            if found is not None and known is not None and known[1] not in "ZX":
+                yield *found, Process(int(name), known[0])
+
+    async def _run(self, *words: str) -> None:
+        ended: Deferred[int | None] = Deferred()
+        said = os.memfd_create("said")
+        try:
+            to_said = [(os.POSIX_SPAWN_DUP2, said, 1), (os.POSIX_SPAWN_DUP2, said, 2)]
+            argv = [self.program, f"--root={self.root}", *words]
+            child = self.spawner.spawn(argv, environment={"PATH": PATH}, file_actions=to_said, ended=ended.callback)
+            late = self._clock.callLater(STEP_S, child.kill, signal.SIGKILL)
+            code = await ended
+            if late.active():
+                late.cancel()
+            if code != 0:
+                text = os.pread(said, _LONGEST, 0).decode("utf-8", "replace")
+                raise Failed(shortened(text) or f"{Path(self.program).name} {words[0]} ended with status {code}")
+        finally:
+            os.close(said)
+
+    async def _line(self, fd: int) -> bytes:
+        """
+        @return: the first line that comes; what came until then if there is none.
+        """
+        os.set_blocking(fd, False)
+        came: Deferred[bytes] = Deferred()
+        found = bytearray()
+
+        def readable() -> None:
+            try:
+                data = os.read(fd, _LONGEST)
+            except BlockingIOError:
+                return
+            found.extend(data)
+            if not data or b"\n" in found or len(found) > _LONGEST:
+                over()
+
+        def over() -> None:
+            with suppress(AlreadyCalled):
+                came.callback(bytes(found))
+
+        self._loop.add_reader(fd, readable)
+        late = self._clock.callLater(STEP_S, over)
+        try:
+            return await came
+        finally:
+            if late.active():
+                late.cancel()
+            self._loop.remove_reader(fd)
+            os.close(fd)
+
+
+def parent(pid: int) -> int | None:
+    """
+    @return: the parent of a living process.
+    """
+    with suppress(OSError, IndexError, ValueError):
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()
+        if fields[0] not in (b"Z", b"X"):
+            return int(fields[1])
+    return None
