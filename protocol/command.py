@@ -39,6 +39,8 @@ class Command(NamedTuple):
     @ivar target: what the first argument (for C{extra_nodes}: the first two) names: C{experiment}, C{project},
         C{operation} ...; C{new experiment} is one that need not exist, whose project decides; C{new sliver} one that
         need not exist, of which the responder decides.
+    @ivar targeted: the option that names the target instead of the first argument; left out, a sliver that asks means
+        itself.
     @ivar optional: how many of the last arguments may be left out.
     @ivar rest: whether the last argument may be repeated; its value is a list, left out with what is optional.
     @ivar changes: whether it changes what should be: recorded, durable before the reply, takes C{token=}.
@@ -60,6 +62,7 @@ class Command(NamedTuple):
     slow: bool = False
     polled: bool = False
     audited: bool = False
+    targeted: str = ""
 
     @property
     def reply_word(self) -> str:

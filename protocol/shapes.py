@@ -58,7 +58,7 @@ HOST_STATUS = record(
     {
         "host": STRING,
         "capacity": mapping(STRING, INT, "CAPACITY", "cores, memory_bytes, disk_bytes"),
-        "allocated": mapping(STRING, INT, "ALLOCATED", "slivers, running, memory_max, pids_max"),
+        "allocated": mapping(STRING, INT, "ALLOCATED", "slivers, running, memory_max, pids_max, cpu_min"),
         "load": mapping(STRING, FLOAT, "LOAD", "load1, load5, load15, cpu_percent, memory_used_bytes, disk_free_bytes"),
         "drivers": mapping(STRING, STRING, "DRIVERS", "version by kind"),
         "problems": STRINGS,

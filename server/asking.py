@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from attrs import define, field
 
 from hostline.protocol.commands import Command
+from hostline.protocol.errors import BadArguments
 from hostline.server import rights
 from hostline.server.host import Change, Host
 from hostline.server.records import Operation, Record
@@ -132,13 +133,30 @@ class Ask:
         if change is not None and not change.handed_over:
             change.undo()
 
+    @property
+    def named(self) -> list[Any]:
+        """
+        What names the target: the arguments, or the option that the row says.
+
+        @raise BadArguments: if that was left out, and the caller is no sliver.
+        """
+        option = self.row.targeted
+        if not option:
+            return self.values
+        if self.options[option] is not None:
+            return [self.options[option]]
+        own = self.host.slivers_by_serial.get(self.caller.sliver)
+        if own is None:
+            raise BadArguments(f"want {option}=, the sliver that is meant; want {self.row.usage}")
+        return [own.name]
+
     def look_again(self) -> None:
         """
         Check the right and find the target once more, after something was awaited.
 
         @raise HostError: as L{rights.allowed}.
         """
-        self.target = rights.allowed(self.host, self.caller, self.row, self.values)
+        self.target = rights.allowed(self.host, self.caller, self.row, self.named)
 
     def text(self, said: str) -> str:
         """

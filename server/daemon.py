@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import grp
+import os
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -41,6 +42,8 @@ from hostline.server.peer import peer
 from hostline.server.records import Experiment, Operation, Record, Sliver, Token
 from hostline.server.rights import Caller
 from hostline.server.slivers import views as views_of_slivers
+from hostline.server.slivers.admission import admit
+from hostline.server.slivers.lent import LoanClock
 from hostline.server.slivers.life import SliverLife
 from hostline.server.slivers.plan import STARTED
 from hostline.server.store import Loaded, Store
@@ -82,6 +85,7 @@ class Daemon:
         self.now = now
         self.run = run
         self.started = now()
+        self.cores = os.cpu_count() or 1  # as many as the control groups reckon with
         self.gate = Gate(host, lambda: self.config.limits)
         self.board = Board(host)
         self.sync = Sync(host, drivers, self.board, clock, config.slivers.at_once, self._news, self.commit, doors)
@@ -89,6 +93,7 @@ class Daemon:
         self.sync.operations = self.operations
         self.lifecycle = Lifecycle(host, self.operations)
         self.slivers = SliverLife(host, self.operations)
+        self.loan_clock = LoanClock(host, clock, now, self._news, self.commit)
         self._strays = state / "keep-strays"
         self.blobs = Blobs(state / "blobs", keeper.run, lambda: self.config.limits.blob_bytes)
         self.health = Health(self, state)
@@ -116,6 +121,7 @@ class Daemon:
         for serial in change.slivers:
             self.operations.news(serial)
         self.sync.run(change.slivers)
+        self.loan_clock.look()
 
     def _undone(self, failure: Failure, change: Change) -> Failure:
         self.sync.run(change.slivers)
@@ -215,6 +221,9 @@ class Daemon:
         @param serial: of the sliver that is to have this rspec, 0 of a new one.
         @raise NoRoom: if the host cannot promise that much.
         """
+        known = self.host.slivers_by_serial.get(serial)
+        name = known.name if known is not None else "a new sliver"
+        admit(self.host.ledger, self.cores, name, rspec, known.rspec if known is not None else None)
 
     # Connections.
 
@@ -275,6 +284,7 @@ class Daemon:
             self.commit(change).addErrback(lambda failure: failure.trap(StoreFailed) and None)
         await self.sync.recover(self._keep_strays())
         self.operations.load()
+        self.loan_clock.look()
         if startup:
             await self._start_all(stagger_s)
         self.sync.run(list(self.host.slivers_by_serial))
@@ -355,6 +365,7 @@ class Daemon:
         Take no further step; slivers go on as they are.
         """
         self.sync.close()
+        self.loan_clock.close()
 
 
 def open_host(keeper: Store, name: str, config: Config) -> tuple[Host, Loaded]:

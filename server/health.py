@@ -54,6 +54,7 @@ class Health:
                 "running": len(running),
                 "memory_max": sum(one.rspec.get("memory_max", 0) for one in running),
                 "pids_max": sum(one.rspec.get("pids_max", 0) for one in running),
+                "cpu_min": daemon.host.ledger.total("cpu_min"),
             },
             "load": {
                 "load1": load1,

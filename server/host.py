@@ -16,6 +16,8 @@ from hostline.server import records, store
 from hostline.server.events import Event, Feed
 from hostline.server.experiments.topology import Topology
 from hostline.server.records import Delegate, Experiment, Operation, Plan, Project, Record, Sliver, Token, User
+from hostline.server.slivers import lent
+from hostline.server.slivers.loans import Ledger
 
 _R = TypeVar("_R", bound=Record)
 
@@ -31,6 +33,7 @@ class Host:
     @ivar aside: what could not be read at start, in words.
     @ivar damaged: whether records may have been lost at this start.
     @ivar unended: operations that have not ended, by the serial of their subject and their own.
+    @ivar ledger: what free slivers have before and after loans.
     @ivar unsettled: serials of slivers that a change touches which is not durable yet; nothing is done for them.
     """
 
@@ -44,6 +47,7 @@ class Host:
         self.instance = ""
         self.unended: dict[int, dict[int, Operation]] = {}
         self.unsettled: dict[int, int] = {}
+        self.ledger = Ledger()
         self._by_serial: dict[str, dict[int, Any]] = {kind: {} for kind in records.KINDS}
         self.slivers_by_serial: dict[int, Sliver] = self._by_serial[Sliver.table]
         self.experiments_by_serial: dict[int, Experiment] = self._by_serial[Experiment.table]
@@ -76,6 +80,7 @@ class Host:
                 events.append(Event.from_json(cursor, body))
             except ValueError as error:
                 self.aside.append(f"event {cursor}: {error}"[:200])
+        self.ledger.take()
         self.feed.load(events, loaded.meta.get("forgotten", 0))
         self._next_cursor = max(self.feed.newest, loaded.meta.get("cursor", 0)) + 1
         # The counter may be lost with a damaged file; what is in use must not be given out again.
@@ -201,7 +206,7 @@ class Host:
         """
         @return: resource to amount, after loans.
         """
-        return sliver.rspec
+        return dict(self.ledger.effective(sliver.serial)) if sliver.free else sliver.rspec
 
     def image_name(self, sliver: Sliver) -> str | None:
         """
@@ -213,7 +218,7 @@ class Host:
         """
         @return: what a sliver lends, as on the wire.
         """
-        return []
+        return lent.bodies(self, sliver)
 
     def keys_of(self, sliver: Sliver) -> tuple[str, ...]:
         """
@@ -254,6 +259,7 @@ class Host:
         return old
 
     def _index(self, old: Record | None, record: Record | None) -> None:
+        lent.indexed(self.ledger, old, record)
         if isinstance(old, User | Delegate) and old.uid is not None:
             left = [one for one in self._by_uid[old.uid] if one is not old]
             if left:
@@ -405,6 +411,7 @@ class Change:
         for step in reversed(self._undo):
             step()
         self._undo.clear()
+        self.host.ledger.take()
         self.settle()
         self.host.touched()
 
@@ -415,6 +422,7 @@ class Change:
                 if old.serial in sliver.users or sliver.owner == f"user:{old.serial}":
                     self.touch(sliver.serial)
         self._undo.append(lambda: self.host._set(kind, key, old))
+        lent.followed(self, old, record)
         if kind not in (Token.table, Operation.table):
             self.host.touched()
 

@@ -29,7 +29,16 @@ from hostline.protocol.errors import (
     StoreFailed,
     TokenReused,
 )
-from hostline.server import about, copying, history, inside, people, rights, work  # noqa: F401  (they register their responders)
+from hostline.server import (  # noqa: F401  (they register their responders)
+    about,
+    copying,
+    history,
+    inside,
+    lending,
+    people,
+    rights,
+    work,
+)
 from hostline.server.asking import RESPONDERS, Ask, Session
 from hostline.server.experiments import requests as _experiments  # noqa: F401
 from hostline.server.host import Change
@@ -149,7 +158,7 @@ class Answers:
             known = self._known(ask, token, request) if token is not None else None
             if known is not None:
                 # What was done may have taken its target away.
-                if rights.gone(ask.host, ask.caller, row, values):
+                if rights.gone(ask.host, ask.caller, row, ask.named):
                     rights.allowed_without(ask.host, ask.caller, row)
                 else:
                     ask.look_again()

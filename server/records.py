@@ -14,6 +14,8 @@ import attrs
 from attrs import field, frozen
 from attrs.validators import deep_iterable, deep_mapping, instance_of, optional
 
+from hostline.server.slivers.loans import Loan
+
 _R = TypeVar("_R", bound="Record")
 
 #: Made once: C{json.dumps} with other separators makes an encoder for each call.
@@ -27,6 +29,7 @@ _maybe_number = optional(instance_of((int, float)))
 _texts = deep_iterable(instance_of(str), instance_of(tuple))
 _wholes = deep_iterable(instance_of(int), instance_of(tuple))
 _amounts = deep_mapping(instance_of(str), instance_of(int), instance_of(dict))
+_reasons = deep_mapping(instance_of(str), instance_of(str), instance_of(dict))
 _objects = deep_iterable(instance_of(dict), instance_of(list))
 
 
@@ -38,6 +41,15 @@ def _all_texts(value: Iterable[str]) -> tuple[str, ...]:
 
 def _all_wholes(value: Iterable[int]) -> tuple[int, ...]:
     return tuple(value)
+
+
+def _all_loans(value: Iterable[Any]) -> tuple[Loan, ...]:
+    found = tuple(one if isinstance(one, Loan) else Loan(*one) for one in value)
+    for one in found:
+        good = type(one.recipient) is str and type(one.resource) is str and type(one.amount) is int
+        if not (good and type(one.until) in (float, int, type(None)) and type(one.to) in (int, type(None))):
+            raise TypeError(f"want [recipient, resource, amount, until, to], got {list(one)}"[:200])
+    return found
 
 
 def _is_goal(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -274,6 +286,19 @@ class Sliver(Record):
 
 
 @frozen(kw_only=True)
+class Loans(Record):
+    """
+    What one free sliver lends, in the order in which it is looked at; apart from the sliver's own record, so that
+    whoever gives that anew does not touch it.
+
+    @ivar serial: the lender's.
+    """
+
+    table: ClassVar[str] = "loans"
+    items: tuple[Loan, ...] = field(default=(), converter=_all_loans)
+
+
+@frozen(kw_only=True)
 class Operation(Record):
     """
     Slow work; its number is its serial. What it waits for is derived from the slivers' records.
@@ -348,6 +373,29 @@ class Token(Record):
         return self.name.partition(" ")[0]
 
 
+@frozen(kw_only=True)
+class Authority(Record):
+    """
+    What this host knows of its control authority, and of its own clock; there is one, its serial 0.
+
+    @ivar timestamp: of the last payload that was taken over, by the authority's clock.
+    @ivar received: when that was, by ours; None if there was none.
+    @ivar refused: why, by name, of the entries of that payload that were refused.
+    @ivar held: why the last payload was held by the brake; empty if it was not.
+    @ivar wall: what the clock said last when it was trusted; C{up}: seconds the host had been up then; C{boot}: the
+        kernel's id of that boot, empty if nobody looked yet.
+    """
+
+    table: ClassVar[str] = "authority"
+    timestamp: float = field(default=0.0, validator=_number)
+    received: float | None = field(default=None, validator=_maybe_number)
+    refused: dict[str, str] = field(factory=dict, validator=_reasons)
+    held: str = field(default="", validator=_text)
+    wall: float = field(default=0.0, validator=_number)
+    up: float = field(default=0.0, validator=_number)
+    boot: str = field(default="", validator=_text)
+
+
 KINDS: dict[str, type[Record]] = {
-    kind.table: kind for kind in (User, Project, Delegate, Experiment, Plan, Sliver, Operation, Token)
+    kind.table: kind for kind in (User, Project, Delegate, Experiment, Plan, Sliver, Loans, Operation, Token, Authority)
 }

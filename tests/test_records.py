@@ -16,6 +16,7 @@ from hostline.server.records import (
     Damaged,
     Delegate,
     Experiment,
+    Loans,
     Operation,
     Plan,
     Project,
@@ -24,6 +25,7 @@ from hostline.server.records import (
     Token,
     User,
 )
+from hostline.server.slivers.loans import Loan
 
 SAMPLES: list[Record] = [
     User(serial=1, name="ann", uid=5001, keys=("ssh-ed25519 AAAA ann",)),
@@ -32,6 +34,7 @@ SAMPLES: list[Record] = [
     Experiment(serial=4, name="lab/exp1", project=2, owner="user:1", state="active", slivers={"web": 5}, created=1.5),
     Plan(serial=4, topology={"nodes": []}, warnings=[{"line": 1, "text": "odd"}]),
     Sliver(serial=5, name="web.exp1.lab", kind="process", experiment=4, rspec={"pids_max": 9}, created=2.5),
+    Loans(serial=5, items=(Loan("lab_web", "cpu_share", 4, 2.5, 7), Loan("lab_db", "pids_max", 1))),
     Operation(
         serial=6,
         command="swap_in",

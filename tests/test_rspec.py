@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from hostline.protocol.errors import BadValue
-from hostline.server.slivers.rspec import ALIASES, DEFAULTS, KEPT, RESOURCES, lendable, read_rspec, read_tags
+from hostline.server.slivers.rspec import (
+    ALIASES,
+    DEFAULTS,
+    KEPT,
+    OF_PROCESSES,
+    RESOURCES,
+    lendable,
+    read_rspec,
+    read_tags,
+)
 from hostline.server.supervise import limits
 
 #: What no resource may be set to.
@@ -73,6 +82,7 @@ class TableTests(SynchronousTestCase):
         rspec = {**DEFAULTS, "cpu_max": 500, "cpu_min": 100}
         v1 = {file for _, file, _ in limits.files_v1(rspec, 32)}
         v2 = {file for _, file, _ in limits.files_v2(rspec, 32)}
+        self.assertEqual(OF_PROCESSES.keys(), limits.ENFORCED)
         for name in limits.ENFORCED:
             one = RESOURCES[name]
             self.assertIn(one.enforced_v1.rpartition(" ")[2], v1)

@@ -20,7 +20,7 @@ from hostline.server.host import Change, Host
 from hostline.server.operations import GONE, Operations
 from hostline.server.records import Experiment, Operation, Plan, Project, Sliver
 from hostline.server.slivers.plan import ABSENT, STARTED, STOPPED, reached
-from hostline.server.slivers.rspec import DEFAULTS
+from hostline.server.slivers.rspec import OF_PROCESSES
 
 _Goal = dict[int, tuple[str, int]]
 _Before = dict[int, tuple[str, int, str | None]]
@@ -341,7 +341,7 @@ class Lifecycle:
                 experiment=experiment.serial,
                 pnode=PNODE,
                 start_command=node.start_command,
-                rspec=dict(DEFAULTS),
+                rspec=dict(OF_PROCESSES),
                 created=change.now,
             )
         )
@@ -366,7 +366,7 @@ class Lifecycle:
         slivers = [sliver for one in inside for sliver in self._host.slivers_in(one)]
         for resource, most in project.quota.items():
             has = sum(sliver.rspec.get(resource, 0) for sliver in slivers if sliver.wanted != ABSENT)
-            wants = more * DEFAULTS[resource]
+            wants = more * OF_PROCESSES.get(resource, 0)
             if has + wants > most:
                 raise TooMany(
                     f"the quota of project {project.name} is {resource} {most}: "

@@ -16,13 +16,10 @@ import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from attrs import frozen
-
 from hostline.server.slivers.rspec import KEPT
 
 
-@frozen
-class Loan:
+class Loan(NamedTuple):
     """
     One item of a lender's list.
 
@@ -226,13 +223,13 @@ class Ledger:
         old = {item.recipient if item.to is None else item.to for item in before}
         new = {item.recipient if item.to is None else item.to for item in after}
         for one in old - new:
-            index: dict[Any, dict[int, None]] = self._waiting if isinstance(one, str) else self._lenders
+            index = self._index(one)
             found = index[one]
             del found[lender]
             if not found:
                 del index[one]
         for one in new - old:
-            index = self._waiting if isinstance(one, str) else self._lenders
+            index = self._index(one)
             index.setdefault(one, {})[lender] = None
         until_before = {item.until for item in before}
         until_after = {item.until for item in after}
@@ -243,6 +240,9 @@ class Ledger:
             lists = self._items.items()
             self._ends = sorted({(item.until, of) for of, items in lists for item in items if item.until is not None})
             self._most_ends = max(64, 2 * len(self._ends))
+
+    def _index(self, recipient: int | str) -> dict[Any, dict[int, None]]:
+        return self._waiting if isinstance(recipient, str) else self._lenders
 
     def _settle(self, lender: int, before: Sequence[Loan] = ()) -> None:
         """
@@ -300,7 +300,7 @@ class Ledger:
             if item.amount <= have:
                 left[resource] = have - item.amount
                 found.append((to, resource, item.amount))
-        return tuple(found)  # type: ignore[arg-type]
+        return tuple(found)
 
     def _why_not(self, item: Loan, given: Mapping[str, int], left: Mapping[str, int]) -> str:
         if item.to is None:

@@ -114,6 +114,11 @@ RESOURCES: dict[str, Resource] = {
 #: What a sliver has that asks for nothing.
 DEFAULTS: dict[str, int] = {one.name: one.default for one in RESOURCES.values()}
 
+#: The same for a process that is a node of an experiment: what control groups hold it to is all that it has.
+OF_PROCESSES: dict[str, int] = {
+    name: DEFAULTS[name] for name in ("cpu_share", "cpu_min", "cpu_max", "memory_max", "pids_max")
+}
+
 #: What is kept by a lender, of each resource that is lent.
 KEPT: dict[str, int] = {one.name: one.kept for one in RESOURCES.values() if one.kept is not None}
 
