@@ -68,7 +68,7 @@ END
 make_debian() {
     say 0.01 'looking for packages'
     set -- "$1" "$2" "$3" ${3:+--include="$3"}
-    debootstrap --variant=minbase --merged-usr ${4:+"$4"} -- "$1" "$tree" "$2" || {
+    debootstrap --variant=minbase --merged-usr ${4:+"$4"} "$1" "$tree" "$2" || {
         sed -n '/^E: /p; /^dpkg: error/p' "$tree/debootstrap/debootstrap.log" 2>/dev/null | tail -n 5
         return 1
     }

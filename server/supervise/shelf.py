@@ -8,6 +8,7 @@ note was begun and not ended, and is removed at the next start.
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
@@ -367,7 +368,8 @@ def step_of(log: str) -> tuple[str, float | None]:
         if line.startswith("hostline: "):
             number, _, text = line[10:].partition(" ")
             with suppress(ValueError):
-                return text[:100], min(max(float(number), 0.0), 1.0)
+                share = float(number)
+                return text[:100], min(max(share, 0.0), 1.0) if math.isfinite(share) else 0.0
         for begin, first, last, verb in _STEPS:
             if line.startswith(begin):
                 what = line[len(begin) :].split(" ")[0].rstrip(".")[:60]

@@ -1,0 +1,216 @@
+"""
+What of a tar is unpacked, and what is read out of a build's log; without a file.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import tempfile
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from hostline.server.supervise import unpack
+from hostline.server.supervise.shelf import cause_of, step_of
+
+KINDS = st.sampled_from(
+    [
+        tarfile.REGTYPE,
+        tarfile.AREGTYPE,
+        tarfile.DIRTYPE,
+        tarfile.SYMTYPE,
+        tarfile.LNKTYPE,
+        tarfile.CHRTYPE,
+        tarfile.BLKTYPE,
+        tarfile.FIFOTYPE,
+        tarfile.CONTTYPE,
+        b"Z",
+    ]
+)
+NAMES = st.text("ab./\0\ud800\udc80\u00e9", max_size=12) | st.text(max_size=300)
+
+
+def info(name: str, kind: bytes, link: str = "", uid: int = 0, gid: int = 0, size: int = 0) -> tarfile.TarInfo:
+    """
+    @return: a member of a tar.
+    """
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname, made.uid, made.gid, made.size = kind, link, uid, gid, size
+    return made
+
+
+class WhyNotTests(SynchronousTestCase):
+    """
+    Which members are refused.
+    """
+
+    @given(NAMES, KINDS, NAMES, st.integers(), st.integers(), st.integers())
+    def test_whatIsTakenIsHarmless(self, name: str, kind: bytes, link: str, uid: int, gid: int, size: int) -> None:
+        """
+        What is taken has a name that leads down, can be written, and belongs to a uid that a container has.
+        """
+        said = unpack.why_not(info(name, kind, link, uid, gid, size))
+        if said is not None:
+            self.assertTrue(said)
+            return
+        for path in (name, link if kind == tarfile.LNKTYPE else ""):
+            self.assertFalse(path.startswith("/"))
+            self.assertNotIn("..", path.split("/"))
+            self.assertNotIn(b"\0", os.fsencode(path))
+        self.assertNotIn(kind, (tarfile.CHRTYPE, tarfile.BLKTYPE, b"Z"))
+        self.assertTrue(0 <= uid < 65536 and 0 <= gid < 65536)
+
+    @given(st.lists(st.text("abc.", min_size=1, max_size=5).filter(lambda one: one != ".."), min_size=1, max_size=4))
+    def test_plainOnesAreTaken(self, parts: list[str]) -> None:
+        """
+        Files, directories and links with plain names are taken, wherever a symbolic link leads.
+        """
+        name = "/".join(parts)
+        if not [one for one in parts if one != "."]:
+            name += "/x"
+        for kind, link in (
+            (tarfile.REGTYPE, ""),
+            (tarfile.DIRTYPE, ""),
+            (tarfile.FIFOTYPE, ""),
+            (tarfile.LNKTYPE, "a/b"),
+            (tarfile.SYMTYPE, "/etc/passwd"),
+            (tarfile.SYMTYPE, "../../x"),
+        ):
+            self.assertIsNone(unpack.why_not(info(name, kind, link)))
+
+
+class TreeTests(SynchronousTestCase):
+    """
+    Unpacking, as whoever runs the tests.
+    """
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        st.lists(
+            st.tuples(
+                st.text("ab./", min_size=1, max_size=6),
+                st.sampled_from([tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE]),
+                st.sampled_from(["a", "b", "a/b", "..", "../out", "../../out", ".", "a/../../out"]),
+            ),
+            max_size=8,
+        )
+    )
+    def test_nothingOutside(self, members: list[tuple[str, bytes, str]]) -> None:
+        """
+        Whatever members come in whatever order, nothing is made or changed outside the tree; it is unpacked or refused.
+        """
+        made = io.BytesIO()
+        with tarfile.open(fileobj=made, mode="w") as tar:
+            for name, kind, link in members:
+                one = info(name, kind, link, os.getuid(), os.getgid(), 1 if kind == tarfile.REGTYPE else 0)
+                tar.addfile(one, io.BytesIO(b"x"))
+        with tempfile.TemporaryDirectory() as place:
+            tree = Path(place) / "tree"
+            (Path(place) / "out").mkdir()
+            tree.mkdir()
+            root = os.open(tree, os.O_RDONLY | os.O_DIRECTORY)
+            unpacked = unpack.Tree(root, 1 << 20)
+            try:
+                unpacked.unpack(io.BytesIO(made.getvalue()), layer=True)
+            except unpack.Refused:
+                pass
+            finally:
+                unpacked.close()
+                os.close(root)
+            self.assertEqual(sorted(one.name for one in Path(place).iterdir()), ["out", "tree"])
+            self.assertEqual(list((Path(place) / "out").iterdir()), [])
+
+    @given(st.binary(max_size=3000))
+    def test_garbage(self, content: bytes) -> None:
+        """
+        Garbage is refused, or holds nothing; it is never anything else that happens.
+        """
+        with tempfile.TemporaryDirectory() as place:
+            root = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+            unpacked = unpack.Tree(root, 1 << 20)
+            try:
+                unpacked.unpack(io.BytesIO(content))
+            except unpack.Refused as error:
+                self.assertTrue(str(error))
+            finally:
+                unpacked.close()
+                os.close(root)
+
+
+class SaidTests(SynchronousTestCase):
+    """
+    What an OCI image says of itself.
+    """
+
+    def test_command(self) -> None:
+        """
+        A container runs the entry point with its words, where and with what the image says.
+        """
+        said = unpack.said_by({"Entrypoint": ["/a"], "Cmd": ["b", "c"], "Env": ["X=1=2", "Y"], "WorkingDir": "/w"})
+        self.assertEqual(said, {"command": ["/a", "b", "c"], "environment": {"X": "1=2", "Y": ""}, "directory": "/w"})
+        nothing = {"command": [], "environment": {}, "directory": "/"}
+        self.assertEqual(unpack.said_by(None), nothing)
+        self.assertEqual(unpack.said_by({"Entrypoint": None, "Cmd": None, "Env": None, "WorkingDir": ""}), nothing)
+
+    json = st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
+    )
+
+    @given(st.dictionaries(st.sampled_from(["Entrypoint", "Cmd", "Env", "WorkingDir", "User"]), json) | json)
+    def test_anything(self, config: object) -> None:
+        """
+        Anything else than that is refused.
+        """
+        try:
+            said = unpack.said_by(config)
+        except unpack.Refused:
+            return
+        self.assertTrue(all(isinstance(one, str) for one in [*said["command"], said["directory"]]))
+        self.assertTrue(all(isinstance(one, str) for pair in said["environment"].items() for one in pair))
+
+
+class LogTests(SynchronousTestCase):
+    """
+    What a build says.
+    """
+
+    def test_steps(self) -> None:
+        """
+        What is being done, and how far it is, comes out of debootstrap's lines and our own; it never goes back.
+        """
+        lines = ["hostline: 0.01 looking for packages", "I: Retrieving InRelease"]
+        lines += [f"I: Retrieving lib{n} 1.0" for n in range(80)]
+        lines += [f"I: Extracting lib{n}..." for n in range(30)]
+        lines += [f"I: Unpacking lib{n}..." for n in range(80)] + [f"I: Configuring lib{n}..." for n in range(80)]
+        lines += ["hostline: 0.92 making the image"]
+        seen = [step_of("\n".join(lines[: n + 1])) for n in range(len(lines))]
+        numbers = [number or 0.0 for _, number in seen]
+        self.assertEqual(numbers, sorted(numbers))
+        self.assertEqual(seen[2], ("fetching lib0", 0.054))
+        self.assertEqual((seen[0], seen[-1]), (("looking for packages", 0.01), ("making the image", 0.92)))
+
+    @given(st.text(), st.text("hostline: IEW0.9\n", max_size=200))
+    def test_anyLog(self, text: str, other: str) -> None:
+        """
+        Whatever a build says, there is a step of bounded length, and a number between 0 and 1.
+        """
+        for log in (text, other, "hostline: nan x", "hostline: inf x", "hostline: 7 x"):
+            step, number = step_of(log)
+            self.assertLessEqual(len(step), 100)
+            self.assertTrue(number is not None and 0 <= number <= 1)
+            self.assertLessEqual(len(cause_of(log)), 500)
+
+    def test_cause(self) -> None:
+        """
+        The cause of a failure is the last error that was said, else the last line that is no progress.
+        """
+        said = "I: Retrieving x\nE: Couldn't find these debs: nosuch\nE: No such thing\nhostline: 0.9 x\n"
+        self.assertEqual(cause_of(said), "No such thing")
+        self.assertEqual(
+            cause_of("mkfs.ext4: No space left on device\nW: x\nI: y\n"), "mkfs.ext4: No space left on device"
+        )
+        self.assertEqual(cause_of("I: y\n"), "")
