@@ -131,6 +131,51 @@ def _addresses(name: str, text: str, kind: type[IPv4Network] | type[IPv4Address]
 
 
 @frozen
+class Authority:
+    """
+    The control authority whose records this host follows, and how far it trusts them and its own clock.
+    """
+
+    url: str = _key("", "where the records are fetched, https://HOST/PATH; empty: nowhere")
+    method: str = _key("xmlrpc", "xmlrpc: by a call of GetSlivers; json: by a GET of a JSON document")
+    file: str = _key("", "a file that has the records, instead of a url")
+    ca_file: str = _key("", "PEM of the authorities that may certify the url's host; empty: the system's")
+    auth_file: str = _key(
+        "", "what is said to be let in, in a file only its owner reads: a JSON struct, for json a line"
+    )
+    plain_http: bool = _key(False, "whether the url may be http:// though it is not this host's own")
+    node_id: int = _key(0, "the authority's number for this host; 0: any payload is ours", 0)
+    hostname: str = _key("", "the authority's name for this host; empty: the host's own name")
+    period_s: float = _key(600.0, "seconds between polls", 1.0)
+    jitter_s: float = _key(300.0, "up to so many seconds more, at random each time", 0.0)
+    backoff_s: float = _key(
+        7200.0, "the most between polls while they fail, when each wait is twice the one before", 1.0
+    )
+    timeout_s: float = _key(60.0, "how long one answer may take", 0.1)
+    payload_bytes: int = _key(32 << 20, "the longest answer", 1000)
+    stale_s: float = _key(86400.0, "doctor complains if the last good payload is older", 1.0)
+    kind: str = _key("container", "the kind of a sliver whose record names none")
+    image: str = _key("", "the image of a container whose record names none")
+    brake: float = _key(0.5, "more than this part of the slivers is not taken away at once, without force=True", 0.0)
+    brake_least: int = _key(3, "that many may always expire at once", 0)
+    clock_ahead_s: float = _key(
+        300.0, "if the clock gains more than this on the time that passes, nothing expires", 1.0
+    )
+    clock_off_days: float = _key(30.0, "if it says that the host was off for longer than this, nothing expires", 0.0)
+    clock_settle_s: float = _key(300.0, "nothing expires for so long after the host came up", 0.0)
+
+    def __attrs_post_init__(self) -> None:
+        if self.method not in ("xmlrpc", "json"):
+            raise BadConfig(f"method: want xmlrpc or json, got {self.method!r}")
+        if self.kind not in ("container", "account", "process"):
+            raise BadConfig(f"kind: want container, account or process, got {self.kind!r}")
+        if self.url and self.file:
+            raise BadConfig("url: want url or file, got both")
+        if self.brake > 1:
+            raise BadConfig(f"brake: want a part from 0 to 1, got {self.brake:g}")
+
+
+@frozen
 class History:
     """
     What is kept of the past.
@@ -151,6 +196,7 @@ class Config:
     limits: Limits = field(factory=Limits)
     slivers: Slivers = field(factory=Slivers)
     network: Network = field(factory=Network)
+    authority: Authority = field(factory=Authority)
     history: History = field(factory=History)
 
 

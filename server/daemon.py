@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import grp
 import os
+import random
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -23,6 +24,7 @@ from hostline.protocol.errors import StoreFailed, WrongState
 from hostline.server import config as configuration
 from hostline.server import rights
 from hostline.server.account import Account
+from hostline.server.authority import Follower
 from hostline.server.blobs import Blobs
 from hostline.server.board import Board
 from hostline.server.config import Config
@@ -32,6 +34,7 @@ from hostline.server.drivers.driver import Driver
 from hostline.server.experiments import views
 from hostline.server.experiments.lifecycle import Lifecycle
 from hostline.server.experiments.requests import result
+from hostline.server.expiry import Expiry, moments
 from hostline.server.gate import Gate
 from hostline.server.health import Health
 from hostline.server.host import Change, Host
@@ -46,6 +49,7 @@ from hostline.server.slivers.admission import admit
 from hostline.server.slivers.lent import LoanClock
 from hostline.server.slivers.life import SliverLife
 from hostline.server.slivers.plan import STARTED
+from hostline.server.slivers.trusted_time import Moment
 from hostline.server.store import Loaded, Store
 from hostline.server.sync import Sync
 
@@ -75,7 +79,11 @@ class Daemon:
         now: Callable[[], float],
         run: str,
         doors: Doors,
+        moment: Callable[[], Moment] | None = None,
     ) -> None:
+        """
+        @param moment: looks at the clocks; None means those of this machine.
+        """
         self.host = host
         self.store = keeper
         self.offload = offload
@@ -96,6 +104,8 @@ class Daemon:
         self.loan_clock = LoanClock(host, clock, now, self._news, self.commit)
         self._strays = state / "keep-strays"
         self.blobs = Blobs(state / "blobs", keeper.run, lambda: self.config.limits.blob_bytes)
+        self.expiry = Expiry(self, moment or moments(now))
+        self.follower = Follower(self, random.random)
         self.health = Health(self, state)
         self.answers = Answers(self)
         self._operators_gid = _gid(config.operators)
@@ -122,6 +132,7 @@ class Daemon:
             self.operations.news(serial)
         self.sync.run(change.slivers)
         self.loan_clock.look()
+        self.expiry.news(change.slivers)
 
     def _undone(self, failure: Failure, change: Change) -> Failure:
         self.sync.run(change.slivers)
@@ -288,6 +299,8 @@ class Daemon:
         if startup:
             await self._start_all(stagger_s)
         self.sync.run(list(self.host.slivers_by_serial))
+        self.expiry.start()
+        self.follower.start()
 
     async def _start_all(self, stagger_s: float) -> None:
         """
@@ -364,6 +377,8 @@ class Daemon:
         """
         Take no further step; slivers go on as they are.
         """
+        self.follower.close()
+        self.expiry.close()
         self.sync.close()
         self.loan_clock.close()
 

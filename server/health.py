@@ -85,6 +85,7 @@ class Health:
             *self._looks_at_the_state(),
             self._looks_at_records(),
             *self._looks_at_drivers(),
+            *(_found(*one) for one in self._daemon.follower.findings()),
             self._looks_at_the_loop(),
             self._looks_at_descriptors(),
         ]

@@ -31,7 +31,9 @@ from hostline.protocol.errors import (
 )
 from hostline.server import (  # noqa: F401  (they register their responders)
     about,
+    authority,
     copying,
+    expiry,
     history,
     inside,
     lending,

@@ -23,6 +23,8 @@ from hostline.protocol.errors import HostError, OperationFailed
 #: What may be called: name to module and function. The function takes and returns a JSON value.
 NAMES: Final[Mapping[str, tuple[str, str]]] = {
     "check_topology": ("hostline.server.experiments.check", "check_topology"),
+    "read_payload": ("hostline.server.slivers.payload", "read_payload"),
+    "poll_authority": ("hostline.server.fetch", "poll_authority"),
 }
 #: Bytes of address space.
 MEMORY_MAX = 1024**3

@@ -36,6 +36,8 @@ from hostline.server.doors import Doors
 from hostline.server.drivers.fake import FakeDriver, FakeHost
 from hostline.server.experiments.check import check_topology
 from hostline.server.host import Host
+from hostline.server.slivers.payload import read_payload
+from hostline.server.slivers.trusted_time import Moment
 from hostline.server.store import Loaded, Statement
 from tests.fits import fits
 
@@ -160,7 +162,7 @@ class FakeStore:
 
 class FakeOffload:
     """
-    Reads topologies at once, or when it is let.
+    Reads topologies and payloads at once, or when it is let.
 
     @ivar held: whether calls wait for L{release}.
     """
@@ -170,12 +172,11 @@ class FakeOffload:
         self.waiting: list[Deferred[None]] = []
 
     async def call(self, name: str, argument: Callable[[], Any], deadline_s: float = 20, *, who: str = "") -> Any:
-        assert name == "check_topology"
         if self.held:
             turn: Deferred[None] = Deferred()
             self.waiting.append(turn)
             await turn
-        return check_topology(argument())
+        return {"check_topology": check_topology, "read_payload": read_payload}[name](argument())
 
     def release(self) -> None:
         """
@@ -484,6 +485,7 @@ class MemoryDaemon:
             self.now,
             f"run{self.runs}",
             Doors(self.directory / "run"),
+            lambda: Moment(self.now(), self.clock.seconds() + 86400, "boot"),
         )
         self._recovering = Deferred.fromCoroutine(self.daemon.recover())
         self.settle()

@@ -1,0 +1,450 @@
+"""
+Following a control authority: its records are fetched from time to time, or handed in, and this host is made what they
+say. While it cannot be reached, the records known last rule.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from hostline.protocol.commands import TABLE
+from hostline.protocol.errors import BadPayload, Held, HostError, OperationFailed, StoreFailed, WrongState
+from hostline.protocol.names import split_slice
+from hostline.server.asking import Ask, responds
+from hostline.server.expiry import authority, waits
+from hostline.server.host import Change
+from hostline.server.records import Project, Sliver, User
+from hostline.server.slivers.authority import Decision, decide, sources
+from hostline.server.slivers.plan import ABSENT, STARTED, folded
+
+if TYPE_CHECKING:
+    from hostline.server.daemon import Daemon
+
+#: Whose turn it is among those that have something read.
+_WHO = "authority"
+#: Reasons that are kept for C{doctor}.
+_KEPT_REASONS = 200
+#: The first poll after a start comes within this many seconds, so that hosts that came up together do not ask together.
+_FIRST_S = 60.0
+_MISSING = "missing from the authority's records"
+
+
+class Follower:
+    """
+    Follows the authority of the configuration, if there is one.
+
+    @ivar trouble: why the last poll failed; empty if it did not. C{failures}: how many failed in a row.
+    """
+
+    _log = Logger()
+
+    def __init__(self, daemon: Daemon, random: Callable[[], float]) -> None:
+        """
+        @param random: gives numbers from 0 to 1, for the times of polls.
+        """
+        self._daemon = daemon
+        self._random = random
+        self._turn = DeferredLock()
+        self._call: IDelayedCall | None = None
+        self._closed = False
+        self.trouble = ""
+        self.failures = 0
+
+    @property
+    def follows(self) -> bool:
+        """
+        Whether the configuration names where the records are.
+        """
+        settings = self._daemon.config.authority
+        return bool(settings.url or settings.file)
+
+    def start(self) -> None:
+        """
+        Begin to poll.
+        """
+        self._later(self._random() * min(_FIRST_S, self._daemon.config.authority.period_s))
+
+    def close(self) -> None:
+        """
+        Poll no more.
+        """
+        self._closed = True
+        call, self._call = self._call, None
+        if call is not None and call.active():
+            call.cancel()
+
+    async def take(
+        self, text: str | None, force: bool, change: Callable[[], Change]
+    ) -> tuple[dict[str, Any], Decision, Change]:
+        """
+        Take over a payload; one at a time.
+
+        @param text: None has it fetched.
+        @param change: begins the change to make; called when nothing is waited for any more.
+        @return: the body of the reply, what was decided, and the change.
+        @raise BadPayload: if it cannot be used; C{Held} if it takes away too much; C{OperationFailed} if it could not
+            be fetched. Then nothing was changed.
+        """
+        await self._turn.acquire()
+        try:
+            reading = await self._read(text)
+            host, now = self._daemon.host, self._daemon.now()
+            known = {one.name: one for one in host.free_slivers()}
+            try:
+                settings = self._daemon.config.authority
+                last = authority(host).timestamp
+                decision = decide(known, reading, last, now, brake=settings.brake, force=force)
+            except Held as error:
+                self._alarm(error.message)
+                raise
+            made = change()
+            created = self._carry_out(made, decision, known)
+            self._note(made, reading, decision)
+            body = {
+                "created": created,
+                "changed": [one["name"] for one in decision.changed],
+                "kept": decision.kept,
+                "stopped": decision.doomed,
+                "brought_back": list(decision.back),
+                "refused": decision.refused,
+                "timestamp": reading["timestamp"],
+            }
+            return body, decision, made
+        finally:
+            self._turn.release()
+
+    # Reading.
+
+    async def _read(self, text: str | None) -> dict[str, Any]:
+        settings = self._daemon.config.authority
+        if text is None and settings.file:
+            text = _file(Path(settings.file), settings.payload_bytes)
+        if text is not None:
+            given = text
+            reading = await self._daemon.offload.call(
+                "read_payload", lambda: {**self._asked(), "text": given}, 60.0, who=_WHO
+            )
+        elif settings.url:
+            source = self._source()
+            reading = await self._daemon.offload.call(
+                "poll_authority", lambda: {**self._asked(), "source": source}, settings.timeout_s + 30, who=_WHO
+            )
+        else:
+            raise WrongState("no authority.url or authority.file is configured, so give the payload: sync PAYLOAD")
+        found: dict[str, Any] = reading
+        return found
+
+    def _asked(self) -> dict[str, Any]:
+        host, settings = self._daemon.host, self._daemon.config.authority
+        return {
+            "node_id": settings.node_id,
+            "hostname": settings.hostname or host.name,
+            "kinds": sorted(self._daemon.sync.drivers),
+            "kind": settings.kind,
+            "image": settings.image,
+            "known": sources({one.name: one for one in host.free_slivers()}),
+        }
+
+    def _source(self) -> dict[str, Any]:
+        settings = self._daemon.config.authority
+        auth: Any = None
+        if settings.auth_file:
+            said = _secret(Path(settings.auth_file))
+            auth = said.strip()
+            if settings.method == "xmlrpc":
+                try:
+                    auth = json.loads(said)
+                except ValueError as error:
+                    raise OperationFailed(f"authority.auth_file: want a JSON struct: {error}") from None
+        return {
+            "url": settings.url,
+            "method": settings.method,
+            "node_id": settings.node_id,
+            "auth": auth,
+            "ca": _file(Path(settings.ca_file), 1 << 20) if settings.ca_file else "",
+            "plain": settings.plain_http,
+            "timeout_s": settings.timeout_s,
+            "bytes": settings.payload_bytes,
+        }
+
+    # Carrying out.
+
+    def _carry_out(self, change: Change, decision: Decision, known: dict[str, Sliver]) -> list[str]:
+        """
+        @return: the names of what was created. What turns out not to be possible is refused.
+        """
+        life = self._daemon.slivers
+        created = []
+        for entry in decision.created:
+            try:
+                sliver = Sliver(
+                    serial=change.serial(),
+                    name=entry["name"],
+                    created=change.now,
+                    wanted=ABSENT if entry["instantiation"] == "delegated" else STARTED,
+                    **self._fields(entry, 0),
+                )
+                change.add(sliver)
+            except HostError as error:
+                decision.refused[entry["name"]] = error.message
+                continue
+            life.tell(change, sliver, "created")
+            created.append(sliver.name)
+        for entry in list(decision.changed):
+            sliver = known[entry["name"]]
+            try:
+                life.set(change, sliver, **self._fields(entry, sliver.serial), **_turned(sliver, entry))
+            except HostError as error:
+                decision.refused[sliver.name] = error.message
+                decision.changed.remove(entry)
+        for name, found in list(decision.back.items()):
+            sliver = known[name]
+            try:
+                fields = {**self._fields(found, sliver.serial), **_turned(sliver, found)} if found else {}
+                life.undo(change, sliver, **fields)
+            except HostError as error:
+                decision.refused[name] = error.message
+                del decision.back[name]
+        for name in decision.doomed:
+            life.doom(change, known[name], _MISSING)
+        return created
+
+    def _fields(self, entry: dict[str, Any], serial: int) -> dict[str, Any]:
+        """
+        What an entry says, as fields of a record.
+
+        @raise HostError: if this host cannot do it.
+        """
+        host, name = self._daemon.host, entry["name"]
+        self._daemon.check_room(serial, entry["rspec"])
+        project = host.get(Project, split_slice(name)[0])
+        users = [user.serial for one in entry["users"] if (user := host.get(User, one)) is not None]
+        return {
+            "kind": entry["kind"],
+            "instantiation": entry["instantiation"],
+            "remains": True,
+            "rspec": entry["rspec"],
+            "project": project.serial if project is not None else 0,
+            "owner": f"user:{users[0]}" if users else "",
+            "users": tuple(users),
+            "image": self._daemon.image_for(entry["kind"], entry["image"] or None),
+            "keys": tuple(entry["keys"]),
+            "initscript": entry["initscript"],
+            "expires": entry["expires"],
+            "source": entry["source"],
+            "warnings": tuple(entry["warnings"]),
+        }
+
+    def _note(self, change: Change, reading: dict[str, Any], decision: Decision) -> None:
+        refused = dict(list(decision.refused.items())[:_KEPT_REASONS])
+        fresh = attrs.evolve(
+            authority(change.host),
+            timestamp=reading["timestamp"],
+            received=change.now,
+            refused=refused,
+            held="",
+        )
+        change.put(fresh)
+        if decision.created or decision.changed or decision.back or decision.doomed:
+            change.tell(
+                "host",
+                "synced",
+                timestamp=reading["timestamp"],
+                created=len(decision.created),
+                changed=len(decision.changed),
+                brought_back=len(decision.back),
+                stopped=len(decision.doomed),
+                refused=len(decision.refused),
+            )
+
+    def _alarm(self, reason: str) -> None:
+        host = self._daemon.host
+        if authority(host).held == reason:
+            return
+        change = host.change(self._daemon.now())
+        change.put(attrs.evolve(authority(host), held=reason))
+        change.tell("host", "held", reason=reason)
+        self._log.error("{reason}", reason=reason)
+        waits(self._daemon.commit(change))
+
+    # Polling.
+
+    def _later(self, seconds: float) -> None:
+        if not self._closed:
+            self._call = self._daemon.clock.callLater(seconds, self._due)
+
+    def _due(self) -> None:
+        self._call = None
+        polled = Deferred.fromCoroutine(self._poll())
+        polled.addErrback(lambda failure: self._log.failure("polling the authority", failure))
+        polled.addBoth(lambda _: self._later(self._wait()))
+
+    def _wait(self) -> float:
+        settings = self._daemon.config.authority
+        period: float = settings.period_s
+        most = max(settings.backoff_s, period)
+        return min(period * 2.0 ** min(self.failures, 30), most) + self._random() * settings.jitter_s
+
+    async def _poll(self) -> None:
+        if not self.follows:
+            self.polled("")
+            return
+        daemon = self._daemon
+        try:
+            _, decision, change = await self.take(None, False, lambda: daemon.host.change(daemon.now()))
+            if decision.created or decision.changed or decision.back or decision.doomed:
+                change.tell("audit", "sync", principal="authority", via="poll", outcome="ok")
+            await daemon.commit(change)
+            self.polled("")
+        except StoreFailed as error:
+            self.polled(error.message)
+        except Held:
+            self.polled("")  # the authority is well, as far as one can see; the alarm is raised already
+        except HostError as error:
+            self.polled(error.message)
+
+    def polled(self, trouble: str) -> None:
+        """
+        Tell how a poll went; an event tells when that is another way than before.
+        """
+        before, self.trouble = self.trouble, trouble
+        self.failures = self.failures + 1 if trouble else 0
+        if trouble:
+            self._log.warn("the authority's records could not be taken over: {reason}", reason=trouble)
+        if bool(before) != bool(trouble):
+            self._daemon.host.touched()
+            change = self._daemon.host.change(self._daemon.now())
+            change.tell("host", "authority", trouble=trouble)
+            waits(self._daemon.commit(change))
+
+    # Health.
+
+    def findings(self) -> list[tuple[str, bool, str, str]]:
+        """
+        @return: what C{doctor} says of all this: what was looked at, whether it is well, detail and remedy.
+        """
+        daemon = self._daemon
+        known, settings, expiry = authority(daemon.host), daemon.config.authority, daemon.expiry
+        found = []
+        if self.follows or known.received is not None:
+            age = None if known.received is None else daemon.now() - known.received
+            said = "no payload was taken over yet" if age is None else f"the last good payload came {age:.0f} s ago"
+            stale = self.follows and (age is None or age > settings.stale_s)
+            trouble = f"; the last poll failed: {self.trouble}" if self.trouble else ""
+            remedy = "see that the authority can be reached and that authority.* in the configuration is right; until "
+            found.append(
+                ("authority", not (stale or self.trouble), said + trouble, remedy + "then the last known records rule")
+            )
+            refused = [f"{name}: {why}" for name, why in known.refused.items()]
+            found.append(
+                (
+                    "authority's records",
+                    not refused,
+                    f"{len(refused)} refused: {folded(refused)}"[:2000] if refused else "all could be taken over",
+                    "have the authority put them right; what is here under these names stays as it is",
+                )
+            )
+        if known.held:
+            found.append(
+                ("brake", False, known.held, "find out why; if it is right: hostline sync force=True with that payload")
+            )
+        clock = expiry.trust.distrust
+        found.append(
+            (
+                "clock",
+                not expiry.trust.alarm,
+                f"{clock}; nothing expires" if clock else "the clock goes as time passes",
+                "set the clock right; if what it says is right, hostline accept_clock",
+            )
+        )
+        if expiry.held and not clock:
+            found.append(
+                ("expiry", False, expiry.held, "give them more time; or if it is right: hostline sync force=True")
+            )
+        return found
+
+
+@responds(TABLE["sync"])
+async def sync(ask: Ask, payload: str | None = None, *, force: bool) -> dict[str, Any]:
+    """
+    Make this host what the authority's records say.
+    """
+    follower: Follower = ask.daemon.follower
+    if payload is None and force and not follower.follows:
+        return _only_time(ask)
+    polls = payload is None
+
+    def change() -> Change:
+        ask.look_again()
+        return ask.change
+
+    try:
+        body, _, made = await follower.take(None if polls else ask.text(payload or ""), force, change)
+    except (BadPayload, OperationFailed) as error:
+        if polls:
+            follower.polled(error.message)
+        raise
+    if polls:
+        follower.polled("")
+    if force:
+        _expire(ask, made, body)
+    return body
+
+
+def _only_time(ask: Ask) -> dict[str, Any]:
+    body: dict[str, Any] = {name: [] for name in ("created", "changed", "kept", "stopped", "brought_back")}
+    body |= {"refused": {}, "timestamp": authority(ask.host).timestamp}
+    _expire(ask, ask.change, body)
+    return body
+
+
+def _expire(ask: Ask, change: Change, body: dict[str, Any]) -> None:
+    found = ask.daemon.expiry.look(change, force=True)
+    body["stopped"] = body["stopped"] + [one.name for one in found.expired]
+
+
+def _turned(sliver: Sliver, entry: dict[str, Any]) -> dict[str, Any]:
+    """
+    A record that was made on request, and now by itself, is made.
+    """
+    if sliver.wanted == ABSENT and entry["instantiation"] != "delegated":
+        return {"wanted": STARTED}
+    return {}
+
+
+def _file(path: Path, most: int) -> str:
+    """
+    @raise OperationFailed: if it cannot be read, or is too long.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        with os.fdopen(fd, "rb") as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise OperationFailed(f"{path}: want a file")
+            data = file.read(most + 1)
+        if len(data) > most:
+            raise OperationFailed(f"{path}: want at most {most} bytes")
+        return data.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OperationFailed(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _secret(path: Path) -> str:
+    """
+    @raise OperationFailed: as L{_file}, and if others than its owner, who is we or root, may read it.
+    """
+    text = _file(path, 1 << 16)
+    found = path.stat()
+    if found.st_mode & 0o077 or found.st_uid not in (0, os.geteuid()):
+        raise OperationFailed(f"{path}: others can read it; chmod 600, and let root own it")
+    return text
