@@ -331,7 +331,7 @@ class ContainerDriver:
 
     def _up(self, serial: int) -> ContainerSliver:
         sliver = self._slivers.get(serial)
-        if sliver is None or not sliver.alive or sliver.starting or sliver.ending:
+        if sliver is None or not sliver.up:
             raise OSError("it is not up")
         return sliver
 

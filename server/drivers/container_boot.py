@@ -4,7 +4,6 @@ All that is made for a boot of a container before it is started, and its start.
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +16,7 @@ from hostline.server.supervise import bundle as oci
 from hostline.server.supervise import inside, keyfile, said, within
 from hostline.server.supervise.bundle import Bind, Container
 from hostline.server.supervise.cgroups import Cgroups
-from hostline.server.supervise.runtime import Bundle, Runtime
+from hostline.server.supervise.runtime import Bundle, Runtime, open_files
 from hostline.server.supervise.shim import Process
 from hostline.server.supervise.subuids import BLOCK, Subuids
 
@@ -45,11 +44,12 @@ class Net(Protocol):
     """
 
     def address(self, serial: int) -> str: ...
-    async def connect(self, serial: int, pid: int, rspec: Mapping[str, int]) -> None: ...
+    async def connect(self, serial: int, pid: int, rspec: Mapping[str, int]) -> list[str]: ...
     async def shape(self, serial: int, rspec: Mapping[str, int]) -> list[str]: ...
     def in_force(self, serial: int) -> Mapping[str, int]: ...
     async def forget(self, serial: int) -> None: ...
     def dns(self) -> str: ...
+    def names(self, serial: int, name: str) -> str: ...
 
 
 class Unstartable(Exception):
@@ -121,8 +121,7 @@ class Booting:
         log = self.kept.place(serial) / "console"
         pid, keeper = await self.runtime.create(bundle, oci.config(container), log)
         if self.network is not None:
-            await self.network.connect(serial, pid, workload.rspec)
-            sliver.problems["network"] = tuple(await self.network.shape(serial, workload.rspec))
+            sliver.problems["network"] = tuple(await self.network.connect(serial, pid, workload.rspec))
         self.kept.mark(bundle, "starting")
         await self.runtime.start(bundle)
         return pid, keeper
@@ -149,8 +148,12 @@ class Booting:
             raise Unstartable(str(error)) from error
         said.prepare(path / "said", first)
         name = oci.host_name(workload.name)
-        dns = self.network.dns() if self.network is not None else "# this container has no network\n"
-        texts = {"hostname": f"{name}\n", "hosts": hosts(name, sliver.address), "resolv.conf": dns}
+        network = self.network
+        texts = {
+            "hostname": f"{name}\n",
+            "hosts": hosts(name) if network is None else network.names(workload.serial, workload.name),
+            "resolv.conf": "# no network\n" if network is None else network.dns(),
+        }
         binds = [
             Bind(self.common, oci.OURS, executable=True),
             Bind(path / "own", f"{oci.OURS}/own", executable=True),
@@ -176,17 +179,17 @@ class Booting:
             binds=binds,
             cgroup=group,
             memory=workload.rspec.get("memory_max", 0),
-            files=_files(),
+            files=open_files(),
             seccomp=self.seccomp,
         )
 
 
-def hosts(name: str, address: str | None) -> str:
+def hosts(name: str) -> str:
     """
-    @return: a container's C{/etc/hosts}.
+    @return: the C{/etc/hosts} of a container that has no network.
     """
-    own = f"{address or '127.0.1.1'}\t{' '.join(dict.fromkeys((name, name.split('.')[0])))}\n"
-    return f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{own}"
+    names = " ".join(dict.fromkeys((name, name.split(".")[0])))
+    return f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{names}\n"
 
 
 def cgroups_path(procs: Path, version: int, root: Path = Path("/sys/fs/cgroup")) -> str:
@@ -196,8 +199,3 @@ def cgroups_path(procs: Path, version: int, root: Path = Path("/sys/fs/cgroup"))
     """
     parts = procs.parent.relative_to(root).parts
     return "/" + "/".join(parts[1:] if version == 1 else parts)
-
-
-def _files() -> int:
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    return 1 << 20 if hard == resource.RLIM_INFINITY else hard

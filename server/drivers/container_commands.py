@@ -25,7 +25,7 @@ from hostline.server.drivers.driver import CANNOT_START, Hearer
 from hostline.server.supervise import bundle as oci
 from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise.conversation import Piped
-from hostline.server.supervise.runtime import Runtime, exec_argv
+from hostline.server.supervise.runtime import Runtime, exec_argv, open_files
 from hostline.server.supervise.shim import PATH
 from hostline.server.supervise.spawn import Child, Spawner
 
@@ -74,7 +74,8 @@ class Commands:
         self._count += 1
         pid_file = bundle.path / f"exec-{os.getpid()}-{self._count}.pid"
         running = self._running.setdefault(sliver.serial, {})
-        judged = _Judged(hearer, pid_file, terminal)
+        boots = sliver.boots
+        judged = _Judged(hearer, pid_file, terminal, lambda: sliver.up and sliver.boots == boots)
 
         def over() -> None:
             running.pop(piped, None)
@@ -83,7 +84,7 @@ class Commands:
 
         piped = Piped(self._loop, self._clock, judged, partial(self._kill, sliver, pid_file), over)
         environment = oci.environment(sliver.name) | ({"TERM": "xterm"} if terminal else {})
-        process = oci.process(argv, environment, terminal=terminal, cwd="/")
+        process = oci.process(argv, environment, terminal=terminal, files=open_files())
         described = os.memfd_create("process")
         try:
             os.write(described, json.dumps(process).encode())
@@ -199,7 +200,11 @@ class _Judged:
     Tells the runtime's own failure from the command's: without a pid there was no command.
     """
 
-    def __init__(self, hearer: Hearer, pid_file: Path, terminal: bool) -> None:
+    def __init__(self, hearer: Hearer, pid_file: Path, terminal: bool, up: Callable[[], bool]) -> None:
+        """
+        @param up: whether the container still is.
+        """
+        self._up = up
         self.began = False
         self._hearer = hearer
         self._pid_file = pid_file
@@ -219,6 +224,9 @@ class _Judged:
         if self.began or code != 255:
             self._release()
             self._hearer.ended(code)
+            return
+        if not self._up():
+            self._hearer.ended(128 + signal.SIGKILL)  # the runtime was still on its way in
             return
         text = self._kept.decode("utf-8", "replace")
         self._kept.clear()

@@ -295,7 +295,7 @@ class Lives:
         if not sliver.alive:
             await self.end(sliver, 0.0)
         elif workload is not None:
-            await self.configure(sliver, workload)
+            await self.configure(sliver, workload, again=True)
 
     async def _take_up(self, sliver: ContainerSliver, boots: int, keeper: Process | None) -> None:
         bundle = self._kept.bundle(sliver.serial, boots)
@@ -341,9 +341,11 @@ class Lives:
 
     # Changing
 
-    async def configure(self, sliver: ContainerSliver, workload: Workload) -> None:
+    async def configure(self, sliver: ContainerSliver, workload: Workload, *, again: bool = False) -> None:
         """
         Put in force what may change while it is there.
+
+        @param again: by a new daemon, which lets every part see it anew.
         """
         serial, rspec = sliver.serial, workload.rspec
         asked = sliver.rspec.get("disk_max")
@@ -356,8 +358,11 @@ class Lives:
                 sliver.problems.pop("disk", None)
         if sliver.alive and self._cgroups is not None:
             sliver.problems["limits"] = tuple(self._cgroups.apply(serial, rspec))
-        if sliver.alive and self._booting.network is not None:
-            sliver.problems["network"] = tuple(await self._booting.network.shape(serial, rspec))
+        network = self._booting.network
+        if sliver.node is not None and network is not None:
+            pid = sliver.node.pid
+            said_of_it = await (network.connect(serial, pid, rspec) if again else network.shape(serial, rspec))
+            sliver.problems["network"] = tuple(said_of_it)
         if sliver.root is not None:
             self._booting.put_keys(sliver, sliver.root, workload.keys)
         if sliver.alive:

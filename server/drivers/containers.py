@@ -78,6 +78,13 @@ class ContainerSliver:
         return self.keeper is not None
 
     @property
+    def up(self) -> bool:
+        """
+        @return: whether commands can run in it.
+        """
+        return self.alive and not self.starting and not self.ending
+
+    @property
     def dead(self) -> bool:
         """
         @return: whether this boot is over.

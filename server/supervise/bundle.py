@@ -102,7 +102,7 @@ def environment(name: str) -> dict[str, str]:
 
 
 def process(
-    argv: Sequence[str], env: Mapping[str, str], *, terminal: bool = False, cwd: str = "/", files: int = _FILES[1]
+    argv: Sequence[str], env: Mapping[str, str], *, terminal: bool = False, files: int = _FILES[1]
 ) -> dict[str, Any]:
     """
     @return: an OCI process, the container's own or one that joins it, with the same few rights.
@@ -114,7 +114,7 @@ def process(
         "user": {"uid": 0, "gid": 0},
         "args": list(argv),
         "env": [f"{name}={value}" for name, value in env.items()],
-        "cwd": cwd,
+        "cwd": "/",
         "capabilities": {"bounding": caps, "effective": caps, "permitted": caps},
         "noNewPrivileges": True,
         "oomScoreAdj": OOM_SCORE,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import shutil
 import signal
 from collections.abc import Iterator, Sequence
@@ -327,3 +328,11 @@ def parent(pid: int) -> int | None:
         if fields[0] not in (b"Z", b"X"):
             return int(fields[1])
     return None
+
+
+def open_files() -> int:
+    """
+    @return: how many open files we may allow to a container, as far as we ourselves may.
+    """
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return 1 << 20 if hard == resource.RLIM_INFINITY else hard

@@ -6,63 +6,65 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import subprocess
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
+
 from hostline.server.drivers.container import ContainerDriver
+from hostline.server.supervise import syscalls
 from hostline.server.supervise.cgroups import Cgroups
+from hostline.server.supervise.means import Means, clear
+from hostline.server.supervise.rootfs import Rootfs
+from hostline.server.supervise.shelf import Recipe, Shelf
 from hostline.server.supervise.spawn import Spawner
 from hostline.server.supervise.subuids import BLOCK, SubuidRange
 from tests.live import support
 
 #: Each run of the tests has a range of its own: 256 blocks.
 _FIRST = 0x70000000 + os.getpid() % 15 * 256 * BLOCK
-_APPLETS = "sh cat date echo env head hostname id ls mkdir mkfifo mknod mount ps sleep stat tail dd df ln rm kill true"
 
 
-class PlainFiles:
+class Shelved:
     """
-    Root file systems as plain directories: what containers need of their files, without limits.
+    A shelf with the busybox image as number 1, built once for all tests of a module.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        directory.mkdir()
-        directory.chmod(0o711)
+    def __init__(self) -> None:
+        self.state = support.temporary_directory().resolve()
+        loop = asyncio.new_event_loop()
+        spawner, clock = Spawner(loop), support.LoopClock(loop)
+        shelf = self.shelf(spawner, clock)
+        try:
+            support.run(loop, shelf.build(1, Recipe("busybox")))
+            self.means = support.run(loop, Means.find(self.state, spawner, clock))
+        finally:
+            shelf.close()
+            spawner.close()
+            loop.close()
+
+    def shelf(self, spawner: Spawner, clock: IReactorTime) -> Shelf:
+        shelf = Shelf(self.state / "images", spawner, clock, [self.state / "containers"])
+        shelf.prepare()
+        return shelf
+
+    def close(self) -> None:
+        """
+        Leave nothing of it.
+        """
+        clear(self.state)
+        subprocess.run(["rm", "-rf", "--one-file-system", str(self.state)], check=False, timeout=60)
+
+
+class OneImage(Rootfs):
+    """
+    Root file systems for workloads that name no image.
+    """
 
     async def make(self, serial: int, image: int, first_uid: int, size_uids: int, disk_kib: int) -> None:
-        root = self.directory / str(serial)
-        for name in ("bin", "etc", "tmp", "root", "var/log", "proc", "sys", "dev"):
-            (root / name).mkdir(parents=True, exist_ok=True)
-        shutil.copy("/usr/bin/busybox", root / "bin/busybox")
-        for name in _APPLETS.split():
-            (root / "bin" / name).unlink(missing_ok=True)
-            (root / "bin" / name).symlink_to("busybox")
-        subprocess.run(["chown", "-hR", f"{first_uid}:{first_uid}", str(root)], check=True)
-        (root / "root").chmod(0o700)
-
-    async def mount(self, serial: int) -> Path:
-        if not (self.directory / str(serial)).exists():
-            raise FileNotFoundError("it has no files")
-        return self.directory / str(serial)
-
-    async def unmount(self, serial: int) -> None:
-        pass
-
-    async def destroy(self, serial: int) -> None:
-        shutil.rmtree(self.directory / str(serial), ignore_errors=True)
-
-    def serials(self) -> set[int]:
-        return {int(path.name) for path in self.directory.iterdir()}
-
-    def disk(self, serial: int) -> tuple[int, int]:
-        raise FileNotFoundError("held to nothing")
-
-    async def resize(self, serial: int, disk_kib: int) -> str | None:
-        return "disk_max is not held on this host"
+        await super().make(serial, image or 1, first_uid, size_uids, disk_kib)
 
 
 class Host:
@@ -70,8 +72,9 @@ class Host:
     A place on this host where drivers run containers one after the other.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        self.loop = loop or asyncio.new_event_loop()
+    def __init__(self, shelved: Shelved) -> None:
+        self.shelved = shelved
+        self.loop = asyncio.new_event_loop()
         self.directory = support.temporary_directory()
         self.run = self.directory / "run"
         self.instance = os.urandom(8).hex()
@@ -82,13 +85,23 @@ class Host:
             raise AssertionError(why)
         self._cgroups = found
         self.cgroups = found.of("c")
-        self.files = PlainFiles(self.directory / "files")
+        self.files = self.new_files()
         self.first_uid = _FIRST
+
+    def new_files(self) -> Rootfs:
+        """
+        @return: root file systems, as a daemon that starts has them.
+        """
+        shelf = self.shelved.shelf(self.spawner, self.clock)
+        files = OneImage(self.shelved.state / "containers", shelf, self.spawner, self.shelved.means, self.clock)
+        files.prepare()
+        return files
 
     def driver(self, **more: Any) -> ContainerDriver:
         """
         @return: another daemon's driver.
         """
+        self.files = self.new_files()
         arguments: dict[str, Any] = {
             "files": self.files,
             "network": None,
@@ -115,7 +128,10 @@ class Host:
         left += [str(path) for path in (self.run / "bundles").iterdir()]
         left += [str(path) for path in self.run.glob("state-*/*")]
         left += [f"files {serial}" for serial in self.files.serials()]
-        left += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(self.directory) in line]
+        mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        places = f"{self.directory}/", f"{self.shelved.state}/containers/"
+        left += [f"mount {place}" for place in mounts if place.startswith(places)]
+        left += [f"loop {path}" for path in syscalls.loops(self.shelved.state / "containers")]
         left += [f"cgroup {path}" for path in Path("/sys/fs/cgroup").glob(f"**/hostline-{self.instance[:12]}/*/")]
         for proc in Path("/proc").iterdir():
             if proc.name.isdigit():

@@ -8,14 +8,13 @@ import os
 import signal
 import unittest
 from collections.abc import Callable, Coroutine
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hostline.server.drivers.container import ContainerDriver
 from hostline.server.drivers.driver import Driver, Workload
 from tests import needs
 from tests.drivers import DriverContract
-from tests.live.containers import Host
+from tests.live.containers import Host, Shelved
 
 
 class Containers(DriverContract, unittest.TestCase):
@@ -24,10 +23,15 @@ class Containers(DriverContract, unittest.TestCase):
     """
 
     grace_s = 5.0
-    goes_on = "sleep 1000"
+    shelved: ClassVar[Shelved]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.shelved = Shelved()
+        cls.addClassCleanup(cls.shelved.close)
 
     def setUp(self) -> None:
-        self.host = Host()
+        self.host = Host(self.shelved)
         self.addCleanup(self.host.close)
         self.driver: Driver = self.make()
         self.addCleanup(self.clean)
@@ -36,8 +40,8 @@ class Containers(DriverContract, unittest.TestCase):
     def make(self) -> ContainerDriver:
         return self.host.driver(grace_s=self.grace_s)
 
-    def go(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        self.host.go(coroutine)
+    def go(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return self.host.go(coroutine)
 
     def until(self, true: Callable[[], object]) -> None:
         self.host.until(true)
@@ -51,6 +55,12 @@ class Containers(DriverContract, unittest.TestCase):
 
     def make_unstartable(self, serial: int) -> None:
         self.host.directory.joinpath("notes", str(serial)).write_text("in the way")
+
+    def write_log(self, serial: int, stream: str, text: bytes) -> None:
+        self.go(self.driver.ensure_started(Workload(serial, "web.exp1.lab")))
+        root = self.go(self.host.files.mount(serial))
+        (root / "var/log/hostline").mkdir(parents=True, exist_ok=True)
+        (root / f"var/log/hostline/start_command.{stream}").write_bytes(text)
 
     def clean(self) -> None:
         """
