@@ -388,6 +388,11 @@ SLIVER = Kind(
     "a free sliver, lab_web, or a node in full, web.exp1.lab",
     _named("SITE_SLICE or NODE.EXPERIMENT.PROJECT", names.checked_sliver),
 )
+GRANTED = Kind(
+    "TARGET",
+    "an experiment, lab/exp1, or a free sliver, lab_web",
+    _named("PROJECT/EXPERIMENT or SITE_SLICE", names.checked_target),
+)
 SLIVER_KIND = choice("KIND", "how a sliver is run", "container", "account", "process")
 IMAGE = _name("IMAGE", "the name of an image", "image")
 WORD = Kind("WORD", "one word of 1 to 200 characters", _one_word)

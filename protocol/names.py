@@ -114,6 +114,18 @@ def checked_sliver(name: str) -> str:
     return name
 
 
+def checked_target(name: str) -> str:
+    """
+    @return: the name of an experiment or of a free sliver.
+    @raise BadValue: if it is neither.
+    """
+    if "/" in name:
+        split_experiment(name)
+    else:
+        split_slice(name)
+    return name
+
+
 def shown(value: object, longest: int = 60) -> str:
     """
     C{value} as it may stand in a message: its ASCII literal, cut where it gets long.

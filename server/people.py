@@ -37,10 +37,10 @@ def user_body(host: Host, user: User) -> dict[str, Any]:
 
 def delegate_body(host: Host, delegate: Delegate) -> dict[str, Any]:
     """
-    A delegate as it goes on the wire; experiments that are gone are no longer named.
+    A delegate as it goes on the wire; what is gone is no longer named.
     """
-    known = host.experiments_by_serial
-    slivers = sorted(known[serial].name for serial in delegate.targets if serial in known)
+    known = (host.experiments_by_serial.get(one) or host.slivers_by_serial.get(one) for one in delegate.targets)
+    slivers = sorted(one.name for one in known if one is not None)
     return {
         "name": delegate.name,
         "serial": delegate.serial,
@@ -144,7 +144,7 @@ def users(ask: Ask) -> list[dict[str, Any]]:
 @responds(TABLE["add_delegate"])
 def add_delegate(ask: Ask, name: str, uid: int | None, commands: list[str], slivers: list[str]) -> dict[str, Any]:
     """
-    Let an account say a few commands of a few experiments.
+    Let an account say a few commands of a few experiments and slivers.
     """
     if uid is None:
         raise BadValue("uid: want the uid of the delegate's account")
@@ -153,11 +153,13 @@ def add_delegate(ask: Ask, name: str, uid: int | None, commands: list[str], sliv
         if command not in TABLE:
             raise BadValue(f"commands: no command {shown(command)}{near(command, list(TABLE))}")
     targets = []
-    for experiment in slivers:
-        found = ask.host.get(Experiment, experiment)
+    for target in slivers:
+        found = ask.host.get(Experiment, target) if "/" in target else ask.host.sliver_named(target)
+        if found is None and "/" not in target:
+            raise rights.no_such_sliver(ask.host, ask.caller, ask.row, target)
         if found is None:
             names = [one.name for one in rights.visible(ask.host, ask.caller, ask.row.name)]
-            raise NoSuchExperiment(f"no experiment {experiment}{near(experiment, names)}")
+            raise NoSuchExperiment(f"no experiment {target}{near(target, names)}")
         targets.append(found.serial)
     serial = ask.change.serial()
     delegate = Delegate(serial=serial, name=name, uid=uid, commands=tuple(commands), targets=tuple(targets))

@@ -67,4 +67,18 @@ node_reboot lab/exp1 web                ok  ok  ok  -   ok  -   -
 start_node lab/exp1 web                 ok  ok  ok  -   ok  -   -
 stop_node lab/exp1 web                  ok  ok  ok  -   ok  -   -
 logs web.exp1.lab                       ok  ok  ok  -   ok  ok  -
+create lab_new kind=process             ok  no  no  no  no  no  no
+create lab_web kind=process             EXISTS  no  no  no  no  no  no
+set_sliver lab_web keys=[]              ok  ok  no  -   no  -   -
+start lab_web                           ok  ok  no  -   ok  -   -
+stop lab_web                            ok  ok  no  -   ok  -   -
+recreate lab_web                        ok  ok  no  -   ok  -   -
+destroy lab_web                         ok  ok  no  -   ok  -   -
+slivers                                 ok  ok  ok  ok  ok  ok  ok
+sliver lab_web                          ok  ok  ok  -   ok  -   -
+sliver web.exp1.lab                     ok  ok  ok  -   ok  -   -
+get_ssh_keys                            ok  ok  ok  ok  ok  ok  ok
+get_ssh_keys lab_web                    ok  ok  ok  -   ok  -   -
+get_xids                                ok  ok  ok  ok  ok  ok  ok
+watch sliver/lab_web                    ok  ok  ok  -   ok  -   -
 """

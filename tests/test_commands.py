@@ -20,8 +20,8 @@ from hostline.protocol.words import split
 from hostline.server.asking import RESPONDERS
 from tests.fits import fits
 
-RELATIONS = {"anyone", "user", "member", "owner", "delegate", "operator"}
-TARGETS = {"experiment", "new experiment", "project", "user", "delegate", "operation", "node"}
+RELATIONS = {"anyone", "user", "member", "owner", "delegate", "operator", "self"}
+TARGETS = {"experiment", "new experiment", "project", "user", "delegate", "operation", "node", "sliver", "new sliver"}
 
 # What people type: section 4 of the design.
 EXAMPLES = """
@@ -125,7 +125,7 @@ class TableTests(SynchronousTestCase):
         """Who is a member or owner of something can be told only where something is named."""
         for row in ROWS:
             if row.target is None:
-                self.assertEqual(row.who - {"anyone", "user", "operator"}, set(), row.name)
+                self.assertEqual(row.who - {"anyone", "user", "operator", "self"}, set(), row.name)
 
     def test_words(self) -> None:
         """Within a command no two arguments or options have one name, and each can be typed."""

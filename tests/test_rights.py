@@ -44,7 +44,8 @@ def site(directory: Path | None = None) -> tuple[MemoryDaemon, int]:
     ):
         operator.body(line)
     daemon.connect(5001).body(f"create_experiment lab/exp1 {TEXT} swap_in=True")
-    operator.body(f"add_delegate granted uid=5004 commands={sorted(TABLE)!r} slivers=lab/exp1")
+    operator.body("create lab_web kind=process owner=ann")
+    operator.body(f"add_delegate granted uid=5004 commands={sorted(TABLE)!r} slivers=['lab/exp1', 'lab_web']")
     operator.body("add_delegate bare uid=5005 commands=logs slivers=lab/exp1")
     daemon.driver.boot_after = None
     operation = daemon.connect(5001).body("node_reboot lab/exp1 web wait=0")["operation"]
@@ -121,12 +122,12 @@ class HidingTests(SynchronousTestCase):
         hidden: dict[str, tuple[str, str]] = {"experiment": ("lab/exp1", "lab/exp7")}
         hidden |= {"project": ("lab", "lib"), "new experiment": ("lab/exp1", "lib/exp1")}
         hidden |= {"user": ("ann", "amy"), "delegate": ("granted", "grinted"), "operation": (str(operation), "999")}
-        hidden |= {"node": ("web.exp1.lab", "wob.exp7.lab")}
+        hidden |= {"sliver": ("lab_web", "lab_wob")}
         others = {"user": " cy", "text": f" {TEXT}", "nodes": " web", "state": " active"}
         for caller in ("other", "unknown", "bare"):
             client = daemon.connect(UIDS[caller])
             for row in TABLE.values():
-                if row.target is None or (row.name == "logs" and caller == "bare"):
+                if row.target in (None, "new sliver") or (row.name == "logs" and caller == "bare"):
                     continue
                 there, nowhere = hidden[row.target]
                 rest = "".join(others.get(name, "") for name, _ in row.args[1:])

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from hostline.protocol import kinds, shapes
 from hostline.protocol.command import FOR_ANYONE, FOR_OPERATORS, Command
-from hostline.protocol.kinds import EXPERIMENT, listing
+from hostline.protocol.kinds import listing
 
 ROWS: tuple[Command, ...] = (
     Command(
@@ -77,11 +77,11 @@ ROWS: tuple[Command, ...] = (
         (("delegate", kinds.DELEGATE),),
         shapes.DELEGATE_BODY,
         FOR_OPERATORS,
-        "Let the account uid= say these commands of these experiments, and nothing else.",
+        "Let the account uid= say these commands of these experiments and slivers, and nothing else.",
         options=(
             ("uid", kinds.UID, None),
             ("commands", listing(kinds.WORD), []),
-            ("slivers", listing(EXPERIMENT), []),
+            ("slivers", listing(kinds.GRANTED), []),
         ),
         changes=True,
     ),
