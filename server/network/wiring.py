@@ -1,0 +1,157 @@
+"""
+How a sliver is wired up: what is run for it, one shell each, and what comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+
+from hostline.server.network import bridge, shaping
+from hostline.server.network.bridge import Names
+from hostline.server.network.ip import Outcome, Tools
+from hostline.server.network.shaping import Lease
+
+_INSIDE = "nsenter --net=/proc/self/fd/3"
+#: Last comes what is inside: until then it cannot send. $1: the shaper, $2 and $3: classes.
+_WIRE = f"""
+nft -f - <&5 || exit 14
+ip -batch - <&6 || exit 11
+[ -z "$1" ] || tc -batch - <&4 || exit 13
+{_INSIDE} ip -batch - <&7 || exit 12
+[ -z "$1" ] || {{ tc -d class show dev "$1" classid "$2"; tc -d class show dev "$1" classid "$3"; }}
+"""
+#: A tree of its own is made anew: parts of one could be there.
+_OWN = f"""
+exec {_INSIDE} sh -c '[ -n "$1" ] || tc qdisc del dev eth0 root 2>/dev/null
+tc -batch - <&4 || exit 13
+exec tc -d class show dev eth0' sh "$1"
+"""
+_SHAPE = """
+tc -batch - <&4 || exit 13
+tc -d class show dev "$1" classid "$2"; tc -d class show dev "$1" classid "$3"
+"""
+_INSPECT = f"""
+outer=$(ip -j link show dev "$1" 2>/dev/null); echo "${{outer:-[]}}"
+inner=$({_INSIDE} ip -j link show dev eth0 2>/dev/null); echo "${{inner:-[]}}"
+"""
+#: $1: our end, $2: its alias as ip writes it, $3: the shaper, $4 and $5: classes.
+_UNWIRE = """
+case $(ip -j link show dev "$1" 2>/dev/null) in *"$2"*) ip link delete dev "$1" || exit 11 ;; esac
+if [ -n "$3" ]; then
+    tc -force -batch - <&4 2>/dev/null
+    left=$(tc class show dev "$3" classid "$4" 2>/dev/null; tc class show dev "$3" classid "$5" 2>/dev/null)
+    [ -z "$left" ] || { echo "still there: $left" >&2; exit 13; }
+fi
+nft -f - <&5 || exit 14
+"""
+
+
+class Found(Enum):
+    """
+    What L{Wiring.inspect} found.
+
+    C{JOINED}: the sliver's C{eth0} hangs on our end. C{APART}: our end is there and hangs on something else.
+    C{FOREIGN}: what has its name is not ours.
+    """
+
+    ABSENT = "absent"
+    JOINED = "joined"
+    APART = "apart"
+    FOREIGN = "foreign"
+
+
+class Wiring:
+    """
+    Wires slivers up, and off again.
+    """
+
+    def __init__(self, tools: Tools, names: Names) -> None:
+        self._tools = tools
+        self._names = names
+
+    async def wire(
+        self,
+        space: int,
+        outer: Sequence[str],
+        inner: Sequence[str],
+        leave: Sequence[str],
+        shape: tuple[Sequence[str], tuple[int, int]] | None,
+    ) -> Outcome:
+        """
+        @param space: a descriptor for the sliver's network namespace.
+        @param leave: orders for nft.
+        @param shape: orders for its classes on the common tree, and their numbers.
+        @return: with what C{tc -d class show} says of the classes.
+        """
+        texts = {5: _batch(leave), 6: _batch(outer), 7: _batch(inner), 4: _batch(shape[0] if shape else ())}
+        words = [self._names.shaper, *_ids(shape[1])] if shape else ["", "", ""]
+        return await self._tools.run(_WIRE, *words, texts=texts, space=space)
+
+    async def shape(self, orders: Sequence[str], numbers: tuple[int, int]) -> Outcome:
+        """
+        Change classes on the common tree.
+
+        @return: as L{wire}.
+        """
+        return await self._tools.run(_SHAPE, self._names.shaper, *_ids(numbers), texts={4: _batch(orders)})
+
+    async def shape_own(self, space: int, orders: Sequence[str], *, new: bool) -> Outcome:
+        """
+        Make a tree of a sliver's own, or change the classes of one.
+
+        @return: as L{wire}.
+        """
+        return await self._tools.run(_OWN, "" if new else "old", texts={4: _batch(orders)}, space=space)
+
+    async def inspect(self, serial: int, space: int) -> Found:
+        """
+        @return: what there is of a sliver's veth.
+        """
+        outcome = await self._tools.run(_INSPECT, self._names.end(serial), space=space)
+        outers, inners = (bridge.read_links(line) for line in (*outcome.out.splitlines(), "", "")[:2])
+        if not outers:
+            return Found.ABSENT
+        outer = outers[0]
+        if self._names.owner(outer) not in (str(serial), "?"):
+            return Found.FOREIGN
+        joined = any(
+            outer.get("link_index") == inner["ifindex"]
+            and inner.get("link_index") == outer["ifindex"]
+            and inner.get("address") == self._names.hardware(serial)
+            for inner in inners
+        )
+        return Found.JOINED if joined else Found.APART
+
+    async def cut(self, serial: int) -> Outcome:
+        """
+        Remove a sliver's veth, found to be ours.
+        """
+        return await self._tools.run('ip link delete dev "$1"', self._names.end(serial))
+
+    async def unwire(self, serial: int, lease: Lease | None, *, shared: bool, guarded: bool) -> Outcome:
+        """
+        Remove all there is of a sliver; what is gone already is well.
+
+        @param shared: whether it has classes on the common tree.
+        @param guarded: whether it needed leave to send.
+        """
+        leave: list[str] = []
+        orders: list[str] = []
+        words = [self._names.end(serial), f'"ifalias":"{self._names.alias(serial)}"']
+        if lease is not None and guarded:  # first added, so that deleting never fails
+            leave = [bridge.admission(self._names, serial, lease.address, verb) for verb in ("add", "delete")]
+        if lease is not None and shared:
+            orders = shaping.removal(self._names.shaper, lease)
+            words += [self._names.shaper, *_ids(lease.minors)]
+        else:
+            words += ["", "", ""]
+        return await self._tools.run(_UNWIRE, *words, texts={4: _batch(orders), 5: _batch(leave)})
+
+
+def _ids(numbers: tuple[int, int]) -> list[str]:
+    return [f"1:{number:x}" for number in numbers]
+
+
+def _batch(orders: Sequence[str]) -> str:
+    return "".join(f"{order}\n" for order in orders)
