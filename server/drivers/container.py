@@ -20,7 +20,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from hostline.server.drivers.container_boot import Booting, Files, Net
+from hostline.server.drivers.container_boot import Booting, Files, Net, tidy_groups
 from hostline.server.drivers.container_commands import Commands
 from hostline.server.drivers.container_lives import Lives
 from hostline.server.drivers.containers import ContainerSliver, Kept
@@ -175,6 +175,8 @@ class ContainerDriver:
             shutil.rmtree(self._kept.place(serial), ignore_errors=True)
             self._uids.forget(serial)
             del self._slivers[serial]
+            if not self._slivers and self._cgroups is not None and self._cgroups.version == 1:
+                tidy_groups(self._cgroups.bases())
             if self._statuses.pop(serial, None) is not None and not self._closed:
                 self.changed(serial)
         finally:

@@ -5,6 +5,7 @@ All that is made for a boot of a container before it is started, and its start.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -199,3 +200,18 @@ def cgroups_path(procs: Path, version: int, root: Path = Path("/sys/fs/cgroup"))
     """
     parts = procs.parent.relative_to(root).parts
     return "/" + "/".join(parts[1:] if version == 1 else parts)
+
+
+def tidy_groups(bases: set[Path], root: Path = Path("/sys/fs/cgroup")) -> None:
+    """
+    Remove our directory, where it is empty, from those hierarchies of version 1 that only the runtime uses; called
+    while no container is being made.
+
+    @param bases: our directory in each of the others.
+    """
+    others = {base.resolve() for base in bases}
+    for name in {base.name for base in bases}:
+        for place in root.glob(f"*/{name}"):
+            if place.resolve() not in others:
+                with suppress(OSError):
+                    place.rmdir()

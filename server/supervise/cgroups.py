@@ -273,11 +273,17 @@ class Cgroups:
             self._reweigh(self._name(serial), moved=True)
         return gone
 
+    def bases(self) -> set[Path]:
+        """
+        @return: our own directory in each hierarchy that we use.
+        """
+        return {*self._bases.values(), self._kill_base}
+
     def close(self) -> None:
         """
         Remove our own subtree where it is empty.
         """
-        for base in {*self._bases.values(), self._kill_base}:
+        for base in self.bases():
             with suppress(OSError):
                 base.rmdir()
 

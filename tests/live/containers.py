@@ -132,7 +132,9 @@ class Host:
         places = f"{self.directory}/", f"{self.shelved.state}/containers/"
         left += [f"mount {place}" for place in mounts if place.startswith(places)]
         left += [f"loop {path}" for path in syscalls.loops(self.shelved.state / "containers")]
-        left += [f"cgroup {path}" for path in Path("/sys/fs/cgroup").glob(f"**/hostline-{self.instance[:12]}/*/")]
+        ours = self._cgroups.bases()
+        found = Path("/sys/fs/cgroup").glob(f"*/hostline-{self.instance[:12]}")
+        left += [f"cgroup {path}" for path in found if path not in ours or any(one.is_dir() for one in path.iterdir())]
         for proc in Path("/proc").iterdir():
             if proc.name.isdigit():
                 try:
@@ -141,8 +143,8 @@ class Host:
                     uid = proc.stat().st_uid
                 except OSError:
                     continue
-                ours = str(self.directory).encode() in words or uid - self.first_uid in range(256 * BLOCK)
-                if ours and state not in "ZX":
+                mine = str(self.directory).encode() in words or uid - self.first_uid in range(256 * BLOCK)
+                if mine and state not in "ZX":
                     left.append(f"process {proc.name} {words!r}")
         return left
 
