@@ -47,6 +47,8 @@ class DriverContract(_Base):
     heard: list[int]
     #: A start command that goes on; the fake understands C{sleep} and C{exit}.
     goes_on = "sleep 1000"
+    #: Names of slivers.
+    web, db = "web.exp1.lab", "db.exp1.lab"
 
     # Each driver's test case says how:
 
@@ -114,14 +116,14 @@ class DriverContract(_Base):
         """
         A sliver that was created and never started has reached no boot.
         """
-        self.go(self.driver.ensure_created(Workload(5, "web.exp1.lab")))
+        self.go(self.driver.ensure_created(Workload(5, self.web)))
         self.assertEqual(self.status(5), Status(5))
 
     def test_bootsWithoutCommand(self) -> None:
         """
         Without a start command a sliver is booted and has no exit status.
         """
-        self.start(Workload(5, "web.exp1.lab"))
+        self.start(Workload(5, self.web))
         status = self.status(5)
         self.assertEqual((status.boots, status.start_command, status.code), (1, "none", None))
         self.assertIsInstance(status.pid, int)
@@ -131,7 +133,7 @@ class DriverContract(_Base):
         """
         The start command's exit status is shown, and the sliver is still booted.
         """
-        self.start(Workload(5, "web.exp1.lab", start_command="exit 7"))
+        self.start(Workload(5, self.web, start_command="exit 7"))
         self.until(lambda: self.status(5).start_command == "ended")
         self.assertEqual((self.status(5).boot, self.status(5).code), ("booted", 7))
 
@@ -139,14 +141,14 @@ class DriverContract(_Base):
         """
         While the start command runs there is no exit status.
         """
-        self.start(Workload(5, "web.exp1.lab", start_command=self.goes_on))
+        self.start(Workload(5, self.web, start_command=self.goes_on))
         self.assertEqual((self.status(5).start_command, self.status(5).code), ("running", None))
 
     def test_startsOnceWhenAskedTwice(self) -> None:
         """
         Starting the boot that was reached does nothing.
         """
-        workload = self.start(Workload(5, "web.exp1.lab", start_command=self.goes_on))
+        workload = self.start(Workload(5, self.web, start_command=self.goes_on))
         before = self.status(5)
         self.go(self.driver.ensure_started(workload))
         self.assertEqual(self.status(5), before)
@@ -155,7 +157,7 @@ class DriverContract(_Base):
         """
         A higher boot ends the one before and starts anew.
         """
-        workload = self.start(Workload(5, "web.exp1.lab", start_command=self.goes_on))
+        workload = self.start(Workload(5, self.web, start_command=self.goes_on))
         pid = self.status(5).pid
         self.start(evolve(workload, boots=3, start_command="exit 4"))
         self.until(lambda: self.status(5).start_command == "ended")
@@ -166,7 +168,7 @@ class DriverContract(_Base):
         """
         A sliver stopped on purpose is dead with code 0, and a driver that comes later says the same.
         """
-        workload = self.start(Workload(5, "web.exp1.lab", start_command=self.goes_on))
+        workload = self.start(Workload(5, self.web, start_command=self.goes_on))
         self.heard.clear()
         self.go(self.driver.ensure_stopped(5))
         status = self.status(5)
@@ -179,7 +181,7 @@ class DriverContract(_Base):
         """
         Asking again for a boot that has ended does not start it a second time.
         """
-        workload = self.start(Workload(5, "web.exp1.lab"))
+        workload = self.start(Workload(5, self.web))
         self.go(self.driver.ensure_stopped(5))
         self.go(self.driver.ensure_started(workload))
         self.assertEqual(self.status(5).boot, "dead")
@@ -188,7 +190,7 @@ class DriverContract(_Base):
         """
         A stopped sliver comes up again with the next boot.
         """
-        workload = self.start(Workload(5, "web.exp1.lab"))
+        workload = self.start(Workload(5, self.web))
         self.go(self.driver.ensure_stopped(5))
         self.start(evolve(workload, boots=2))
         self.assertEqual((self.status(5).boots, self.status(5).code), (2, None))
@@ -197,8 +199,8 @@ class DriverContract(_Base):
         """
         Stopping what is stopped, was never started or is not known changes nothing.
         """
-        self.start(Workload(5, "web.exp1.lab"))
-        self.go(self.driver.ensure_created(Workload(6, "db.exp1.lab")))
+        self.start(Workload(5, self.web))
+        self.go(self.driver.ensure_created(Workload(6, self.db)))
         self.go(self.driver.ensure_stopped(5))
         before = dict(self.driver.status())
         for serial in (5, 6, 7):
@@ -210,7 +212,7 @@ class DriverContract(_Base):
         """
         A node whose own process was killed is dead with 128 + the signal; stopping it later does not hide that.
         """
-        workload = self.start(Workload(5, "web.exp1.lab", start_command=self.goes_on))
+        workload = self.start(Workload(5, self.web, start_command=self.goes_on))
         self.kill_node(5)
         self.until(lambda: self.status(5).boot == "dead")
         self.assertEqual(self.status(5).code, 137)
@@ -223,7 +225,7 @@ class DriverContract(_Base):
         """
         A destroyed sliver has no status; destroying it again, or one that never was, is fine.
         """
-        self.start(Workload(5, "web.exp1.lab", start_command=self.goes_on))
+        self.start(Workload(5, self.web, start_command=self.goes_on))
         self.heard.clear()
         for serial in (5, 5, 6):
             self.go(self.driver.ensure_destroyed(serial))
@@ -234,7 +236,7 @@ class DriverContract(_Base):
         """
         A start that fails is a dead sliver with code 125 and the reason; the next boot may work.
         """
-        workload = Workload(5, "web.exp1.lab", start_command="exit 0")
+        workload = Workload(5, self.web, start_command="exit 0")
         self.make_unstartable(5)
         self.go(self.driver.ensure_started(workload))
         self.until(lambda: self.status(5).boot == "dead")
@@ -245,7 +247,7 @@ class DriverContract(_Base):
         """
         A running sliver is the same sliver to the next daemon.
         """
-        workload = self.start(Workload(5, "web.exp1.lab", start_command=self.goes_on))
+        workload = self.start(Workload(5, self.web, start_command=self.goes_on))
         before = self.status(5)
         self.remake({5: workload})
         self.assertEqual(self.status(5), before)
@@ -256,7 +258,7 @@ class DriverContract(_Base):
         """
         What happened while no daemon ran is known to the next.
         """
-        workload = self.start(Workload(5, "web.exp1.lab", start_command=self.goes_on))
+        workload = self.start(Workload(5, self.web, start_command=self.goes_on))
         self.driver.close()
         self.kill_node(5)
         self.remake({5: workload})
@@ -266,8 +268,8 @@ class DriverContract(_Base):
         """
         What carries our tag and has no record is gone after the next start of the daemon; the rest goes on.
         """
-        workload = self.start(Workload(5, "web.exp1.lab", start_command=self.goes_on))
-        self.start(Workload(6, "db.exp1.lab", start_command=self.goes_on))
+        workload = self.start(Workload(5, self.web, start_command=self.goes_on))
+        self.start(Workload(6, self.db, start_command=self.goes_on))
         self.remake({5: workload})
         self.assertEqual(list(self.driver.status()), [5])
         self.assertEqual(self.status(5).boot, "booted")
@@ -276,7 +278,7 @@ class DriverContract(_Base):
         """
         Where records were lost, what has none goes on, out of reach; once it has one again it is found.
         """
-        workload = self.start(Workload(5, "web.exp1.lab", start_command=self.goes_on))
+        workload = self.start(Workload(5, self.web, start_command=self.goes_on))
         pid = self.status(5).pid
         self.remake({}, keep_strays=True)
         self.remake({5: workload})
@@ -286,7 +288,7 @@ class DriverContract(_Base):
         """
         The driver keeps the making that a sliver has, also when a later one is wanted, until it is destroyed.
         """
-        workload = Workload(5, "web.exp1.lab")
+        workload = Workload(5, self.web)
         self.go(self.driver.ensure_created(workload))
         again = evolve(workload, builds=2)
         self.go(self.driver.ensure_created(again))
@@ -302,7 +304,7 @@ class DriverContract(_Base):
         """
         A changed limit is in force while the sliver runs; saying it again, or of one not up or not known, is fine.
         """
-        workload = self.start(Workload(5, "web.exp1.lab", rspec={"pids_max": 50, "cpu_share": 32}))
+        workload = self.start(Workload(5, self.web, rspec={"pids_max": 50, "cpu_share": 32}))
         held = set(self.driver.in_force(5)) & {"pids_max", "cpu_share"}
         before = self.status(5)
         changed = evolve(workload, rspec={"pids_max": 70, "cpu_share": 48})
@@ -311,9 +313,9 @@ class DriverContract(_Base):
             found = self.driver.in_force(5)
             self.assertEqual({one: found[one] for one in held}, {one: changed.rspec[one] for one in held})
         self.assertEqual(self.status(5), before)
-        self.go(self.driver.ensure_created(Workload(6, "db.exp1.lab")))
-        self.go(self.driver.ensure_configured(Workload(6, "db.exp1.lab", rspec={"pids_max": 70})))
-        self.go(self.driver.ensure_configured(Workload(7, "no.exp1.lab")))
+        self.go(self.driver.ensure_created(Workload(6, self.db)))
+        self.go(self.driver.ensure_configured(Workload(6, self.db, rspec={"pids_max": 70})))
+        self.go(self.driver.ensure_configured(Workload(7, self.web)))
         self.assertEqual(self.status(6), Status(6))
         self.assertNotIn(7, self.driver.status())
 
@@ -330,7 +332,7 @@ class DriverContract(_Base):
         """
         Output, errors and exit status of a command are told apart, and told once.
         """
-        self.start(Workload(5, "web.exp1.lab"))
+        self.start(Workload(5, self.web))
         _, heard = self.execute("sh", "-c", "echo a b; echo c >&2; exit 7")
         self.until(lambda: heard.ends)
         self.assertEqual((heard.out, heard.err, heard.ends), (b"a b\n", b"c\n", [7]))
@@ -339,7 +341,7 @@ class DriverContract(_Base):
         """
         No shell reads the words of a command.
         """
-        self.start(Workload(5, "web.exp1.lab"))
+        self.start(Workload(5, self.web))
         _, heard = self.execute("echo", "a  b", "$HOME", "'c")
         self.until(lambda: heard.ends)
         self.assertEqual((heard.out, heard.ends), (b"a  b $HOME 'c\n", [0]))
@@ -348,7 +350,7 @@ class DriverContract(_Base):
         """
         A command that is not there ends with 127, as in a shell.
         """
-        self.start(Workload(5, "web.exp1.lab"))
+        self.start(Workload(5, self.web))
         _, heard = self.execute("no-such-program")
         self.until(lambda: heard.ends)
         self.assertEqual(heard.ends, [127])
@@ -358,7 +360,7 @@ class DriverContract(_Base):
         """
         Input reaches a command, and so does its end.
         """
-        self.start(Workload(5, "web.exp1.lab"))
+        self.start(Workload(5, self.web))
         talk, heard = self.execute("cat")
         talk.write(b"hello ")
         self.until(lambda: heard.out == b"hello ")
@@ -371,10 +373,10 @@ class DriverContract(_Base):
         """
         Nothing is told while paused, and all after.
         """
-        self.start(Workload(5, "web.exp1.lab"))
+        self.start(Workload(5, self.web))
         talk, heard = self.execute("sh", "-c", "echo one; exit 3")
         talk.pause()
-        self.go(self.driver.ensure_created(Workload(6, "db.exp1.lab")))
+        self.go(self.driver.ensure_created(Workload(6, self.db)))
         self.assertEqual((heard.out, heard.ends), (b"", []))
         talk.resume()
         self.until(lambda: heard.ends)
@@ -384,7 +386,7 @@ class DriverContract(_Base):
         """
         Who closed a conversation hears nothing more; the sliver goes on.
         """
-        self.start(Workload(5, "web.exp1.lab"))
+        self.start(Workload(5, self.web))
         talk, heard = self.execute("sleep", "1000")
         talk.close()
         _, other = self.execute("echo", "still", "up")
@@ -396,7 +398,7 @@ class DriverContract(_Base):
         """
         A command ends with its sliver, killed.
         """
-        self.start(Workload(5, "web.exp1.lab"))
+        self.start(Workload(5, self.web))
         _, heard = self.execute("sleep", "1000")
         self.go(self.driver.ensure_stopped(5))
         self.until(lambda: heard.ends)
@@ -406,8 +408,8 @@ class DriverContract(_Base):
         """
         A sliver that is not there, was never started or was stopped runs no command, and says so.
         """
-        self.start(Workload(5, "web.exp1.lab"))
-        self.go(self.driver.ensure_created(Workload(6, "db.exp1.lab")))
+        self.start(Workload(5, self.web))
+        self.go(self.driver.ensure_created(Workload(6, self.db)))
         self.go(self.driver.ensure_stopped(5))
         for serial in (5, 6, 7):
             with self.assertRaises(OSError):
@@ -417,7 +419,7 @@ class DriverContract(_Base):
         """
         A log is read from an offset, from its end, and from its beginning once it was begun anew.
         """
-        self.go(self.driver.ensure_created(Workload(5, "web.exp1.lab")))
+        self.go(self.driver.ensure_created(Workload(5, self.web)))
         self.write_log(5, "out", b"0123456789")
         self.assertEqual(self.driver.read_log(5, "out", 0, 4), (b"0123", 4))
         self.assertEqual(self.driver.read_log(5, "out", 4, 100), (b"456789", 10))
@@ -432,7 +434,7 @@ class DriverContract(_Base):
         """
         After close nobody is called.
         """
-        self.start(Workload(5, "web.exp1.lab", start_command=self.goes_on))
+        self.start(Workload(5, self.web, start_command=self.goes_on))
         self.heard.clear()
         self.driver.close()
         self.kill_node(5)

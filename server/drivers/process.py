@@ -150,8 +150,9 @@ class ProcessDriver:
         self._trash.resume()
         if self._uids is not None:
             self._uids.load()
+        found = self._found_more()
         living = await self._members.everywhere()
-        found = {*living, *self._traces.serials()}
+        found |= {*living, *self._traces.serials()}
         if self._cgroups is not None:
             found |= self._cgroups.serials()
         strays = sorted(found - known.keys()) if keep_strays else []
@@ -230,6 +231,7 @@ class ProcessDriver:
 
     async def _stop(self, sliver: ProcessSliver, *, remember: bool) -> None:
         await self._turns.mine()
+        await self._shut(sliver)
         if sliver.keeper is not None and sliver.boot.exit is None:
             with suppress(OSError):
                 (self._traces.boot(sliver) / "stopped").write_text("stopped\n")
@@ -343,6 +345,7 @@ class ProcessDriver:
         Put in force what may change while a sliver is there.
         """
         sliver.workload = workload
+        self._close_door(workload)
         uid = self._uids.by_serial.get(sliver.serial) if self._uids is not None else None
         if (self._directory / str(sliver.serial)).is_dir():
             self._initscripts.install(sliver.serial, workload.initscript, uid)
@@ -356,10 +359,35 @@ class ProcessDriver:
                 await self._initscripts.cut(sliver.serial, BREATH_S)
         self._run_script(sliver)
 
+    def _close_door(self, workload: Workload) -> None:
+        """
+        Let nobody but the sliver itself at its own socket.
+        """
+        uid = self._uids.by_serial.get(workload.serial) if self._uids is not None else None
+        if uid is not None and workload.door is not None:
+            with suppress(OSError):
+                fd = os.open(workload.door, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                try:
+                    os.fchown(fd, -1, uid)
+                    os.fchmod(fd, 0o750)
+                finally:
+                    os.close(fd)
+
     async def _open(self, workload: Workload) -> None:
         """
         For kinds that let people in: do so from now on.
         """
+
+    async def _shut(self, sliver: ProcessSliver) -> None:
+        """
+        Let nobody in any more.
+        """
+
+    def _found_more(self) -> set[int]:
+        """
+        @return: slivers that an earlier daemon left traces of that only this kind leaves.
+        """
+        return set()
 
     async def _unmake(self, serial: int) -> None:
         """

@@ -11,182 +11,22 @@ import signal
 import subprocess
 import sys
 import unittest
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
 from unittest import mock
 
 from attrs import evolve
 
-from hostline.server.drivers import ending
-from hostline.server.drivers.driver import CANNOT_START, Driver, Workload
+from hostline.server.drivers.driver import CANNOT_START, Workload
 from hostline.server.drivers.process import ProcessDriver
-from hostline.server.supervise import members, mounts, shim, survey
+from hostline.server.supervise import mounts, shim
 from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise.spawn import Spawner
-from hostline.server.supervise.uids import UidRange
 from tests import needs
-from tests.drivers import DriverContract
 from tests.live import support
+from tests.live.processes import Processes
 
 ROOT = os.geteuid() == 0
-
-
-class Processes(DriverContract, unittest.TestCase):
-    """
-    One state directory, one driver at a time; at the end nothing of it may be left.
-    """
-
-    root: ClassVar[bool] = False
-    with_cgroups: ClassVar[bool] = False
-    grace_s: float = 5.0
-
-    def setUp(self) -> None:
-        self.loop = self.new_loop()
-        self.directory = support.temporary_directory()
-        self.instance = os.urandom(8).hex()
-        self.first_uid = 300000 + os.getpid() % 30000 * 1000  # other runs of these tests have others
-        self.spawner = Spawner(self.loop)
-        self.cgroups = self.find_cgroups().of("p") if self.with_cgroups else None
-        self.driver: Driver = self.make()
-        self.addCleanup(self.clean)
-        self.remake({})
-
-    def new_loop(self) -> asyncio.AbstractEventLoop:
-        return asyncio.new_event_loop()
-
-    def find_cgroups(self) -> Cgroups:
-        found, why = Cgroups.find(self.instance)
-        if found is None:
-            raise AssertionError(why)
-        return found
-
-    def make(self) -> ProcessDriver:
-        return ProcessDriver(
-            self.directory / "slivers",
-            self.directory / "run",
-            instance=self.instance,
-            spawner=self.spawner,
-            loop=self.loop,
-            clock=support.LoopClock(self.loop),
-            uids=UidRange(self.first_uid, 1000),
-            cgroups=self.cgroups,
-            as_root=self.root,
-            grace_s=self.grace_s,
-        )
-
-    def go(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        support.run(self.loop, coroutine)
-
-    def until(self, true: Callable[[], object]) -> None:
-        support.until(self.loop, true)
-
-    def kill_node(self, serial: int) -> None:
-        os.kill(self.node(serial), signal.SIGKILL)
-        self.until(lambda: self.files(serial).exit is not None)
-
-    def make_unstartable(self, serial: int) -> None:
-        (self.directory / "slivers" / str(serial)).write_text("in the way")
-        self.addCleanup(support.remove_directory, self.directory)
-
-    def write_log(self, serial: int, stream: str, text: bytes) -> None:
-        (self.directory / f"slivers/{serial}/log/hostline/start_command.{stream}").write_bytes(text)
-
-    def clean(self) -> None:
-        """
-        The records are gone: a last daemon leaves nothing of ours behind.
-        """
-        try:
-            self.remake({})
-            self.assertEqual(dict(self.driver.status()), {})
-            self.until(lambda: self.ours() == {})
-            left = [p.name for p in (self.directory / "slivers").iterdir()]
-            self.assertEqual(left if left != ["5"] else [".trash"], [".trash"])
-            self.until(lambda: not list((self.directory / "slivers" / ".trash").iterdir()))
-            self.assertEqual([p.name for p in (self.directory / "run" / "slivers").iterdir()], [])
-            self.assertNotIn(str(self.directory), Path("/proc/self/mountinfo").read_text())
-            if self.cgroups is not None:
-                self.assertEqual(self.cgroups.serials(), set())
-                self.cgroups.close()
-                self.assertEqual(list(Path("/sys/fs/cgroup").glob(f"*/hostline-{self.instance[:12]}")), [])
-        finally:
-            self.driver.close()
-            self.spawner.close()
-            self.loop.close()
-            if self.cgroups is not None:
-                for serial in self.cgroups.serials():
-                    self.cgroups.kill(serial)
-            support.remove_directory(self.directory)
-
-    # What the tests look at
-
-    def ours(self) -> dict[int, list[shim.Process]]:
-        """
-        @return: every living process with our tag or one of our uids, by serial.
-        """
-        uids = {self.first_uid + n: n for n in range(1000)} if self.root else None
-        looked = survey.Survey(support.LoopClock(self.loop), run=self.directory / "run").look_now()
-        return survey.members(looked, self.instance, uids)
-
-    def files(self, serial: int, boots: int = 1) -> shim.Boot:
-        return shim.read_boot(self.directory / "run" / "slivers" / str(serial) / str(boots))
-
-    def node(self, serial: int) -> int:
-        pid = self.status(serial).pid
-        assert pid is not None
-        return pid
-
-    def keeper(self, serial: int) -> int:
-        keeper = self.files(serial).keeper
-        assert keeper is not None
-        return keeper.pid
-
-    def out(self, serial: int = 5, stream: str = "out") -> str:
-        return (self.directory / f"slivers/{serial}/log/hostline/start_command.{stream}").read_text()
-
-    def restart_host(self) -> None:
-        """
-        All processes are gone; C{remake} is the daemon after that.
-        """
-        self.driver.close()
-        for processes in self.ours().values():
-            for process in processes:
-                survey.signal_process(process, signal.SIGKILL)
-        self.until(lambda: self.ours() == {})
-        (self.directory / "run" / "boot_id").write_text("another\n")
-
-    @contextmanager
-    def unkillable(self) -> Iterator[None]:
-        """
-        In here a process 4242 of every sliver does not end, and nobody waits long for it.
-        """
-
-        async def kill(self: members.Members, serial: int, **more: object) -> set[int]:
-            return {4242}
-
-        with (
-            mock.patch.object(members.Members, "kill", kill),
-            mock.patch.multiple(ending, END_S=0.05, BREATH_S=0.05),
-        ):
-            yield
-
-    def ran(self, command: str, **more: Any) -> str:
-        """
-        Run a start command to its end.
-
-        @return: its output.
-        """
-        self.start(Workload(5, "web.exp1.lab", start_command=command, **more))
-        self.until(lambda: self.status(5).start_command == "ended")
-        return self.out()
-
-    def said(self, serial: int = 5) -> int:
-        """
-        @return: the pid that a start command wrote to its output.
-        """
-        self.until(lambda: self.out(serial).endswith("\n"))
-        return int(self.out(serial).split()[0])
 
 
 class ProcessTests(Processes):
@@ -762,16 +602,7 @@ class RootTests(RootWithoutCgroupsTests):
         assert self.cgroups is not None
         rspec = {"memory_max": 64 << 20, "pids_max": 40, "cpu_share": 64, "cpu_max": 500}
         workload = self.start(Workload(5, "web.exp1.lab", start_command="sleep 1000", rspec=rspec))
-        found = self.cgroups.read(5)
-        self.assertEqual(
-            {k: found[k] for k in ("memory_max", "pids_max", "cpu_max")},
-            {
-                "memory_max": 64 << 20,
-                "pids_max": 40,
-                "cpu_max": 500,
-            },
-        )
-        self.assertEqual(found["cpu_weight"], 2048 if self.cgroups.version == 1 else 200)
+        self.assertEqual(self.cgroups.read(5), {**rspec, "cpu_min": 0})
         self.go(self.driver.ensure_created(evolve(workload, rspec={**rspec, "memory_max": 32 << 20, "cpu_max": 0})))
         found = self.cgroups.read(5)
         self.assertEqual((found["memory_max"], found["cpu_max"]), (32 << 20, 0))
@@ -855,4 +686,4 @@ class WithoutRootTests(unittest.TestCase):
         self.assertIn("passed", done.stdout)
 
 
-del Processes, DriverContract
+del Processes
