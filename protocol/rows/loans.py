@@ -83,7 +83,7 @@ ROWS: tuple[Command, ...] = (
         (("recipient", SLICE), ("resource", WORD), ("amount", COUNT)),
         shapes.LOANS,
         _FOR_LENDERS,
-        "Lend RECIPIENT so much of a resource, in place of what was lent to it of that before; 0 ends it. The lender is "
+        "Lend RECIPIENT so much of a resource, in place of what it was lent of that before; 0 ends it. The lender is "
         "the sliver that asks, or lender=. The reply is all that the lender lends.",
         options=(("lender", maybe(SLICE), None), ("until", maybe(WHEN), None)),
         target="sliver",
