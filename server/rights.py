@@ -217,12 +217,14 @@ def allowed(host: Host, caller: Caller, row: Command, values: list[Any]) -> Any:
         the target but has none of the row's relations to it.
     """
     if row.target is None or not values:
-        if row.target is None and roles(host, caller).isdisjoint(row.who):
+        if roles(host, caller).isdisjoint(row.who):
             raise Denied(f"{row.name} is for {_list(row.who)}")
         return None
     target, missing = _find(host, caller, row, values)
     if target is None or not sees(host, caller, target, row.name):
-        if row.target == "new sliver" and not roles(host, caller).isdisjoint(row.who):
+        if row.target == "new sliver":
+            if roles(host, caller).isdisjoint(row.who):
+                raise Denied(f"{row.name} is for {_list(row.who)}")
             return None
         raise missing()
     if relations(host, caller, target, row.name).isdisjoint(row.who):
