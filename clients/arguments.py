@@ -17,6 +17,7 @@ from hostline.protocol.commands import TABLE, Command
 from hostline.protocol.errors import BadLiteral, BadValue
 from hostline.protocol.kinds import Kind
 from hostline.protocol.names import near
+from hostline.protocol.rows.streams import ARGV
 
 #: What this program does by itself: usage and help.
 LOCAL = {
@@ -26,6 +27,25 @@ LOCAL = {
         'Print the completion script for a shell: eval "$(hostline completion bash)".',
     ),
 }
+
+FILE = Kind("FILE", "a file here; - is standard input or output", kinds.STRING.fits)
+
+
+def _in_a_shell(row: Command) -> Command:
+    # What carries bytes does so as a stream, between files and descriptors of ours.
+    args = row.args
+    if row.name == "push":
+        args = (args[0], ("file", FILE), args[1])
+    elif row.name == "pull":
+        args = (*args, ("file", FILE))
+    elif row.name not in ("exec", "attach"):
+        return row
+    options = tuple(one for one in row.options if one[0] != "stream")
+    return row._replace(args=args, options=options, optional=1 if row.name == "pull" else 0)
+
+
+#: The commands as a shell says them; lines of a stream are no business of its.
+ROWS: dict[str, Command] = {name: _in_a_shell(row) for name, row in TABLE.items() if name != "data"}
 
 
 class Text(str):
@@ -60,6 +80,9 @@ class Arguments:
         rest = list(given)
         positional: list[str] = []
         while rest:
+            if self._has_begun(positional):
+                positional += rest
+                break
             if rest[0] == "--":
                 positional += rest[1:]
                 break
@@ -68,6 +91,11 @@ class Arguments:
         if settings.asked:
             return
         self._take_values(positional)
+
+    def _has_begun(self, given: list[str]) -> bool:
+        # The words of a command to be run inside are its own: behind its name nothing is an option of ours.
+        args = self.row.args
+        return len(given) >= len(args) > 0 and args[-1][1] is ARGV
 
     def _take_option(self, rest: list[str]) -> bool:
         word = rest[0]
@@ -98,6 +126,10 @@ class Arguments:
             del rest[0]
             self._add_option(name, kind, value)
             return True
+        if word == "-t" and self._kinds.get("terminal") is kinds.FLAG:
+            del rest[0]
+            self._add_option("terminal", kinds.FLAG, "True")
+            return True
         if word.startswith("-") and word != "-" and not word[1:2].isdigit():
             if self._settings.take(rest):
                 return True
@@ -115,6 +147,11 @@ class Arguments:
 
     def _take_values(self, given: list[str]) -> None:
         row = self.row
+        if row.args and row.args[-1][1] is ARGV and len(given) >= len(row.args):
+            at = len(row.args) - 1
+            given, argv = given[:at], given[at:]
+            self.values = [read(kind, text, name) for text, (name, kind) in zip(given, row.args, strict=False)] + [argv]
+            return
         least = len(row.args) - row.optional
         if len(given) < least or (len(given) > len(row.args) and not row.rest):
             raise self._wrong(f"{row.name} got {len(given)} arguments")
@@ -130,14 +167,14 @@ def row_named(name: str) -> Command | None:
     """
     @param name: C{-} may stand for C{_}.
     """
-    return TABLE.get(name) or TABLE.get(name.replace("-", "_"))
+    return ROWS.get(name) or ROWS.get(name.replace("-", "_"))
 
 
 def unknown(name: str) -> Usage:
     """
     What to say of a command that is not in the table.
     """
-    return Usage(f"no command {name}{near(name, [*TABLE, *LOCAL])}; 'hostline --help' lists them")
+    return Usage(f"no command {name}{near(name, [*ROWS, *LOCAL])}; 'hostline --help' lists them")
 
 
 def usage(row: Command) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self
 
+    from hostline.clients.stream import Stream
     from hostline.protocol.commands import Command
     from hostline.protocol.wire import Reply
 
@@ -194,6 +195,50 @@ class Client:
             raise
         finally:
             connection.close()
+
+    def stream(
+        self,
+        command: str,
+        *values: Any,
+        hear: Callable[[str, bytes], None],
+        source: bytes | int | None = None,
+        seconds: float | None = None,
+        **options: Any,
+    ) -> Any:
+        """
+        Say a command whose input and output are streams, on a connection of its own: C{exec}, C{push} and C{pull} with
+        C{stream=True}, C{logs} with C{follow=True}, C{attach}.
+
+        @param hear: called with C{out} or C{err} and the bytes that were written there, as they come; while it works,
+            what runs waits.
+        @param source: the input: bytes, or a descriptor that is read to its end; None: there is none.
+        @param seconds: after which it is a L{Timeout}, and what runs is ended; None waits for ever.
+        @return: the body of the reply.
+        @raise HostError: as L{request}.
+        """
+        deadline = after(seconds)
+        connection = self._connect(self._path, deadline)
+        try:
+            return self.opened(connection, command, values, options, hear, source, deadline).run().body
+        finally:
+            connection.close()
+
+    def opened(
+        self,
+        connection: Connection,
+        command: str,
+        values: Any,
+        options: dict[str, Any],
+        hear: Callable[[str, bytes], None],
+        source: bytes | int | None,
+        deadline: float | None,
+    ) -> Stream:
+        """
+        A stream that is ready to run; see L{stream}.
+        """
+        from hostline.clients.stream import Stream
+
+        return Stream(connection, self.prepared(command, values, options), hear, source, deadline)
 
     def close(self) -> None:
         """

@@ -4,12 +4,11 @@ Completion for bash and zsh: what the command table knows stands in the script, 
 
 from __future__ import annotations
 
-from hostline.clients.arguments import LOCAL, is_list
+from hostline.clients.arguments import LOCAL, ROWS, is_list
 from hostline.clients.client import Client
 from hostline.clients.output import say
 from hostline.clients.settings import OK, Settings, Usage
 from hostline.protocol import kinds
-from hostline.protocol.commands import TABLE
 from hostline.protocol.errors import HostError
 from hostline.protocol.kinds import Kind
 
@@ -177,7 +176,7 @@ def script(shell: str) -> str:
     arguments = {"completion": "SHELL"}
     words = {"SHELL": " ".join(_SCRIPTS)}
     alone = [one for one in GLOBAL if not one.endswith("=")]
-    for row in TABLE.values():
+    for row in ROWS.values():
         options[row.name] = " ".join(f"{name}=" for name in row.all_options)
         arguments[row.name] = " ".join(_source(kind) for _, kind in row.args) + (".." if row.rest else "")
         for name, (kind, _) in row.all_options.items():
@@ -188,12 +187,12 @@ def script(shell: str) -> str:
             if _choices(kind):
                 words[_source(kind)] = " ".join(_choices(kind))
     arguments["help"] = "COMMAND"
-    words["COMMAND"] = " ".join(TABLE)
+    words["COMMAND"] = " ".join(ROWS)
     return _SCRIPTS[shell] % {
         "options": _pairs(options),
         "arguments": _pairs(arguments),
         "words": _pairs(words),
-        "commands": " ".join([*TABLE, *LOCAL]),
+        "commands": " ".join([*ROWS, *LOCAL]),
         "global": " ".join(GLOBAL),
         "alone": " ".join(dict.fromkeys(alone)),
         "node_list": " ".join(NODE_LIST),
@@ -238,6 +237,7 @@ _NAMES: dict[str, tuple[str, Any]] = {
         lambda body: ["all", "host", "audit", *(f"experiment/{one['name']}" for one in body)],
     ),
     "OPERATION": ("operations", _pluck("operation")),
+    kinds.SLIVER.name: ("slivers", _pluck("name")),
 }
 
 
@@ -256,6 +256,8 @@ def names(kind: str, client: Client, experiment: str = "") -> list[str]:
         found: list[str] = pick(client.said(line, PATIENCE_S).body)
     except (HostError, KeyError, TypeError):
         return []
+    if kind == kinds.SLIVER.name:  # nodes are slivers too
+        found += names(kinds.FULL_NODE.name, client)
     return sorted(dict.fromkeys(found))
 
 

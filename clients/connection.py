@@ -137,6 +137,49 @@ class Connection:
             if size > LONGEST_REPLY:
                 raise HostError(f"the reply is longer than the {LONGEST_REPLY} bytes that this client reads")
 
+    def fileno(self) -> int:
+        """
+        The descriptor, to wait for.
+        """
+        return self._socket.fileno()
+
+    def give(self, data: bytes) -> int:
+        """
+        Send what goes now, without waiting. What a daemon that hung up is sent is lost: L{take} tells.
+
+        @return: how many bytes went.
+        """
+        self._socket.settimeout(0)
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            return len(data)
+
+    def take(self) -> list[bytes]:
+        """
+        The whole lines that came, without their newlines and without waiting.
+
+        @raise NoDaemon: the connection broke.
+        """
+        self._socket.settimeout(0)
+        try:
+            piece = self._socket.recv(_PIECE)
+        except BlockingIOError:
+            return []
+        except OSError as error:
+            raise NoDaemon(f"the daemon at {self.path} is gone: {error.strerror}") from None
+        if not piece:
+            raise NoDaemon(f"the daemon at {self.path} closed the connection")
+        if b"\n" not in piece:
+            self._rest += piece
+            if len(self._rest) > LONGEST_REPLY:
+                raise HostError(f"the reply is longer than the {LONGEST_REPLY} bytes that this client reads")
+            return []
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        return lines
+
     def close(self) -> None:
         """
         Hang up; what was asked is not cancelled by that.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hostline.clients.arguments import Arguments
 
 #: Commands that are more than one line there and one back.
-_MORE = frozenset(("shell", "completion", "watch"))
+_MORE = frozenset(("shell", "completion", "watch", "exec", "attach", "push", "pull"))
 _SAFE = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:+,-"
 #: Replies to what should not have been sent.
 _WRONG = (b"UNKNOWN_COMMAND", b"BAD_ARGUMENTS", b"UNKNOWN_OPTION")
@@ -98,6 +98,10 @@ def _full(words: list[str], settings: Settings) -> int:
         from hostline.clients import watch
 
         return watch.run(given, settings)
+    if given.row.name in _MORE or given.options.get("follow") in ("True", True):
+        from hostline.clients import inside
+
+        return inside.run(given, settings)
     return exchange.asked(given, settings)
 
 

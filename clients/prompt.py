@@ -15,7 +15,7 @@ from hostline.clients.exchange import failed
 from hostline.clients.settings import OK, REFUSED, Settings, Usage
 from hostline.protocol import kinds, words
 from hostline.protocol.commands import TABLE
-from hostline.protocol.errors import HostError
+from hostline.protocol.errors import BadArguments, HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -133,6 +133,8 @@ class Prompt:
             if row is not None and row.name == "watch":
                 return self._watch(request)
             options = {name: word.value for name, word in request.options.items()}
+            if request.command == "attach" or options.get("follow") == "True" or options.get("stream") == "True":
+                raise BadArguments(f"no streams at this prompt; say: hostline {request.command} ...")
             seconds = (patience(row, options) if row else GRACE_S) + GRACE_S
             if self._settings.timeout is not None:
                 seconds = self._settings.timeout

@@ -4,8 +4,8 @@ Usage for people, from the command table.
 
 from __future__ import annotations
 
-from hostline.clients.arguments import LOCAL
-from hostline.protocol.commands import TABLE, Command
+from hostline.clients.arguments import LOCAL, ROWS
+from hostline.protocol.commands import Command
 
 SYNOPSIS = """\
 usage: hostline [--raw | --json] [--socket PATH] [--timeout SECONDS] COMMAND [ARGS..] [option=value..]
@@ -22,6 +22,9 @@ OPTIONS = """\
 An option of a command may be option=value, --option value or --option=value, a BOOL just --option or --no-option.
 @FILE as a value is what the file holds, - for a TEXT is standard input, @@ begins a value that begins with @.
 
+exec runs a command inside a sliver with our standard input and outputs (-t: with a terminal), and ends with its exit
+status, or with 125 if it could not be run. attach is left with Ctrl-]. push and pull copy a FILE, - for ours.
+
 Exit status: 0 answered; 1 refused, with the message on standard error; 2 usage; 3 no daemon; 124 the deadline passed,
 or slow work goes on after its wait= (wait=0: 0); 130 interrupted.
 
@@ -33,7 +36,7 @@ def whole() -> str:
     """
     What C{hostline --help} says.
     """
-    rows = [f"  {row.usage}\n      {row.help}\n" for row in TABLE.values()]
+    rows = [f"  {row.usage}\n      {row.help}\n" for row in ROWS.values()]
     rows += [f"  {usage}\n      {text}\n" for usage, text in LOCAL.values()]
     return SYNOPSIS.partition("\n")[0] + "\n" + OPTIONS + "".join(rows)
 

@@ -13,11 +13,22 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from hostline.clients import main, usage
-from hostline.clients.arguments import LOCAL, Arguments, row_named
+from hostline.clients.arguments import LOCAL, ROWS, Arguments, row_named
 from hostline.clients.client import Client
 from hostline.clients.settings import Settings, Usage
-from hostline.protocol.commands import ROWS, TABLE
+from hostline.protocol.commands import TABLE, Command
+from hostline.protocol.errors import HostError
 from hostline.protocol.words import split
+
+
+def meaning(row: Command, line: str) -> Any:
+    """
+    What the daemon reads from a line: values and options, or the code of its error.
+    """
+    try:
+        return row.read(split(line))
+    except HostError as error:
+        return error.code
 
 
 def parsed(command: str, *words: str) -> Arguments:
@@ -216,15 +227,62 @@ class PlainTests(SynchronousTestCase):
         """
         They are the same line as with the table.
         """
-        for row in ROWS:
+        for row in ROWS.values():
             words = [row.name] + ["a/b"] * (len(row.args) - row.optional)
             if main._is_plain(words):
                 given = Arguments(row, words[1:], Settings())
                 line = Client().prepared(row.name, given.values, given.options)
-                self.assertEqual(split(" ".join(words))[:2], split(line)[:2])
-                self.assertEqual(
-                    [word.value for word in split(" ".join(words)).values], [word.value for word in split(line).values]
-                )
+                self.assertEqual(meaning(row, " ".join(words)), meaning(row, line))
+
+
+class InsideTests(SynchronousTestCase):
+    """
+    Commands that are run inside, and files that go there.
+    """
+
+    def given(self, command: str) -> tuple[list[Any], dict[str, Any]]:
+        name, *words = command.split()
+        given = Arguments(ROWS[name], words, Settings())
+        return given.values, given.options
+
+    def test_wordsAreItsOwn(self) -> None:
+        """
+        Behind the name of a command to be run nothing is ours; before it, options are.
+        """
+        for said, argv, options in (
+            ("exec lab_web ls -l --raw", ["ls", "-l", "--raw"], {}),
+            ("exec lab_web -- -x timeout=5", ["-x", "timeout=5"], {}),
+            ("exec lab_web ls -- x", ["ls", "--", "x"], {}),
+            ("exec -t lab_web timeout=5 env A=b c", ["env", "A=b", "c"], {"terminal": "True", "timeout": "5"}),
+            ("exec --timeout=2m lab_web -t sh", ["sh"], {"terminal": "True", "timeout": "2m"}),
+            ("exec lab_web @file [1] -", ["@file", "[1]", "-"], {}),
+        ):
+            self.assertEqual(self.given(said), (["lab_web", argv], options), said)
+
+    def test_wantsACommand(self) -> None:
+        """
+        Without one, or with an option that exec does not have, it is wrong usage.
+        """
+        for said in (
+            "exec lab_web",
+            "exec lab_web --",
+            "exec",
+            "exec --stream lab_web ls",
+            "exec -x lab_web ls",
+            "ping -t",
+        ):
+            name, *words = said.split()
+            self.assertRaises(Usage, Arguments, ROWS[name], words, Settings())
+
+    def test_filesFirst(self) -> None:
+        """
+        What is pushed comes from a file here, what is pulled may go to one.
+        """
+        self.assertEqual(self.given("push lab_web f /etc/f mode=600"), (["lab_web", "f", "/etc/f"], {"mode": "600"}))
+        self.assertEqual(self.given("push lab_web - -- -f"), (["lab_web", "-", "-f"], {}))
+        self.assertEqual(self.given("pull lab_web /etc/f"), (["lab_web", "/etc/f"], {}))
+        self.assertEqual(self.given("pull lab_web /etc/f f"), (["lab_web", "/etc/f", "f"], {}))
+        self.assertRaises(Usage, Arguments, ROWS["push"], ["lab_web", "f"], Settings())
 
 
 class UsageTests(SynchronousTestCase):
@@ -237,7 +295,7 @@ class UsageTests(SynchronousTestCase):
         Each command of the table is in the help, and has its own.
         """
         whole = usage.whole()
-        for row in ROWS:
+        for row in ROWS.values():
             self.assertIn(f"  {row.usage}\n", whole)
             self.assertIn(row.help, usage.of(row))
             for name in row.all_options:
