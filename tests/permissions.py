@@ -81,4 +81,10 @@ get_ssh_keys                            ok  ok  ok  ok  ok  ok  ok
 get_ssh_keys lab_web                    ok  ok  ok  -   ok  -   -
 get_xids                                ok  ok  ok  ok  ok  ok  ok
 watch sliver/lab_web                    ok  ok  ok  -   ok  -   -
+get_rspec lab_web                       ok  ok  ok  -   ok  -   -
+get_rspec web.exp1.lab                  ok  ok  ok  -   ok  -   -
+get_effective_rspec lab_web             ok  ok  ok  -   ok  -   -
+get_loans lab_web                       ok  ok  ok  -   ok  -   -
+set_loans lab_web []                    ok  ok  no  -   ok  -   -
+loan lab_db cpu_share 1 lender=lab_web  ok  ok  no  -   ok  -   -
 """

@@ -659,7 +659,14 @@ class RecordTests(SynchronousTestCase):
         key = (Loans.table, str(serial(daemon, "lab_a")))
         good = list(Loan("lab_b", "cpu_share", 8, None, serial(daemon, "lab_b")))
         self.assertEqual(json.loads(daemon.disk.records()[key])["items"], [good])
-        wrong: tuple[Any, ...] = [["lab_b"]], [[1, *good[1:]]], [[*good[:2], "8", None, 1]], 7, [[*good[:2], True]], [good, 7]
+        wrong: tuple[Any, ...] = (
+            [["lab_b"]],
+            [[1, *good[1:]]],
+            [[*good[:2], "8", None, 1]],
+            7,
+            [[*good[:2], True]],
+            [good, 7],
+        )
         for items in wrong:
             self.assertRaises(Damaged, Loans.from_json, json.dumps({"serial": 1, "items": items}))
             daemon.disk.connection.execute(store.PUT, (*key, json.dumps({"serial": int(key[1]), "items": items})))

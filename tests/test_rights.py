@@ -123,7 +123,7 @@ class HidingTests(SynchronousTestCase):
         hidden |= {"project": ("lab", "lib"), "new experiment": ("lab/exp1", "lib/exp1")}
         hidden |= {"user": ("ann", "amy"), "delegate": ("granted", "grinted"), "operation": (str(operation), "999")}
         hidden |= {"sliver": ("lab_web", "lab_wob")}
-        others = {"user": " cy", "text": f" {TEXT}", "nodes": " web", "state": " active"}
+        others = {"user": " cy", "text": f" {TEXT}", "nodes": " web", "state": " active", "loans": " []"}
         for caller in ("other", "unknown", "bare"):
             client = daemon.connect(UIDS[caller])
             for row in TABLE.values():
@@ -134,7 +134,10 @@ class HidingTests(SynchronousTestCase):
                 replies: list[Any] = []
                 for name in (there, nowhere):
                     words = name.replace("/", " ") if row.name == "extra_nodes" else name
-                    body = client.ask(f"{row.name} {words}{rest}").body
+                    line = f"{row.name} {words}{rest}"
+                    if row.targeted:
+                        line = f"{row.name} lab_db cpu_share 1 {row.targeted}={name}"
+                    body = client.ask(line).body
                     project = name.split("/")[0] if row.target == "new experiment" else name
                     replies.append((body["code"], body["message"].replace(name, "X").replace(project, "X")))
                 self.assertEqual(replies[0], replies[1], (caller, row.name))
