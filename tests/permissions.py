@@ -74,6 +74,9 @@ start lab_web                           ok  ok  no  -   ok  -   -
 stop lab_web                            ok  ok  no  -   ok  -   -
 recreate lab_web                        ok  ok  no  -   ok  -   -
 destroy lab_web                         ok  ok  no  -   ok  -   -
+sync                                    WRONG_STATE  no  no  no  no  no  no
+undo lab_web                            WRONG_STATE  WRONG_STATE  no  -   no  -   -
+accept_clock                            ok  no  no  no  no  no  no
 slivers                                 ok  ok  ok  ok  ok  ok  ok
 sliver lab_web                          ok  ok  ok  -   ok  -   -
 sliver web.exp1.lab                     ok  ok  ok  -   ok  -   -
