@@ -51,6 +51,19 @@ class ArgumentsTests(SynchronousTestCase):
         line = Client().prepared(given.row.name, given.values, given.options)
         return TABLE[command].read(split(line))
 
+    def test_loans(self) -> None:
+        """
+        A list of loans is one argument, written as for the daemon; times are typed as they are said.
+        """
+        self.assertEqual(
+            self.read("set_loans", "lab_web", "[['lab_db', 'cpu_share', 16]]", "--until", "+30m"),
+            (["lab_web", [["lab_db", "cpu_share", 16]]], {"until": "+30m", "token": None}),
+        )
+        self.assertEqual(
+            self.read("loan", "lab_db", "cpu_share", "16", "--lender=lab_web"),
+            (["lab_db", "cpu_share", 16], {"lender": "lab_web", "until": None, "token": None}),
+        )
+
     def test_options(self) -> None:
         """
         An option can be written in each of three ways, with C{-} for C{_}.

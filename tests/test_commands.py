@@ -83,6 +83,16 @@ node_reboot lab/exp1 web
 node_reboot lab/exp1 web db
 start_node lab/exp1 web
 stop_node lab/exp1 web db wait=0
+get_rspec lab_web
+get_effective_rspec web.exp1.lab
+loan lab_db cpu_share 16
+loan lab_db cpu_share 16 lender=lab_web until=+30m
+loan lab_db cpu_share 0 lender=lab_web until=2027-01-31T12:00:00Z token=t1
+set_loans lab_web []
+set_loans lab_web [['lab_db', 'cpu_share', 16], ('lab_db', 'net_max', 0)] until=+1h
+set_loans lab_web [{'recipient': 'lab_db', 'resource': 'cpu_share', 'amount': 16, 'until': '+30m'}]
+get_loans lab_web
+get_loans lab_web borrowed=True
 """
 
 
@@ -120,6 +130,7 @@ class TableTests(SynchronousTestCase):
             if row.target is not None:
                 self.assertIn(row.target, TARGETS, row.name)
                 self.assertTrue(row.args, row.name)
+                self.assertIn(row.targeted, {"", *(name for name, _, _ in row.options)}, row.name)
 
     def test_relationsNeedTargets(self) -> None:
         """Who is a member or owner of something can be told only where something is named."""
