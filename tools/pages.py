@@ -16,6 +16,7 @@ from hostline.protocol.commands import Command
 from hostline.protocol.errors import ERRORS, HostError
 from hostline.protocol.kinds import Kind
 from hostline.server.config import Config, flat
+from hostline.server.slivers.rspec import ALIASES, RESOURCES
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -153,10 +154,34 @@ def _keys(wanted: Callable[[str], bool]) -> str:
     return "\n".join(lines)
 
 
+def resource_part() -> str:
+    """
+    The table of resources.
+    """
+    lines = ["| resource | unit | default | from | to | a lender keeps | cgroup v2 | cgroup v1 | read back from |"]
+    lines.append("|---|---|---|---|---|---|---|---|---|")
+    for one in RESOURCES.values():
+        kept = "not lent" if one.kept is None else f"{one.kept}"
+        bounds = f"{one.default} | {one.least} | {one.most} | {kept}"
+        lines.append(f"| {one.name} | {one.unit} | {bounds} | {one.enforced_v2} | {one.enforced_v1} | {one.read_back} |")
+    return "\n".join(lines)
+
+
+def alias_part() -> str:
+    """
+    The names that resources had later at the ancestor's.
+    """
+    lines = ["| name | unit | is |", "|---|---|---|"]
+    for name, one in ALIASES.items():
+        lines.append(f"| {name} | {one.unit} | {one.resource}, times {one.times} |")
+    return "\n".join(lines)
+
+
 #: By file, what follows from the code, by the name in its markers.
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "protocol.md": {"limits": limit_part, "errors": error_part, "bodies": body_part, "commands": command_part},
     "daemon.md": {"configuration": configuration_part},
+    "resources.md": {"resources": resource_part, "aliases": alias_part},
 }
 
 

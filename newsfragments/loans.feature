@@ -1,0 +1,1 @@
+Slivers lend each other resources, for a time or until taken back (`loan`, `set_loans`, `get_loans`, `get_rspec`, `get_effective_rspec`): each loan is answered accepted or with its reason, lender and recipient are told, and limits follow as slivers run.
