@@ -163,7 +163,9 @@ def resource_part() -> str:
     for one in RESOURCES.values():
         kept = "not lent" if one.kept is None else f"{one.kept}"
         bounds = f"{one.default} | {one.least} | {one.most} | {kept}"
-        lines.append(f"| {one.name} | {one.unit} | {bounds} | {one.enforced_v2} | {one.enforced_v1} | {one.read_back} |")
+        lines.append(
+            f"| {one.name} | {one.unit} | {bounds} | {one.enforced_v2} | {one.enforced_v1} | {one.read_back} |"
+        )
     return "\n".join(lines)
 
 
