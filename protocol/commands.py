@@ -10,7 +10,7 @@ from __future__ import annotations
 from hostline.protocol.command import ANYONE, BY_GRANT, KNOWN, MEMBER, OPERATOR, OWNER, SELF, Command
 from hostline.protocol.errors import UnknownCommand
 from hostline.protocol.names import near, shown
-from hostline.protocol.rows import authority, experiments, host, loans, people, slivers, streams
+from hostline.protocol.rows import authority, experiments, host, images, loans, people, slivers, streams
 
 __all__ = [
     "ANYONE",
@@ -34,6 +34,7 @@ ROWS: tuple[Command, ...] = (
     *loans.ROWS,
     *streams.ROWS,
     *authority.ROWS,
+    *images.ROWS,
 )
 
 TABLE: dict[str, Command] = {row.name: row for row in ROWS}

@@ -311,3 +311,28 @@ SLIVER_BODY = record(
     {"in_force": AMOUNTS, "pid": maybe(INT)},
 )
 SLIVERS = listing(SLIVER_BODY)
+
+IMAGE_BODY = record(
+    "IMAGE",
+    "what slivers are made from",
+    {
+        "name": STRING,
+        "serial": INT,
+        "kind": STRING,
+        "state": choice("STATE", "the state of an image", "building", "ready", "failed"),
+        "step": STRING,
+        "progress": maybe(FLOAT),
+        "sha256": maybe(SHA256),
+        "size": INT,
+        "created": TIME,
+        "ready": STRING,
+        "base": STRING,
+        "packages": STRINGS,
+        "command": STRINGS,
+        "environment": mapping(STRING, STRING, "ENVIRONMENT", "value by name"),
+        "directory": STRING,
+        "slivers": INT,
+        "problems": STRINGS,
+    },
+)
+IMAGES = listing(IMAGE_BODY)

@@ -5,6 +5,7 @@ The configuration: a TOML file, each key known by name, type and default; unknow
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -88,14 +89,19 @@ class Slivers:
     """
 
     uid_first: int = _key(200000, "first uid of the range for slivers", 1000, False)
-    uid_count: int = _key(65536, "how many uids the range has", 1, False)
+    uid_count: int = _key(65536, "how many uids the range has; the last eighth of it is for accounts", 8, False)
+    container_uid_first: int = _key(
+        0x70000000, "first uid of the range for containers, of which each has 65536 on the host", 65536, False
+    )
+    container_uid_count: int = _key(4000 << 16, "how many uids that range has", 65536, False)
     at_once: int = _key(8, "slivers that are started, stopped or destroyed at the same time", 1, False)
     grace_days: float = _key(7.0, "days that a sliver is kept that expired or is missing from the records", 0.0)
 
     def __attrs_post_init__(self) -> None:
-        last = self.uid_first + self.uid_count - 1
-        if last >= 2**32 - 1:
-            raise BadConfig(f"uid_count: want uids below {2**32 - 1}, the last would be {last}")
+        for name in ("uid", "container_uid"):
+            last = getattr(self, f"{name}_first") + getattr(self, f"{name}_count") - 1
+            if last >= 2**32 - 1:
+                raise BadConfig(f"{name}_count: want uids below {2**32 - 1}, the last would be {last}")
 
 
 @frozen
@@ -176,6 +182,26 @@ class Authority:
 
 
 @frozen
+class Images:
+    """
+    How images are made.
+    """
+
+    suite: str = _key("bookworm", "the release of Debian that images are made of")
+    mirror: str = _key("http://deb.debian.org/debian", "where its packages are fetched, http:// or https://")
+    at_once: int = _key(1, "images that are made at the same time", 1, False)
+    build_s: float = _key(3600.0, "seconds after which the making of one is given up", 1.0)
+    unpacked_bytes: int = _key(4 << 30, "the most that an imported image may be, unpacked", 1 << 20)
+
+    def __attrs_post_init__(self) -> None:
+        # Both are words of a command line.
+        if not re.fullmatch(r"[a-z][a-z0-9-]*", self.suite):
+            raise BadConfig(f"suite: want a release such as bookworm, got {shown(self.suite)}")
+        if not re.fullmatch(r"https?://[!-~]+", self.mirror):
+            raise BadConfig(f"mirror: want http://HOST/PATH or https://, got {shown(self.mirror)}")
+
+
+@frozen
 class History:
     """
     What is kept of the past.
@@ -197,6 +223,7 @@ class Config:
     slivers: Slivers = field(factory=Slivers)
     network: Network = field(factory=Network)
     authority: Authority = field(factory=Authority)
+    images: Images = field(factory=Images)
     history: History = field(factory=History)
 
 

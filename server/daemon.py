@@ -30,7 +30,7 @@ from hostline.server.board import Board
 from hostline.server.config import Config
 from hostline.server.connection import Connection
 from hostline.server.doors import Doors
-from hostline.server.drivers.driver import Driver
+from hostline.server.drivers.driver import Driver, Status
 from hostline.server.experiments import views
 from hostline.server.experiments.lifecycle import Lifecycle
 from hostline.server.experiments.requests import result
@@ -38,11 +38,12 @@ from hostline.server.expiry import Expiry, moments
 from hostline.server.gate import Gate
 from hostline.server.health import Health
 from hostline.server.host import Change, Host
+from hostline.server.images import Images
 from hostline.server.line import Answers
 from hostline.server.offload import Offload
 from hostline.server.operations import Operations
 from hostline.server.peer import peer
-from hostline.server.records import Experiment, Operation, Record, Sliver, Token
+from hostline.server.records import Experiment, Image, Operation, Record, Sliver, Token
 from hostline.server.rights import Caller
 from hostline.server.slivers import views as views_of_slivers
 from hostline.server.slivers.admission import admit
@@ -51,6 +52,7 @@ from hostline.server.slivers.life import SliverLife
 from hostline.server.slivers.plan import STARTED
 from hostline.server.slivers.trusted_time import Moment
 from hostline.server.store import Loaded, Store
+from hostline.server.supervise.shelf import Shelf
 from hostline.server.sync import Sync
 
 #: Seconds between the rounds that end, purge and look again.
@@ -80,8 +82,11 @@ class Daemon:
         run: str,
         doors: Doors,
         moment: Callable[[], Moment] | None = None,
+        shelf: Shelf | None = None,
+        no_shelf: str = "the daemon does not run as root",
     ) -> None:
         """
+        @param shelf: where images are; None if this host can hold none, for the reason C{no_shelf}.
         @param moment: looks at the clocks; None means those of this machine.
         """
         self.host = host
@@ -97,7 +102,12 @@ class Daemon:
         self.gate = Gate(host, lambda: self.config.limits)
         self.board = Board(host)
         self.sync = Sync(host, drivers, self.board, clock, config.slivers.at_once, self._news, self.commit, doors)
-        self.operations = Operations(host, self.sync.status, self._news, self.commit, self.result, self.sync.busy)
+        self.operations = Operations(
+            host, self._status, self._news, self.commit, self.result, self.sync.busy, self._step
+        )
+        self.images = Images(
+            host, self.operations, shelf, lambda: self.config.images, self._news, self.commit, no_shelf
+        )
         self.sync.operations = self.operations
         self.lifecycle = Lifecycle(host, self.operations)
         self.slivers = SliverLife(host, self.operations)
@@ -133,6 +143,7 @@ class Daemon:
         self.sync.run(change.slivers)
         self.loan_clock.look()
         self.expiry.news(change.slivers)
+        self.images.run()
 
     def _undone(self, failure: Failure, change: Change) -> Failure:
         self.sync.run(change.slivers)
@@ -145,7 +156,8 @@ class Daemon:
         """
         Cancel an operation, in the name of whoever began it.
         """
-        if operation.subject in self.host.slivers_by_serial:
+        subject = operation.subject
+        if subject in self.host.slivers_by_serial or self.host.by_serial(Image, subject) is not None:
             return self.operations.body(self.operations.cancel(change, operation))
         return self.operations.body(self.lifecycle.cancel(change, operation, operation.caller))
 
@@ -205,7 +217,16 @@ class Daemon:
         sliver = self.host.slivers_by_serial.get(operation.subject)
         if sliver is not None:
             return self.sliver_body(sliver)
+        image = self.host.by_serial(Image, operation.subject)
+        if image is not None:
+            return self.images.body(image)
         return result(self.experiment_body, self.host, operation)
+
+    def _status(self, serial: int) -> Status | None:
+        return self.sync.status(serial) or self.images.status(serial)
+
+    def _step(self, subject: int) -> tuple[str, float | None] | None:
+        return self.images.progress(subject)
 
     def sliver_body(self, sliver: Sliver) -> dict[str, Any]:
         """
@@ -225,7 +246,9 @@ class Daemon:
             if name is not None:
                 raise WrongState(f"slivers of kind {kind} have no image")
             return None
-        raise WrongState("want image=")
+        if name is None:
+            raise WrongState("want image=")
+        return self.images.for_sliver(name)
 
     def check_room(self, serial: int, rspec: Mapping[str, int]) -> None:
         """
@@ -293,8 +316,10 @@ class Daemon:
         self.host.aside += self.lifecycle.rebuild(change)
         if change.statements:
             self.commit(change).addErrback(lambda failure: failure.trap(StoreFailed) and None)
+        await self.images.recover(self._keep_strays())
         await self.sync.recover(self._keep_strays())
         self.operations.load()
+        self.images.run()
         self.loan_clock.look()
         if startup:
             await self._start_all(stagger_s)
@@ -381,6 +406,7 @@ class Daemon:
         self.expiry.close()
         self.sync.close()
         self.loan_clock.close()
+        self.images.close()
 
 
 def open_host(keeper: Store, name: str, config: Config) -> tuple[Host, Loaded]:

@@ -15,7 +15,7 @@ from hostline.protocol.names import split_node
 from hostline.server import records, store
 from hostline.server.events import Event, Feed
 from hostline.server.experiments.topology import Topology
-from hostline.server.records import Delegate, Experiment, Operation, Plan, Project, Record, Sliver, Token, User
+from hostline.server.records import Delegate, Experiment, Image, Operation, Plan, Project, Record, Sliver, Token, User
 from hostline.server.slivers import lent
 from hostline.server.slivers.loans import Ledger
 
@@ -212,7 +212,8 @@ class Host:
         """
         @return: the name of the image that a sliver is made from.
         """
-        return None
+        image = self.by_serial(Image, sliver.image) if sliver.image is not None else None
+        return image.name if image is not None else None
 
     def loans_of(self, sliver: Sliver) -> list[dict[str, Any]]:
         """

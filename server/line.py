@@ -35,6 +35,7 @@ from hostline.server import (  # noqa: F401  (they register their responders)
     copying,
     expiry,
     history,
+    images,
     inside,
     lending,
     people,

@@ -396,6 +396,34 @@ class Authority(Record):
     boot: str = field(default="", validator=_text)
 
 
+@frozen(kw_only=True)
+class Image(Named):
+    """
+    What slivers are made from.
+
+    @ivar kind: of the slivers that it is for.
+    @ivar sha256: of its file; empty until it was made.
+    @ivar size: bytes of that file.
+    @ivar ready: how a sliver made from it is known to be up; C{started}: when it is started.
+    @ivar base: C{debian}, C{busybox} or C{import}; what it is made of, with C{packages} or C{blob}, the path of a file.
+    @ivar command: what an imported one runs where nothing else is said, with C{environment}, in C{directory}.
+    """
+
+    table: ClassVar[str] = "image"
+    kind: str = field(default="container", validator=_text)
+    sha256: str = field(default="", validator=_text)
+    size: int = field(default=0, validator=_whole)
+    created: float = field(validator=_number)
+    ready: str = field(default="started", validator=_text)
+    base: str = field(default="debian", validator=_text)
+    packages: tuple[str, ...] = field(default=(), converter=_all_texts, validator=_texts)
+    blob: str = field(default="", validator=_text)
+    command: tuple[str, ...] = field(default=(), converter=_all_texts, validator=_texts)
+    environment: dict[str, str] = field(factory=dict, validator=_reasons)
+    directory: str = field(default="/", validator=_text)
+
+
 KINDS: dict[str, type[Record]] = {
-    kind.table: kind for kind in (User, Project, Delegate, Experiment, Plan, Sliver, Loans, Operation, Token, Authority)
+    kind.table: kind
+    for kind in (User, Project, Delegate, Experiment, Plan, Sliver, Loans, Operation, Token, Authority, Image)
 }

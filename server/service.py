@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -29,15 +29,17 @@ from hostline.server.config import BadConfig, Config, read_config
 from hostline.server.connection import Connection
 from hostline.server.daemon import ROUND_S, Daemon, open_host
 from hostline.server.doors import Doors
-from hostline.server.drivers.process import ProcessDriver
+from hostline.server.drivers.driver import Driver
 from hostline.server.lock import Locked, StateLock
 from hostline.server.loop import loop_of
 from hostline.server.offload import Offload
+from hostline.server.outfit import find_drivers, uids_of
 from hostline.server.sockets import BACKLOG, SocketTaken, listen
 from hostline.server.store import CannotOpen, Store
-from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise import rundir
+from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise.claim import Claimed, claim
+from hostline.server.supervise.shelf import Shelf
 from hostline.server.supervise.spawn import Spawner, become_subreaper
 from hostline.server.supervise.uids import UidRange
 
@@ -121,27 +123,20 @@ class HostlineService(Service):
         become_subreaper()
         spawner = Spawner(loop, reaps_strangers=True)
         self._closers.append(spawner.close)
-        uids = UidRange(self._config.slivers.uid_first, self._config.slivers.uid_count)
         if os.geteuid() == 0:
-            self._closers.append(claim(uids).close)
+            for first, size in uids_of(self._config):
+                self._closers.append(claim(UidRange(first, size)).close)
         cgroups, why_not = Cgroups.find(host.instance, note=self._run / "cgroup")
         if cgroups is not None:
             self._closers.append(cgroups.close)
-        process = ProcessDriver(
-            self._state / "slivers",
-            self._run,
-            instance=host.instance,
-            spawner=spawner,
-            loop=loop,
-            clock=reactor,
-            uids=uids,
-            cgroups=cgroups,
-            no_cgroups=why_not,
-        )
+        drivers: dict[str, Driver] = {}
+        shelf = None
+        if os.geteuid() == 0:
+            shelf = Shelf(self._state / "images", spawner, reactor, [self._state / "roots"])
         self.daemon = Daemon(
             host,
             keeper,
-            {"process": process},
+            drivers,
             Offload(spawner, loop=loop, clock=reactor),
             self._config,
             self._state,
@@ -150,13 +145,35 @@ class HostlineService(Service):
             time.time,
             f"{int(time.time()):x}",
             Doors(self._run, partial(self._serve_sliver, loop)),
+            shelf=shelf,
         )
         self._closers.append(self.daemon.close)
         for note in loaded.notes + host.aside:
             self._log.warn("{note}", note=note)
-        reactor.callWhenRunning(self._serve, reactor, loop, listening, spawner)
+        looking = find_drivers(
+            self._config,
+            self._state,
+            self._run,
+            drivers,
+            instance=host.instance,
+            shelf=shelf,
+            spawner=spawner,
+            loop=loop,
+            clock=reactor,
+            cgroups=cgroups,
+            no_cgroups=why_not,
+        )
+        self._closers.append(looking.close)
+        reactor.callWhenRunning(self._serve, reactor, loop, listening, spawner, looking)
 
-    def _serve(self, reactor: Any, loop: asyncio.AbstractEventLoop, listening: socket.socket, spawner: Spawner) -> None:
+    def _serve(
+        self,
+        reactor: Any,
+        loop: asyncio.AbstractEventLoop,
+        listening: socket.socket,
+        spawner: Spawner,
+        looking: Coroutine[Any, Any, None],
+    ) -> None:
         daemon = self.daemon
         if daemon is None:
             return
@@ -166,13 +183,18 @@ class HostlineService(Service):
         self._closers.append(lambda: reaping.stop() if reaping.running else None)
         previous = signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(self.reload))
         self._closers.append(lambda: signal.signal(signal.SIGHUP, previous))
-        serving = Deferred.fromCoroutine(self._recover_and_listen(daemon, loop, listening))
+        serving = Deferred.fromCoroutine(self._recover_and_listen(daemon, loop, listening, looking))
         serving.addErrback(self._failed, reactor)
 
     async def _recover_and_listen(
-        self, daemon: Daemon, loop: asyncio.AbstractEventLoop, listening: socket.socket
+        self,
+        daemon: Daemon,
+        loop: asyncio.AbstractEventLoop,
+        listening: socket.socket,
+        looking: Coroutine[Any, Any, None],
     ) -> None:
         # Whoever connects before this waits in the socket's backlog: the first answer is already true.
+        await looking
         startup = self._startup or not self._same_boot
         await daemon.recover(startup, self._stagger_s)
         # What was loaded stays: the collector need not walk it, nor come by after every few requests.

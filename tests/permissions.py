@@ -90,4 +90,8 @@ get_effective_rspec lab_web             ok  ok  ok  -   ok  -   -
 get_loans lab_web                       ok  ok  ok  -   ok  -   -
 set_loans lab_web []                    ok  ok  no  -   ok  -   -
 loan lab_db cpu_share 1 lender=lab_web  ok  ok  no  -   ok  -   -
+images                                  ok  ok  ok  ok  no  no  no
+image_build new base=busybox            WRONG_STATE  no  no  no  no  no  no
+image_import new blob:{sha256}          WRONG_STATE  no  no  no  no  no  no
+image_remove nosuch                     -   no  no  no  no  no  no
 """

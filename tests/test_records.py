@@ -16,6 +16,7 @@ from hostline.server.records import (
     Damaged,
     Delegate,
     Experiment,
+    Image,
     Loans,
     Operation,
     Plan,
@@ -48,6 +49,7 @@ SAMPLES: list[Record] = [
         causes=("a", "b"),
     ),
     Token(serial=0, name="user:1 once", digest="00", reply={"a": [1, None]}, time=4.5),
+    Image(serial=9, name="tiny", created=5.5, packages=("a", "b"), command=("/a", "b"), environment={"A": "b"}),
 ]
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

@@ -6,7 +6,7 @@
 #   build.sh WORK LEAVE LEAVE debian SUITE MIRROR PACKAGES
 #   build.sh WORK LEAVE LEAVE import PYTHON UNPACK BLOB BYTES
 #
-# WORK/tree are the files; WORK/log is what was said, cut at 4 MiB, the last line of a failure its cause; WORK/disk is
+# WORK/tree are the files; WORK/log is what was said, cut at 32 MiB, the last line of a failure its cause; WORK/disk is
 # the image, WORK/sum its sha256, WORK/status the exit status. LEAVE are mount points of ours: what is mounted there
 # (other slivers' disks) must not be kept up by us.
 set -u
@@ -112,7 +112,8 @@ write_image() {
     { "make_$how" "$@" && write_image; } 2>&1
     echo $? >"$work/status"
 } </dev/null | {
-    head -c 4194304 >"$work/log"
+    # dd, for it writes at once what it reads: the daemon reads the progress there.
+    dd bs=1k count=32768 >"$work/log" 2>/dev/null
     cat >/dev/null
 }
 exit "$(cat "$work/status")"

@@ -76,11 +76,12 @@ class Rootfs:
         self._locks: dict[int, DeferredLock] = {}
         self._loops: dict[Path, str] = {}
         self._capabilities = _capabilities() if capabilities is None else capabilities
+        self._prepared = False
         self.means = means
 
     def prepare(self) -> None:
         """
-        Make the directory, apart from all else on the host; called once, before anything else.
+        Make the directory, apart from all else on the host; done at the latest with the first use.
 
         @raise OSError: if that cannot be done.
         """
@@ -88,6 +89,7 @@ class Rootfs:
         self._directory.chmod(0o711)
         syscalls.ensure_apart(self._directory)
         self._loops = syscalls.loops(self._directory)
+        self._prepared = True
         self._trash.resume()
 
     def serials(self) -> set[int]:
@@ -109,7 +111,7 @@ class Rootfs:
         @param disk_kib: how much it may change, with what the file system itself takes.
         @raise OSError: if that fails; what was made is taken up again by the next call.
         """
-        async with _Held(self._locks, serial):
+        async with self._held(serial):
             if self._note(serial) is not None:
                 return
             if self._shelf.made(image) is None:
@@ -142,7 +144,7 @@ class Rootfs:
         @return: where it is.
         @raise OSError: if it was not made, or cannot be mounted.
         """
-        async with _Held(self._locks, serial):
+        async with self._held(serial):
             place = self._place(serial)
             root = place / "root"
             if _is_mount(root):
@@ -170,7 +172,7 @@ class Rootfs:
 
         @raise OSError: if something still uses them.
         """
-        async with _Held(self._locks, serial):
+        async with self._held(serial):
             await self._unmount(self._place(serial))
 
     async def destroy(self, serial: int) -> None:
@@ -179,7 +181,7 @@ class Rootfs:
 
         @raise OSError: if something still uses them.
         """
-        async with _Held(self._locks, serial):
+        async with self._held(serial):
             place = self._place(serial)
             await self._unmount(place)
             with suppress(FileNotFoundError):
@@ -211,7 +213,7 @@ class Rootfs:
 
         @return: None if it is in force, else why not, in words for the user.
         """
-        async with _Held(self._locks, serial):
+        async with self._held(serial):
             place, note = self._place(serial), self._note(serial)
             if note is None:
                 return f"disk_max: container {serial} has no files on this host"
@@ -238,6 +240,11 @@ class Rootfs:
         self._trash.close()
 
     # Parts
+
+    def _held(self, serial: int) -> _Held:
+        if not self._prepared:
+            self.prepare()
+        return _Held(self._locks, serial)
 
     async def _store(self, place: Path, note: _Note) -> Path:
         """

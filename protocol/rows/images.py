@@ -1,0 +1,70 @@
+"""
+The rows of images.
+"""
+
+from __future__ import annotations
+
+import re
+
+from hostline.protocol import kinds, shapes
+from hostline.protocol.command import FOR_OPERATORS, FOR_USERS, Command
+from hostline.protocol.kinds import Kind, choice, listing
+from hostline.protocol.names import shown
+
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{0,99}\Z")
+_BLOB = re.compile(r"blob:[0-9a-f]{64}\Z")
+
+
+def _is_package(value: object) -> str | None:
+    if type(value) is str and _PACKAGE.match(value):
+        return None
+    return f"want the name of a Debian package, got {shown(value)}"
+
+
+def _is_blob(value: object) -> str | None:
+    if type(value) is str and _BLOB.match(value):
+        return None
+    return f"want blob:SHA256 of bytes sent before, got {shown(value)}"
+
+
+PACKAGE = Kind("PACKAGE", "the name of a Debian package", _is_package)
+#: What a thin client sends ahead, byte by byte as it is in a file.
+BLOB = Kind("BLOB", "blob:SHA256 of bytes sent before", _is_blob)
+_KIND = choice("KIND", "the kind of slivers that it is for", "container")
+_IMAGE = (("image", kinds.IMAGE),)
+
+ROWS: tuple[Command, ...] = (
+    Command("images", (), shapes.IMAGES, FOR_USERS, "The images of this host, those that are being made among them."),
+    Command(
+        "image_build",
+        _IMAGE,
+        shapes.IMAGE_BODY,
+        FOR_OPERATORS,
+        "Make an image: of Debian with packages=, by debootstrap, or a tiny one with base=busybox.",
+        options=(
+            ("packages", listing(PACKAGE), []),
+            ("base", choice("BASE", "what is in it", "debian", "busybox"), "debian"),
+            ("kind", _KIND, "container"),
+        ),
+        changes=True,
+        slow=True,
+    ),
+    Command(
+        "image_import",
+        (*_IMAGE, ("blob", BLOB)),
+        shapes.IMAGE_BODY,
+        FOR_OPERATORS,
+        "Make an image of a tar of files, or of an OCI image layout in a tar, sent ahead as a blob.",
+        options=(("kind", _KIND, "container"),),
+        changes=True,
+        slow=True,
+    ),
+    Command(
+        "image_remove",
+        _IMAGE,
+        shapes.IMAGE_BODY,
+        FOR_OPERATORS,
+        "Remove an image that no sliver is made from.",
+        changes=True,
+    ),
+)
