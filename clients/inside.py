@@ -130,20 +130,18 @@ def _body(settings: Settings, command: str, values: list[Any], options: dict[str
 
 def _talk(
     settings: Settings, command: str, values: list[Any], options: dict[str, Any], raw: bool, detachable: bool = False
-) -> dict[str, Any]:
+) -> Any:
     with _Opened(settings, command, values, options, 0) as stream:
         if detachable:
             stream.filter = lambda data: _up_to_detach(stream, data)
         if not raw:
-            body: dict[str, Any] = stream.run().body
-            return body
+            return stream.run().body
         from hostline.clients.terminal import Terminal
 
         with Terminal(0) as terminal:
             stream.resize(*terminal.size())
             stream.wake(terminal.resized, lambda: stream.resize(*terminal.size()))
-            body = stream.run().body
-        return body
+            return stream.run().body
 
 
 def _up_to_detach(stream: Stream, data: bytes) -> bytes:

@@ -152,10 +152,8 @@ class ProgramTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        self.out = tempfile.TemporaryFile()
-        self.err = tempfile.TemporaryFile()
-        self.addCleanup(self.out.close)
-        self.addCleanup(self.err.close)
+        self.out = self.enterContext(tempfile.TemporaryFile())
+        self.err = self.enterContext(tempfile.TemporaryFile())
 
     def hostline(self, canned: Canned, *words: str, source: int | None = None) -> tuple[int, bytes, bytes]:
         """
