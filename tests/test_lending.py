@@ -376,12 +376,14 @@ class LifeTests(Lending):
         self.ann.body("loan lab_b cpu_share 4 lender=lab_a")
         before = self.news("all")
         self.daemon.store.full = True
-        self.assertEqual(self.ann.code("loan lab_b cpu_share 9 lender=lab_a"), "STORE_FAILED")
-        self.assertEqual(self.ann.code("set_loans lab_a []"), "STORE_FAILED")
         self.assertEqual(self.ann.code("destroy lab_b"), "STORE_FAILED")
+        self.assertEqual(self.ann.code("set_loans lab_a []"), "STORE_FAILED")
+        self.assertEqual(self.ann.code("loan lab_b cpu_share 9 lender=lab_a"), "STORE_FAILED")
         self.daemon.store.full = False
         self.assertEqual(self.shares(), [28, 36, 32])
         self.assertEqual(self.news("all"), before)
+        self.ann.body("loan lab_a cpu_share 2 lender=lab_c")  # tells of itself, and of nothing that was not made
+        self.assertEqual(self.news("all", "lender")[len(before) :], [("loan_given", "lab_c"), ("loan_gained", "lab_c")])
 
     def test_repeatsByToken(self) -> None:
         """
@@ -607,8 +609,8 @@ class Anything(RuleBasedStateMachine):
     @rule(name=_NAMES, recipient=_NAMES, amount=_AMOUNTS)
     def fail(self, name: str, recipient: str, amount: int) -> None:
         self.daemon.store.full = True
-        self.operator.ask(f"loan {recipient} cpu_share {amount} lender={name}")
         self.operator.ask(f"destroy {recipient}")
+        self.operator.ask(f"loan {recipient} cpu_share {amount} lender={name}")
         self.daemon.store.full = False
         self.daemon.advance(RETRY_S)
 
