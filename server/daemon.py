@@ -84,12 +84,15 @@ class Daemon:
         moment: Callable[[], Moment] | None = None,
         shelf: Shelf | None = None,
         no_shelf: str = "the daemon does not run as root",
+        missing: Mapping[str, str] | None = None,
     ) -> None:
         """
+        @param missing: why this host has no driver, by kind.
         @param shelf: where images are; None if this host can hold none, for the reason C{no_shelf}.
         @param moment: looks at the clocks; None means those of this machine.
         """
         self.host = host
+        self.missing = missing if missing is not None else {}
         self.store = keeper
         self.offload = offload
         self.config = config

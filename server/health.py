@@ -64,7 +64,7 @@ class Health:
                 "memory_used_bytes": memory.total - memory.available,
                 "disk_free_bytes": disk.free,
             },
-            "drivers": dict.fromkeys(daemon.sync.drivers, hostline.__version__),
+            "drivers": {kind: driver.version for kind, driver in daemon.sync.drivers.items()},
             "problems": [one["detail"] for one in self.doctor() if not one["ok"]],
             "uptime": daemon.now() - daemon.started,
             "daemon": {
@@ -85,6 +85,7 @@ class Health:
             *self._looks_at_the_state(),
             self._looks_at_records(),
             *self._looks_at_drivers(),
+            *self._looks_at_missing_drivers(),
             *(_found(*one) for one in self._daemon.follower.findings()),
             self._looks_at_the_loop(),
             self._looks_at_descriptors(),
@@ -133,6 +134,10 @@ class Health:
                 )
             )
         return found
+
+    def _looks_at_missing_drivers(self) -> list[dict[str, Any]]:
+        remedy = "mend what it says and start the daemon again; slivers of other kinds are not affected"
+        return [_found(f"driver {kind}", False, why, remedy) for kind, why in sorted(self._daemon.missing.items())]
 
     def _looks_at_the_loop(self) -> dict[str, Any]:
         name = type(self._daemon.loop).__module__.partition(".")[0]

@@ -33,7 +33,7 @@ from hostline.server.drivers.driver import Driver
 from hostline.server.lock import Locked, StateLock
 from hostline.server.loop import loop_of
 from hostline.server.offload import Offload
-from hostline.server.outfit import find_drivers, uids_of
+from hostline.server.outfit import find_drivers
 from hostline.server.sockets import BACKLOG, SocketTaken, listen
 from hostline.server.store import CannotOpen, Store
 from hostline.server.supervise import rundir
@@ -124,12 +124,12 @@ class HostlineService(Service):
         spawner = Spawner(loop, reaps_strangers=True)
         self._closers.append(spawner.close)
         if os.geteuid() == 0:
-            for first, size in uids_of(self._config):
-                self._closers.append(claim(UidRange(first, size)).close)
+            self._closers.append(claim(UidRange(self._config.slivers.uid_first, self._config.slivers.uid_count)).close)
         cgroups, why_not = Cgroups.find(host.instance, note=self._run / "cgroup")
         if cgroups is not None:
             self._closers.append(cgroups.close)
         drivers: dict[str, Driver] = {}
+        missing: dict[str, str] = {}
         shelf = None
         if os.geteuid() == 0:
             shelf = Shelf(self._state / "images", spawner, reactor, [self._state / "roots"])
@@ -146,6 +146,7 @@ class HostlineService(Service):
             f"{int(time.time()):x}",
             Doors(self._run, partial(self._serve_sliver, loop)),
             shelf=shelf,
+            missing=missing,
         )
         self._closers.append(self.daemon.close)
         for note in loaded.notes + host.aside:
@@ -155,6 +156,8 @@ class HostlineService(Service):
             self._state,
             self._run,
             drivers,
+            missing,
+            self._closers.append,
             instance=host.instance,
             shelf=shelf,
             spawner=spawner,

@@ -114,6 +114,8 @@ class ContainerDriver:
 
     async def recover(self, known: Mapping[int, Workload], keep_strays: bool = False) -> None:
         self._prepare()
+        if self._network is not None:
+            await self._network.recover(known.keys(), keep_strays)
         self._take(await self._look_around())
         self._uids.load()
         if self._lives.ear is None:
@@ -133,6 +135,7 @@ class ContainerDriver:
             sliver = self._slivers[serial] = ContainerSliver(serial, cleared=False)
             work.append(Deferred.fromCoroutine(self._find(sliver, known.get(serial), living.get(serial, {}))))
         await gatherResults([one.addErrback(self._complain) for one in work])
+        self._tidy_groups()
 
     async def ensure_created(self, workload: Workload) -> None:
         sliver = await self._hold(workload.serial)
@@ -175,8 +178,7 @@ class ContainerDriver:
             shutil.rmtree(self._kept.place(serial), ignore_errors=True)
             self._uids.forget(serial)
             del self._slivers[serial]
-            if not self._slivers and self._cgroups is not None and self._cgroups.version == 1:
-                tidy_groups(self._cgroups.bases())
+            self._tidy_groups()
             if self._statuses.pop(serial, None) is not None and not self._closed:
                 self.changed(serial)
         finally:
@@ -308,6 +310,10 @@ class ContainerDriver:
             await self._destroy_stray(sliver.serial)
         else:
             self._tell(sliver)
+
+    def _tidy_groups(self) -> None:
+        if not self._slivers and self._cgroups is not None and self._cgroups.version == 1:
+            tidy_groups(self._cgroups.bases())
 
     async def _destroy_stray(self, serial: int) -> None:
         try:

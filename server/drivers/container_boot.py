@@ -4,7 +4,7 @@ All that is made for a boot of a container before it is started, and its start.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,6 +44,7 @@ class Net(Protocol):
     What connects containers (L{hostline.server.network.network.Network}).
     """
 
+    async def recover(self, known: Collection[int], keep_strays: bool = False) -> None: ...
     def address(self, serial: int) -> str: ...
     async def connect(self, serial: int, pid: int, rspec: Mapping[str, int]) -> list[str]: ...
     async def shape(self, serial: int, rspec: Mapping[str, int]) -> list[str]: ...

@@ -163,7 +163,8 @@ def _described(ask: Ask, name: str, said: dict[str, Any]) -> Sliver:
     kind = said["kind"] or KIND
     drivers = ask.daemon.sync.drivers
     if kind not in drivers:
-        raise WrongState(f"this host has no driver for kind {kind}; it has {', '.join(sorted(drivers))}")
+        why = f": {ask.daemon.missing[kind]}" if kind in ask.daemon.missing else ""
+        raise WrongState(f"this host has no driver for kind {kind}{why}; it has {', '.join(sorted(drivers))}")
     project = ask.host.get(Project, split_slice(name)[0])
     rspec = read_rspec(said["rspec"])
     ask.daemon.check_room(0, rspec)

@@ -24,8 +24,9 @@ class Claimed(Exception):
     """
 
 
-def claim(uids: UidRange, net: Path = Path("/proc/net/unix")) -> socket.socket:
+def claim(uids: UidRange, net: Path = Path("/proc/net/unix"), key: str = "slivers.uid") -> socket.socket:
     """
+    @param key: what the range is called in the configuration.
     @return: to be kept open for as long as slivers get uids of this range.
     @raise Claimed: naming the other range.
     """
@@ -36,13 +37,13 @@ def claim(uids: UidRange, net: Path = Path("/proc/net/unix")) -> socket.socket:
         held.listen(1)
     except OSError:
         held.close()
-        raise Claimed(_said(mine)) from None
+        raise Claimed(_said(mine, key)) from None
     # First ours, then a look at all: of two that start at once at least one sees the other.
     for found in _CLAIMED.finditer(net.read_text("utf-8", "replace")):
         other = int(found[1]), int(found[2])
         if other != mine and other[0] <= mine[1] and mine[0] <= other[1] and _is_root(other):
             held.close()
-            raise Claimed(_said(other))
+            raise Claimed(_said(other, key))
     return held
 
 
@@ -58,8 +59,8 @@ def _is_root(claimed: tuple[int, int]) -> bool:
     return bool(uid == 0)
 
 
-def _said(claimed: tuple[int, int]) -> str:
+def _said(claimed: tuple[int, int], key: str) -> str:
     return (
         f"another daemon on this host gives its slivers the uids {claimed[0]}-{claimed[1]}; "
-        "set slivers.uid_first and slivers.uid_count of this one to a range of its own"
+        f"set {key}_first and {key}_count of this one to a range of its own"
     )

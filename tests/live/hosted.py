@@ -165,7 +165,9 @@ class Hosted:
         """
         Write the configuration file anew.
         """
-        slivers = f"[slivers]\nuid_first = {self.uid_first}\nuid_count = 2000\n"
+        blocks = (1 << 28) + (self.uid_first // 2000 % 200 << 23)  # 128 of them
+        containers = f"container_uid_first = {blocks}\ncontainer_uid_count = {1 << 23}\n"
+        slivers = f"[slivers]\nuid_first = {self.uid_first}\nuid_count = 2000\n{containers}"
         self.config.write_text(config if "[slivers]" in config else config + "\n" + slivers)
 
     @property

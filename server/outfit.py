@@ -1,0 +1,94 @@
+"""
+What this host can run slivers with: its drivers, as far as it has what they need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hostline.server.config import Config
+from hostline.server.drivers.account import AccountDriver, find_login
+from hostline.server.drivers.container import ContainerDriver
+from hostline.server.drivers.driver import Driver
+from hostline.server.drivers.process import ProcessDriver
+from hostline.server.network.network import Network
+from hostline.server.supervise.cgroups import Cgroups
+from hostline.server.supervise.claim import Claimed, claim
+from hostline.server.supervise.means import Means
+from hostline.server.supervise.rootfs import Rootfs
+from hostline.server.supervise.shelf import Shelf
+from hostline.server.supervise.subuids import SubuidRange
+from hostline.server.supervise.uids import UidRange
+
+
+def ranges(config: Config) -> tuple[UidRange, UidRange, SubuidRange]:
+    """
+    @return: the uids of process slivers, of accounts (an eighth of what is configured for both), and the blocks of
+        containers.
+    """
+    slivers = config.slivers
+    of_accounts = slivers.uid_count // 8
+    processes = UidRange(slivers.uid_first, slivers.uid_count - of_accounts)
+    accounts = UidRange(slivers.uid_first + processes.size, of_accounts)
+    return processes, accounts, SubuidRange(slivers.container_uid_first, slivers.container_uid_count)
+
+
+async def find_drivers(
+    config: Config,
+    state: Path,
+    run: Path,
+    drivers: dict[str, Driver],
+    missing: dict[str, str],
+    at_end: Callable[[Callable[[], Any]], Any],
+    *,
+    instance: str,
+    shelf: Shelf | None,
+    cgroups: Cgroups | None,
+    **common: Any,
+) -> None:
+    """
+    Find out, by trying, what can be done here.
+
+    @param run: RUN; each driver has a directory of its own below.
+    @param drivers: what there is is put here, by kind.
+    @param missing: why what there is not is not, by kind.
+    @param at_end: takes what is to be called when the daemon ends.
+    @param shelf: the images; None if there are none, and so no containers.
+    @param common: what every driver is given.
+    """
+    processes, accounts, blocks = ranges(config)
+    drivers["process"] = ProcessDriver(
+        state / "slivers", run, instance=instance, uids=processes, cgroups=cgroups, **common
+    )
+    if shelf is None:
+        missing |= dict.fromkeys(("account", "container"), "the daemon does not run as root")
+        return
+    drivers["account"] = AccountDriver(
+        state / "accounts",
+        run / "accounts",
+        instance=instance,
+        uids=accounts,
+        login=find_login(),
+        cgroups=cgroups,
+        **common,
+    )
+    try:
+        at_end(claim(UidRange(blocks.first, blocks.size), key="slivers.container_uid").close)
+    except Claimed as error:
+        missing["container"] = str(error)
+        return
+    spawner, clock = common["spawner"], common["clock"]
+    network, no_network = await Network.find(config.network, instance, state / "network", spawner, clock)
+    means = await Means.find(state / "roots", spawner, clock)
+    drivers["container"] = ContainerDriver(
+        state / "containers",
+        run / "containers",
+        files=Rootfs(state / "roots", shelf, spawner, means, clock),
+        network=network,
+        uids=blocks,
+        cgroups=cgroups.of("c") if cgroups is not None else None,
+        no_network=no_network,
+        **common,
+    )
