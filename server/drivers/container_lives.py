@@ -132,7 +132,7 @@ class Lives:
         bundle = self._bundle(sliver)
         sliver.end = read_ended(bundle)
         if (bundle.path / "said").exists():
-            sliver.said = said.read(bundle.path / "said")
+            sliver.said = sliver.said.then(said.read(bundle.path / "said"))
 
     def look(self, sliver: ContainerSliver) -> None:
         """
@@ -140,7 +140,7 @@ class Lives:
         """
         directory = self._bundle(sliver).path / "said"
         if sliver.alive and directory.exists():
-            sliver.said = said.read(directory)
+            sliver.said = sliver.said.then(said.read(directory))
             self._tell(sliver)
 
     # Ending

@@ -5,14 +5,22 @@
 umask 022
 here=/.hostline said=/.hostline/said log=/var/log/hostline
 
-late=
+initscript() { # with signals as everybody has them
+    (
+        trap - TERM HUP INT QUIT TSTP
+        exec $here/bin/initscript "$1"
+    )
+    echo "initscript $1: exit status $?"
+}
+
 end() { # the daemon sends TERM; again when half of the time is over; and then kills
-    trap 'late=1' TERM
+    trap : TERM # ends the wait
     if [ -e $here/own/initscript ]; then
-        $here/bin/initscript stop &
+        initscript stop &
         wait $!
     fi
     trap '' TERM
+    echo 'going down'
     kill -s TERM -- -1 2>/dev/null # everybody but this shell and PID 1
     while kill -s 0 -- -1 2>/dev/null; do
         sleep 0.05 2>/dev/null || sleep 1
@@ -20,30 +28,33 @@ end() { # the daemon sends TERM; again when half of the time is over; and then k
     exit 0
 }
 trap end TERM
+trap '' HUP INT QUIT TSTP # its console is a terminal
 
 mkdir -p $log 2>/dev/null
 if [ -e $here/own/initscript ]; then
     echo running >$said/initscript
-    $here/bin/initscript start &
+    initscript start &
 fi
 if [ -e $here/own/command ]; then
     for name in out err log; do
         true >$log/start_command.$name
     done
     (
-        trap - TERM
+        trap - TERM HUP INT QUIT TSTP
         (
             cd "$HOME" || cd /
             exec /bin/sh -c ". $here/own/command" </dev/null >>$log/start_command.out 2>>$log/start_command.err
         )
         code=$?
         echo $code >$said/ended
+        echo "start command: exit status $code"
         echo "$(date -u +%Y-%m-%dT%H:%M:%SZ) exit status $code" >>$log/start_command.log
     ) &
     command=$!
     echo started >$said/started
 fi
 echo up >$said/up
+echo 'up'
 if [ -n "$command" ]; then
     wait $command
     code=$?

@@ -147,7 +147,7 @@ def config(container: Container) -> dict[str, Any]:
         linux["seccomp"] = dict(container.seccomp)
     return {
         "ociVersion": "1.0.2",
-        "process": process(container.argv, container.environment, files=container.files),
+        "process": process(container.argv, container.environment, terminal=True, files=container.files),
         "root": {"path": str(container.rootfs), "readonly": False},
         "hostname": host_name(container.name),
         "mounts": [*_own(container.memory), *(_bound(bind) for bind in container.binds)],

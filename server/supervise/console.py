@@ -26,7 +26,7 @@ def plain(data: bytes) -> tuple[bytes, int]:
         words = line.split(b" ", 3)
         if len(words) == 4 and words[1] in (b"stdout", b"stderr") and words[2] in (b"F", b"P"):
             said += words[3] if words[2] == b"F" else words[3][:-1]
-    return bytes(said), end
+    return bytes(said).replace(b"\r\n", b"\n"), end  # it comes from a terminal
 
 
 def read_console(path: Path, offset: int, most: int) -> tuple[bytes, int]:

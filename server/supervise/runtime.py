@@ -88,7 +88,7 @@ def conmon_argv(conmon: str, program: str, root: Path, bundle: Bundle, log: Path
     return [
         conmon, "-c", bundle.name, "-u", bundle.name, "-r", program, "-b", path, "-p", f"{path}/pid",
         "-P", f"{path}/conmon.pid", "-l", f"k8s-file:{log}", "--log-size-max", str(console.MOST), "--no-sync-log",
-        "--log-level", "error", "--exit-dir", f"{path}/kept", "--persist-dir", f"{path}/kept", "--full-attach",
+        "--log-level", "error", "--exit-dir", f"{path}/kept", "--persist-dir", f"{path}/kept", "--full-attach", "-t",
         "--runtime-arg", f"--root={root}",
     ]  # fmt: skip
 

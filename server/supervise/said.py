@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from hostline.server.supervise import syscalls
@@ -43,6 +43,20 @@ class Said:
     ended: int | None = None
     initscript: str = "none"
     initscript_code: int | None = None
+
+    def then(self, later: Said) -> Said:
+        """
+        @param later: what was read later; a file may just be written, and what was so once stays so.
+        @return: what is known of both.
+        """
+        return evolve(
+            later,
+            up=self.up or later.up,
+            started=self.started or later.started,
+            ended=later.ended if self.ended is None else self.ended,
+            initscript=self.initscript if later.initscript == "none" else later.initscript,
+            initscript_code=self.initscript_code if later.initscript == "none" else later.initscript_code,
+        )
 
 
 def prepare(directory: Path, first_uid: int) -> None:
