@@ -13,7 +13,7 @@ from hostline.server import rights
 from hostline.server.asking import Ask, responds
 
 #: Words for what came after the first version of the protocol; a command's own name is one too.
-FEATURES = ["format=json", "token", "wait", "watch", "blob"]
+FEATURES = ["format=json", "token", "wait", "watch", "blob", "stream"]
 
 
 @responds(TABLE["hello"])

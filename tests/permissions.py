@@ -94,4 +94,11 @@ images                                  ok  ok  ok  ok  no  no  no
 image_build new base=busybox            WRONG_STATE  no  no  no  no  no  no
 image_import new blob:{sha256}          WRONG_STATE  no  no  no  no  no  no
 image_remove nosuch                     -   no  no  no  no  no  no
+exec web.exp1.lab true                  ok  ok  ok  -   ok  -   -
+exec lab_web true                       ok  ok  ok  -   ok  -   -
+attach web.exp1.lab                     BAD_ARGUMENTS  BAD_ARGUMENTS  BAD_ARGUMENTS  -  BAD_ARGUMENTS  -  -
+logs lab_web                            ok  ok  ok  -   ok  -   -
+push web.exp1.lab f x                   FAILED  FAILED  FAILED  -  FAILED  -  -
+pull web.exp1.lab f                     FAILED  FAILED  FAILED  -  FAILED  -  -
+data {{}}                               BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE
 """

@@ -254,7 +254,7 @@ class ListingTests(AskingCase):
         """
         The logs of a node that is not placed are asked for in vain; of one that is they are there.
         """
-        self.assertEqual(self.ann.code("logs web.exp1.lab"), "NO_SUCH_NODE")
+        self.assertEqual(self.ann.code("logs web.exp1.lab"), "NO_SUCH_SLIVER")
         self.ann.body("swap_in lab/exp1 wait=0")
         self.assertEqual(self.ann.code("logs web.exp1.lab"), "logs_reply")
-        self.assertEqual(self.ann.code("logs none.exp1.lab"), "NO_SUCH_NODE")
+        self.assertEqual(self.ann.code("logs none.exp1.lab"), "NO_SUCH_SLIVER")

@@ -124,6 +124,7 @@ class HidingTests(SynchronousTestCase):
         hidden |= {"user": ("ann", "amy"), "delegate": ("granted", "grinted"), "operation": (str(operation), "999")}
         hidden |= {"sliver": ("lab_web", "lab_wob")}
         others = {"user": " cy", "text": f" {TEXT}", "nodes": " web", "state": " active", "loans": " []"}
+        others |= {"argv": " ls", "path": " f"}
         for caller in ("other", "unknown", "bare"):
             client = daemon.connect(UIDS[caller])
             for row in TABLE.values():
