@@ -162,8 +162,13 @@ class Expiry:
         self.trust = Trust(self._anchor)
         self._write(change, now)
         change.tell("host", "clock_accepted")
+        change.when_committed.append(self._soon)
         self._daemon.host.touched()
         return now
+
+    def _soon(self) -> None:
+        if self._call is not None and self._call.active():
+            self._call.reset(_SOON_S)
 
     def _look(self) -> None:
         self._call = self._daemon.clock.callLater(LOOK_S, self._look)
