@@ -75,8 +75,13 @@ class Shelved(unittest.TestCase):
         """
         mounted = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         ours = [Path(one) for one in mounted if one.startswith(f"{self.state}/")]
-        apart = (self.state / "images", self.state / "containers")
-        return [one for one in ours if one not in apart], sorted(map(str, syscalls.loops(self.state)))
+        return ours, sorted(map(str, syscalls.loops(self.state)))
+
+    def mounts(self) -> list[Path]:
+        """
+        @return: what is mounted of containers.
+        """
+        return [one for one in self.left()[0] if one.is_relative_to(self.state / "containers" / "1")]
 
     def take_away(self) -> None:
         """

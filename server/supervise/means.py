@@ -5,7 +5,6 @@ How this host holds a container to its disk_max, and shows it the files of an im
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
@@ -120,16 +119,11 @@ def clear(directory: Path) -> None:
             syscalls.detach(path)
 
 
-def mounts_below(directory: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> Sequence[Path]:
+def mounts_below(directory: Path) -> list[Path]:
     """
     @return: the mount points below a directory, in the order in which they were mounted.
     """
-    found = []
-    for line in mountinfo.read_text("utf-8", "surrogateescape").splitlines():
-        path = syscalls.unescaped(line.split(" ")[4])
-        if path.startswith(f"{directory}/"):
-            found.append(Path(path))
-    return found
+    return [one for one in syscalls.mount_points() if directory in one.parents]
 
 
 async def _take_away(spawner: Spawner, trial: Path) -> None:

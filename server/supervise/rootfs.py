@@ -81,13 +81,12 @@ class Rootfs:
 
     def prepare(self) -> None:
         """
-        Make the directory, apart from all else on the host; done at the latest with the first use.
+        Make the directory, and see what is there; done at the latest with the first use.
 
         @raise OSError: if that cannot be done.
         """
         self._directory.mkdir(mode=0o711, exist_ok=True)
         self._directory.chmod(0o711)
-        syscalls.ensure_apart(self._directory)
         self._loops = syscalls.loops(self._directory)
         self._prepared = True
         self._trash.resume()
@@ -189,6 +188,8 @@ class Rootfs:
             self._loops.pop(place / "disk", None)
             if not _removed(place):
                 await self._trash.throw(place)
+            if not self.serials():
+                syscalls.end_apart(self._directory)
 
     def disk(self, serial: int) -> tuple[int, int]:
         """
@@ -251,6 +252,7 @@ class Rootfs:
         @return: where the container's changes go, on its own file system where this host has that.
         """
         store, disk = place / "store", place / "disk"
+        syscalls.ensure_apart(self._directory)
         if disk.exists() and not syscalls.is_mounted(store):
             held = self._loops.get(disk)
             if held is not None and syscalls.backing_file(held) == str(disk):

@@ -116,12 +116,11 @@ class Shelf:
 
     def prepare(self) -> None:
         """
-        Make the directory, apart from all else on the host; not for anybody but root to look into.
+        Make the directory, not for anybody but root to look into.
 
         @raise OSError: if that cannot be done.
         """
         self._directory.mkdir(mode=0o700, exist_ok=True)
-        syscalls.ensure_apart(self._directory)
         self._trash.resume()
 
     async def recover(self, known: Collection[int], keep_strays: bool = False) -> None:
@@ -181,6 +180,7 @@ class Shelf:
                 raise FileNotFoundError(f"image {serial} is not on this host")
             if not syscalls.is_mounted(tree):
                 tree.mkdir(mode=0o700, exist_ok=True)
+                syscalls.ensure_apart(self._directory)
                 with syscalls.loop_device(self._place(serial) / "disk", read_only=True) as device:
                     syscalls.mount(device, tree, "ext4", FLAGS)
         finally:
@@ -235,6 +235,7 @@ class Shelf:
                 await run(self._spawner, "umount", str(tree))
             await self._trash.throw(self._place(serial))
             self._made.pop(serial, None)
+            syscalls.end_apart(self._directory)
         finally:
             lock.release()
 

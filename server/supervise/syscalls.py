@@ -181,10 +181,27 @@ def ensure_apart(directory: Path) -> None:
     @param directory: without symbolic links.
     @raise OSError: if mounting is not permitted here.
     """
-    lines = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines()
-    if str(directory) not in [unescaped(line.split(" ")[4]) for line in lines]:
+    if directory not in mount_points():
         mount(directory, directory, flags=BIND)
         mount("none", directory, flags=PRIVATE)
+
+
+def end_apart(directory: Path) -> None:
+    """
+    Undo L{ensure_apart}, unless something is still mounted in it, or it was not done.
+    """
+    points = mount_points()
+    if directory in points and not any(directory in one.parents for one in points):
+        with suppress(OSError):
+            detach(directory)  # not at once: a file in it may still be open
+
+
+def mount_points(mountinfo: Path = Path("/proc/self/mountinfo")) -> list[Path]:
+    """
+    @return: where something is mounted, in the order in which it was.
+    """
+    lines = mountinfo.read_text("utf-8", "surrogateescape").splitlines()
+    return [Path(unescaped(line.split(" ")[4])) for line in lines]
 
 
 def unescaped(path: str) -> str:

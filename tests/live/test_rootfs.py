@@ -102,7 +102,7 @@ class RootfsTests(Shelved):
         (self.mounted(1) / "mine").write_text("1\n")
         self.run_to_end(self.rootfs.unmount(1))
         self.run_to_end(self.rootfs.unmount(1))
-        self.assertEqual([one for one in self.left()[0] if "containers" in str(one)], [])
+        self.assertEqual(self.mounts(), [])
         root = self.run_to_end(self.files(self.rootfs.means).mount(1))
         self.assertEqual((root / "mine").read_text(), "1\n")
 
@@ -285,9 +285,7 @@ class LesserMeansTests(Shelved):
             self.assertEqual((root / "bin/sh").lstat().st_gid, FIRST)
             (root / "file").touch()
             self.run_to_end(files.destroy(1))
-            self.assertEqual(
-                (files.serials(), [one for one in self.left()[0] if "containers" in str(one)]), (set(), [])
-            )
+            self.assertEqual((files.serials(), self.mounts()), (set(), []))
 
     def test_noDisk(self) -> None:
         """
