@@ -16,7 +16,6 @@ from hostline.server.network import bridge, naming
 from hostline.server.network.bridge import Names, Way
 from hostline.server.network.forwarding import Forwarding
 from hostline.server.network.means import Means
-from hostline.server.network.network import routed
 
 NAMES = Names("0123456789abcdef0123456789abcdef")
 SUBNET = IPv4Network("10.98.0.0/16")
@@ -111,7 +110,7 @@ class RoutedTests(SynchronousTestCase):
             ("10.99.0.0/16", "eth0", ""),
         ):
             text = json.dumps([{"dst": "192.0.2.0/24", "dev": "eth0"}, {"dst": destination, "dev": device}])
-            self.assertEqual(routed(text, SUBNET, NAMES.bridge), found)
+            self.assertEqual(bridge.routed(text, SUBNET, NAMES.bridge), found)
 
 
 class NamingTests(SynchronousTestCase):

@@ -129,6 +129,25 @@ def read_addresses(text: str) -> list[str]:
     return [f"{info['local']}/{info['prefixlen']}" for info in infos]
 
 
+def routed(text: str, subnet: IPv4Network, bridge: str) -> str:
+    """
+    @param text: what C{ip -j -4 route show table all} says.
+    @return: of the routes that have addresses in common with a subnet, and are not of our bridge, one in words.
+    """
+    for route in json.loads(text or "[]"):
+        destination = route.get("dst", "default")
+        if destination != "default" and route.get("dev") != bridge and IPv4Network(destination).overlaps(subnet):
+            return f"{destination} dev {route.get('dev', '?')}"
+    return ""
+
+
+def in_use(subnet: IPv4Network, overlap: str) -> str:
+    """
+    @return: what to do about that, in words for the operator.
+    """
+    return f"{subnet} is in use ({overlap}); set network.subnet"
+
+
 def bridge(names: Names, address: str, *, new: bool) -> list[str]:
     """
     @param address: the host's own among the slivers, with the subnet's prefix length.

@@ -24,11 +24,19 @@ class Forwarding:
         self._switch = switch
         self._boot = boot
 
+    @property
+    def noted(self) -> bool:
+        """
+        @return: whether there may be something to give back.
+        """
+        return self._note.exists()
+
     def ensure_on(self) -> None:
         """
         @raise OSError: if that cannot be done.
         """
         if self._switch.read_text().strip() != "1":
+            self._note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._note.write_text(self._boot.read_text())
             self._switch.write_text("1\n")
 

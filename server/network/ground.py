@@ -1,5 +1,6 @@
 """
-What all slivers' network stands on: the bridge, the rules, the tree of classes. Made, found again, put right.
+What all slivers' network stands on: the bridge, the rules, the tree of classes. Made with the first sliver that has an
+address, found again, put right, and gone with the last.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from hostline.server.network.ip import Tools
 from hostline.server.network.means import Means
 from hostline.server.network.shaping import Shown
 
-#: $1: the shaper, $2: the bridge. Links and addresses are a line each; the rest may be missing.
+#: $1: the shaper, $2: the bridge. Links, addresses and routes are a line each; the rest may be missing.
 _LOOK = """
 ip -j link show || exit 1
 addresses=$(ip -j -4 address show dev "$2" 2>/dev/null); echo "${addresses:-[]}"
+routes=$(ip -j -4 route show table all); echo "${routes:-[]}"
 tc qdisc show dev "$1" root 2>/dev/null
 tc -d class show dev "$1" 2>/dev/null
 tc filter show dev "$1" 2>/dev/null
@@ -28,6 +30,11 @@ _STAND = """
 ip -batch - <&4 || exit 11
 tc -force -batch - <&7 2>/dev/null
 tc -batch - <&5 || exit 13
+nft -f - <&6 || exit 14
+"""
+#: First nothing comes or goes, then what holds it.
+_RAZE = """
+ip -batch - <&4 || exit 11
 nft -f - <&6 || exit 14
 """
 #: $1: the shaper, $2: how many of our tables there should be.
@@ -42,6 +49,8 @@ class Ground:
     """
     The part that is there once.
 
+    @ivar broken: what is not as it should be, in words for the operator; empty if all is.
+    @ivar standing: whether it is all there, as far as we know.
     @ivar strays: what was found of slivers without a record, and left alone, in words.
     """
 
@@ -67,12 +76,14 @@ class Ground:
         self._rate = rate
         self._able = able
         self._forwarding = forwarding
-        self._broken = ""
+        self.broken = ""
+        self.standing = False
         self.strays: list[str] = []
 
     async def stand(self, known: Collection[int] | None) -> dict[int, Shown]:
         """
-        Make what is missing and put right what is there. What fails is in L{problems}.
+        Make what is missing and put right what is there; or remove all if no sliver has an address. What fails is in
+        L{problems}.
 
         @param known: slivers that may have interfaces; None: nothing is removed.
         @return: the classes that slivers have.
@@ -80,21 +91,30 @@ class Ground:
         names = self._names
         look = await self._tools.run(_LOOK, names.shaper, names.bridge)
         if look.code:
-            self._broken = f"no network for slivers: {look.reason}"
+            self.broken = look.reason
             return {}
-        text, addresses, rest = (*look.out.split("\n", 2), "", "")[:3]
+        text, addresses, routes, rest = (*look.out.split("\n", 3), "", "", "")[:4]
         links = {str(link["ifname"]): link for link in bridge.read_links(text)}
+        ours = {name for name, link in links.items() if names.owner(link) is not None}
+        if not self._book.leases():
+            self.standing = False
+            if known is not None:
+                await self._raze(ours)
+            return {}
+        self.broken = ""
         for name in (names.bridge, names.shaper):
-            if name in links and names.owner(links[name]) is None:
-                self._broken = f"no network for slivers: an interface {name} is there that is not ours"
-                return {}
+            if name in links and name not in ours:
+                self.broken = f"an interface {name} is there that is not ours"
+        overlap = bridge.routed(routes, self._way.subnet, names.bridge)
+        if overlap and names.bridge not in links:
+            self.broken = bridge.in_use(self._way.subnet, overlap)
+        if self.broken:
+            return {}
         shown = shaping.read_classes(rest)
-        orders = []
+        orders: list[str] = []
         if known is not None:
             ends = {names.end(serial) for serial in known}
-            for name, link in links.items():
-                if name not in (names.bridge, names.shaper, *ends) and names.owner(link) is not None:
-                    orders.append(f"link delete dev {name}")
+            orders = [f"link delete dev {name}" for name in sorted(ours - {names.bridge, names.shaper, *ends})]
         own = f"{self._book.gateway}/{self._way.subnet.prefixlen}"
         orders += bridge.bridge(names, own, new=names.bridge not in links)
         orders += [f"address delete {old} dev {names.bridge}" for old in bridge.read_addresses(addresses) if old != own]
@@ -119,10 +139,20 @@ class Ground:
         outcome = await self._tools.run(
             _STAND, texts={4: _batch(orders), 5: _batch(classes), 6: _batch(self._rules()), 7: _batch(surplus)}
         )
-        self._broken = f"slivers' network is not complete: {outcome.reason}" if outcome.code else ""
+        self.broken = outcome.reason if outcome.code else ""
         if not outcome.code:
+            self.standing = True
             await self._forward()
         return shown
+
+    async def _raze(self, ours: Collection[str]) -> None:
+        names = self._names
+        orders = [f"link delete dev {name}" for name in sorted(ours, key=lambda n: (n == names.bridge, n))]
+        families = ("inet", "bridge") if self._able.guard else ("inet",)
+        rules = [f"{verb} table {family} {names.table}" for family in families for verb in ("add", "delete")]
+        outcome = await self._tools.run(_RAZE, texts={4: _batch(orders), 6: _batch(rules)})
+        self.broken = outcome.reason if outcome.code else ""
+        await self._forward()
 
     def _rules(self) -> list[str]:
         lines = bridge.rules(self._names, self._way)
@@ -132,19 +162,21 @@ class Ground:
 
     async def _forward(self) -> None:
         try:
-            if self._way.out:
+            if self._way.out and self.standing:
                 self._forwarding.ensure_on()
-            else:
+            elif self._forwarding.noted:
                 tables = await self._tools.run("nft list tables inet")
-                others = [line for line in tables.out.splitlines() if " hostline_" in line]
-                self._forwarding.give_back(len(others) > 1)
+                found = [line.split()[-1] for line in tables.out.splitlines() if " hostline_" in line]
+                self._forwarding.give_back(any(name != self._names.table for name in found))
         except OSError as error:
-            self._broken = f"slivers' network is not complete: {error}"
+            self.broken = str(error)
 
     async def read(self) -> dict[int, Shown] | None:
         """
         @return: the classes that slivers have; None if something that all stand on is missing.
         """
+        if not self.standing:
+            return {}
         names = self._names
         count = "2" if self._able.guard else "1"
         shaper = names.shaper if self._able.tree else ""
@@ -155,7 +187,7 @@ class Ground:
         """
         @return: what is not as it should be, in words for the operator.
         """
-        return [*([self._broken] if self._broken else []), *self.strays]
+        return [*([f"slivers' network is not as it should be: {self.broken}"] if self.broken else []), *self.strays]
 
 
 def _batch(orders: Sequence[str]) -> str:

@@ -6,7 +6,6 @@ Nothing here is undone when the daemon ends: what runs keeps its network, and th
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -105,16 +104,15 @@ class Network:
         if able is None:
             return None, why
         routes = await tools.run("ip -j -4 route show table all")
-        names = Names(instance)
-        overlap = routed(routes.out, IPv4Network(settings.subnet), names.bridge)
-        if overlap:
-            return None, f"no network for slivers: {settings.subnet} is in use ({overlap}); set network.subnet"
+        subnet = IPv4Network(settings.subnet)
+        if overlap := bridge.routed(routes.out, subnet, Names(instance).bridge):
+            return None, f"no network for slivers: {bridge.in_use(subnet, overlap)}"
         return cls(settings, instance, directory, tools, clock, able), ""
 
     async def recover(self, known: Collection[int], keep_strays: bool = False) -> None:
         """
-        Make what is missing, put right what is there, and remove what is ours and belongs to no sliver. The network of
-        slivers that run is not interrupted.
+        Make what is missing, put right what is there, and remove what is ours and belongs to no sliver: all, if no
+        sliver has an address. The network of slivers that run is not interrupted.
 
         @param known: every sliver that has a record.
         @param keep_strays: leave those without one alone, and tell of them in L{problems}.
@@ -185,6 +183,10 @@ class Network:
             return [f"no network: {getattr(error, 'strerror', None) or error}"]
 
     async def _wire(self, serial: int, space: int) -> str:
+        if not self._ground.standing:
+            await self._stand()
+        if not self._ground.standing:
+            return self._ground.broken or "the daemon is ending"
         outcome = await self._wire_once(serial, space, new=True)
         if outcome.code == 0:
             return ""
@@ -304,7 +306,7 @@ class Network:
 
     async def forget(self, serial: int) -> None:
         """
-        Remove all there is of a sliver's network, and give its address free.
+        Remove all there is of a sliver's network, and give its address free; with the last sliver, remove all.
 
         @raise OSError: if something is left; the address stays its own.
         """
@@ -321,6 +323,8 @@ class Network:
         self._processes.pop(serial, None)
         if self._known is not None:
             self._known -= {serial}
+        if not self._book.serials():
+            await self._stand()  # nobody stands on it
 
     def names(self, serial: int, name: str) -> str:
         """
@@ -368,18 +372,6 @@ def _space(pid: int) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
-
-
-def routed(text: str, subnet: IPv4Network, bridge: str) -> str:
-    """
-    @param text: what C{ip -j -4 route show table all} says.
-    @return: of the routes that have addresses in common with a subnet, and are not of our bridge, one in words.
-    """
-    for route in json.loads(text or "[]"):
-        destination = route.get("dst", "default")
-        if destination != "default" and route.get("dev") != bridge and IPv4Network(destination).overlaps(subnet):
-            return f"{destination} dev {route.get('dev', '?')}"
-    return ""
 
 
 def _words(text: str) -> list[str]:

@@ -343,6 +343,7 @@ class LifeTests(NetworkCase):
         To connect a sliver costs one process of the daemon's, to connect it again (after a restart) two more.
         """
         network = self.network()
+        self.connect(network, 2)
         before = self.spawner.started
         child = self.connect(network, 1)
         self.assertEqual(self.spawner.started - before, 1)
@@ -374,7 +375,14 @@ class LifeTests(NetworkCase):
         With the sliver's namespace its veth goes; it comes again with the same address; forgotten, all is as before.
         """
         network = self.network()
-        before = (links(), said("nft", "list", "ruleset"), said("tc", "class", "show", "dev", Names(INSTANCE).shaper))
+        self.connect(network, 2)
+
+        def seen() -> list[object]:
+            classes = said("tc", "class", "show", "dev", Names(INSTANCE).shaper).splitlines()
+            filters = said("tc", "filter", "show", "dev", Names(INSTANCE).shaper).splitlines()
+            return [links(), said("nft", "list", "ruleset"), sorted(classes), sorted(filters)]
+
+        before = seen()
         child = self.connect(network, 1)
         address, end = network.address(1), Names(INSTANCE).end(1)
         self.assertIn(end, links())
@@ -384,11 +392,31 @@ class LifeTests(NetworkCase):
         self.assertTrue(child.pings("10.98.0.1"))
         self.assertEqual(network.address(1), address)
         support.run(self.loop, network.forget(1))
-        self.assertEqual(
-            (links(), said("nft", "list", "ruleset"), said("tc", "class", "show", "dev", Names(INSTANCE).shaper)),
-            before,
-        )
+        self.assertEqual(seen(), before)
         self.assertEqual(network.in_force(1), {})
+
+    def test_last(self) -> None:
+        """
+        With the last sliver all that was made on the host goes; so it does after a start that knows of none, while a
+        network that only lost its records stays.
+        """
+        switch = Path("/proc/sys/net/ipv4/ip_forward")
+        switch.write_text("0")
+        untouched = links(), said("nft", "list", "ruleset")
+        network = self.network(nat=True)
+        self.assertEqual((links(), said("nft", "list", "ruleset")), untouched)
+        self.connect(network, 1)
+        self.assertEqual(switch.read_text(), "1\n")
+        support.run(self.loop, network.forget(1))
+        self.assertEqual((links(), said("nft", "list", "ruleset"), switch.read_text()), (*untouched, "0\n"))
+        self.assertTrue(self.connect(network, 2).pings("10.98.0.1"))
+        again, _ = self.found(nat=True)
+        assert again is not None
+        self.recover(again, keep_strays=True)
+        self.assertIn(Names(INSTANCE).end(2), links())
+        again = self.network(nat=True)
+        self.assertEqual((links(), said("nft", "list", "ruleset"), switch.read_text()), (*untouched, "0\n"))
+        self.assertEqual(again.problems(), [])
 
     def test_strays(self) -> None:
         """
@@ -451,16 +479,19 @@ class LifeTests(NetworkCase):
 
     def test_sideBySide(self) -> None:
         """
-        Two daemons on a host have networks of their own; the second is told if it asks for the first's, and neither
-        removes what is the other's.
+        Two daemons on a host have networks of their own; the second is told if it asks for the first's, be it then or
+        later, and neither removes what is the other's.
         """
         other = "5b1e88ff00000000"
-        first = self.network()
+        first, late = self.network(), self.network(instance="77", state="c")
+        one = self.connect(first, 1)
+        problems = support.run(self.loop, late.connect(1, Child(self).pid, {}))
+        self.assertIn("10.98.0.0/16 is in use", "".join(problems))
         network, why = self.found(other, "b")
         self.assertIsNone(network)
         self.assertIn("10.98.0.0/16 is in use", why)
         second = self.network(instance=other, state="b", subnet="10.99.0.0/16")
-        one, two = self.connect(first, 1), self.connect(second, 1)
+        two = self.connect(second, 1)
         self.network(1)
         self.network(1, instance=other, state="b", subnet="10.99.0.0/16")
         self.assertEqual((one.pings("10.98.0.1"), two.pings("10.99.0.1")), (True, True))
@@ -626,7 +657,7 @@ class ManyTests(NetworkCase):
         """
         count = scaled(20, 200)
         network = self.network()
-        before = links(), said("nft", "list", "ruleset")
+        before = links(), said("nft", "list", "ruleset"), Path("/proc/sys/net/ipv4/ip_forward").read_text()
         children = [Child(self) for _ in range(count)]
         begun = time.monotonic()
 
@@ -643,7 +674,8 @@ class ManyTests(NetworkCase):
         self.assertEqual(len({network.address(serial) for serial in range(1, count + 1)}), count)
         self.assertTrue(children[-1].pings("10.98.0.1"))
         support.run(self.loop, forget(), 60)
-        self.assertEqual((links(), said("nft", "list", "ruleset")), before)
+        after = links(), said("nft", "list", "ruleset"), Path("/proc/sys/net/ipv4/ip_forward").read_text()
+        self.assertEqual(after, before)
 
 
 def _ready_made() -> set[str]:
