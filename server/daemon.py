@@ -278,7 +278,7 @@ class Daemon:
         @param sliver: serial of the sliver whose own socket this came through.
         """
         found = peer(connection, self._operators_gid)
-        return Caller(found.uid, via="sliver", sliver=sliver) if sliver else found
+        return Caller(found.uid, via="sliver", sliver=sliver, pid=found.pid) if sliver else found
 
     def account(self, caller: Caller) -> Account:
         """
@@ -292,7 +292,23 @@ class Daemon:
 
         @return: why it is refused, if it is.
         """
-        return self.gate.admit(connection)
+        return self._refuse_inside(connection.caller) or self.gate.admit(connection)
+
+    def _refuse_inside(self, caller: Caller) -> str | None:
+        """
+        @return: why who is at a sliver's own door may not come in.
+        """
+        sliver = self.host.slivers_by_serial.get(caller.sliver)
+        driver = self.sync.drivers.get(sliver.kind) if sliver is not None else None
+        if not caller.sliver:
+            return None
+        if driver is None:
+            return "the sliver is gone"
+        try:
+            driver.admit(caller.sliver, caller.pid)
+        except OSError as error:
+            return f"{sliver.name if sliver else ''}: {error}"
+        return None
 
     def left(self, connection: Connection) -> None:
         """

@@ -17,11 +17,11 @@ def peer(connection: socket.socket, operators_gid: int | None) -> Caller:
     """
     Who is at the other end of a Unix socket, as the kernel says (SO_PEERCRED, SO_PEERGROUPS).
     """
-    _, uid, gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    pid, uid, gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     groups = {gid}
     try:
         raw = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4096)
         groups.update(struct.unpack(f"{len(raw) // 4}I", raw))
     except OSError:
         pass  # more groups than fit, or an old kernel: the primary one decides
-    return Caller(uid, uid in (0, os.geteuid()) or operators_gid in groups)
+    return Caller(uid, uid in (0, os.geteuid()) or operators_gid in groups, pid=pid)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from hostline.protocol.commands import ANYONE, BY_GRANT, KNOWN, MEMBER, OPERATOR, OWNER, SELF, TABLE, Command
 from hostline.protocol.errors import (
@@ -41,12 +41,14 @@ class Caller:
     @ivar operator: uid 0, the daemon's own uid if that is not 0, or a member of the operators' group.
     @ivar via: the way in, C{socket}; C{sliver} for a sliver's own one.
     @ivar sliver: serial of the sliver whose own socket it is; then its uid says nothing.
+    @ivar pid: of the process that connected.
     """
 
     uid: int
     operator: bool = False
     via: str = "socket"
     sliver: int = 0
+    pid: int = field(default=0, eq=False)
 
 
 def _known(host: Host, caller: Caller) -> list[User | Delegate]:

@@ -327,7 +327,7 @@ class InsideTests(SliverTests):
     def setUp(self) -> None:
         super().setUp()
         self.serial = self.create(keys=[KEY])["serial"]
-        self.create("lab_other")
+        self.other = self.create("lab_other")["serial"]
         self.inside = Inside(self.daemon, self.serial)
 
     def test_isTheSliver(self) -> None:
@@ -386,7 +386,7 @@ class InsideTests(SliverTests):
         many = [Inside(self.daemon, self.serial) for _ in range(40)]
         refused = [one for one in many if one.lines() == ["TOO_MANY"]]
         self.assertEqual(len(refused), 40 - 15)
-        self.assertEqual(Inside(self.daemon, self.serial + 1000).lines(), [])
+        self.assertEqual(Inside(self.daemon, self.other).lines(), [])
         self.assertEqual(self.daemon.connect(5001).lines(), [])
 
 

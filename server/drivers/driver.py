@@ -252,6 +252,15 @@ class Driver(Protocol):
         @raise OSError: if it has none.
         """
 
+    def admit(self, serial: int, pid: int) -> None:
+        """
+        Somebody is at the sliver's own door, L{Workload.door}: a process that it started itself, or, of a kind that
+        people come into from outside, one that is to be held to its limits from now on.
+
+        @param pid: as the kernel tells of the peer.
+        @raise OSError: if it may not come in; the reason is in words.
+        """
+
     def tidy(self) -> None:
         """
         Keep what slivers write for us within its bounds; called every minute.

@@ -222,6 +222,11 @@ class FakeDriver:
         self._called("attach", serial)
         return self._talk(serial, None, hearer)
 
+    def admit(self, serial: int, pid: int) -> None:
+        """
+        Whoever is at the door is inside already.
+        """
+
     def tidy(self) -> None:
         pass
 

@@ -251,6 +251,11 @@ class ProcessDriver:
     def status(self) -> Mapping[int, Status]:
         return self._statuses
 
+    def admit(self, serial: int, pid: int) -> None:
+        """
+        Whoever is at the door is inside already.
+        """
+
     def tidy(self) -> None:
         """
         What the owner does from time to time: empty start commands' logs that grew past L{log_limit}, and try again
