@@ -10,17 +10,22 @@ import io
 import json
 import os
 import signal
+import socket
 import tarfile
 import time
+import unittest
+from binascii import b2a_base64
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from hostline.server.supervise import shelf as module
 from hostline.server.supervise.shelf import Made, Recipe
 from tests import needs
-from tests.scale import SOAK
+from tests.live.hosted import Hosted, until
+from tests.scale import SOAK, scaled
 from tests.shelves import BUSYBOX, Shelved
 
 Member = tuple[tarfile.TarInfo, bytes]
@@ -221,8 +226,6 @@ class BuildTests(Making):
 
         @return: gets the text of its failure.
         """
-        import socket
-
         mirror = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(mirror.close)
         recipe = Recipe("debian", mirror=f"http://127.0.0.1:{mirror.getsockname()[1]}/debian", limit_s=limit_s)
@@ -468,3 +471,112 @@ class LayoutTests(Making):
             with self.subTest(wanted), self.assertRaisesRegex(OSError, wanted):
                 self.bring(content)
             self.assertEqual(self.shelf.serials(), set())
+
+
+@needs.needs_root
+@needs.needs_tool("busybox", "mkfs.ext4", "unshare", "debootstrap")
+class CommandTests(unittest.TestCase):
+    """
+    Images by command, on a daemon as it is.
+    """
+
+    def setUp(self) -> None:
+        self.host = Hosted(self)
+        self.host.start()
+
+    def build(self, request: str = "image_build tiny base=busybox wait=0") -> int:
+        """
+        @return: the number of the operation.
+        """
+        number = self.host.ask(request)["operation"]
+        assert isinstance(number, int)
+        return number
+
+    def refused(self, request: str) -> Mapping[str, Any]:
+        """
+        @return: the body of the error.
+        """
+        with self.host.client() as client:
+            word, body = client.refusal(request)
+        self.assertEqual(word, "error_reply", body)
+        assert isinstance(body, dict)
+        return body
+
+    def test_builtAndRemoved(self) -> None:
+        """
+        An image is built, listed, and removed with all its files.
+        """
+        made = self.host.ask("image_build tiny base=busybox")
+        self.assertEqual((made["name"], made["state"], made["ready"]), ("tiny", "ready", "started"))
+        self.assertEqual(self.host.ask("images"), [made])
+        self.assertEqual(self.refused("image_build Tiny base=busybox")["code"], "EXISTS")
+        disk = self.host.state / "images" / str(made["serial"]) / "disk"
+        self.assertEqual(hashlib.sha256(disk.read_bytes()).hexdigest(), made["sha256"])
+        self.assertEqual(self.host.ask("image_remove tiny")["name"], "tiny")
+        self.assertEqual(self.host.ask("images"), [])
+        until(lambda: not disk.parent.exists())
+        self.assertEqual(self.refused("image_remove tiny")["code"], "NO_SUCH_IMAGE")
+        self.assertEqual(self.host.tracebacks(), "")
+
+    def test_failed(self) -> None:
+        """
+        What cannot be built says why, innermost first, and its name is free again.
+        """
+        self.host.configure('[images]\nmirror = "http://127.0.0.1:9/debian"\n')
+        os.kill(self.host.pid, signal.SIGHUP)
+        until(lambda: "configuration read again" in self.host.said())
+        error = self.refused("image_build deb packages=['hello']")
+        self.assertEqual(error["code"], "FAILED")
+        self.assertRegex(error["causes"][0], "(?i)release")
+        self.assertEqual(error["causes"][-1], "image_build deb failed")
+        until(lambda: self.host.ask("images") == [])
+        self.host.ask("image_build deb base=busybox")
+
+    def test_cancelled(self) -> None:
+        """
+        A build that is cancelled ends, with nothing left.
+        """
+        mirror = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(mirror.close)
+        self.host.configure(f'[images]\nmirror = "http://127.0.0.1:{mirror.getsockname()[1]}/debian"\n')
+        os.kill(self.host.pid, signal.SIGHUP)
+        until(lambda: "configuration read again" in self.host.said())
+        number = self.build("image_build deb wait=0")
+        second = self.build("image_build other wait=0")
+        until(lambda: self.host.ask(f"operation {number}")["step"] == "fetching InRelease")
+        self.assertEqual(self.host.ask(f"operation {second}")["step"], "waiting for its turn")
+        self.assertEqual(self.refused("image_remove deb")["code"], "WRONG_STATE")
+        for one in (number, second):
+            self.assertEqual(self.host.ask(f"cancel {one}")["state"], "cancelled")
+        until(lambda: self.host.ask("images") == [])
+        images = self.host.state / "images"
+        until(lambda: [one.name for one in images.iterdir()] == [".trash"])
+        self.assertEqual(module._builders(f"{images}/"), [])
+        self.assertEqual(self.host.tracebacks(), "")
+
+    def test_killedDaemon(self) -> None:
+        """
+        A build goes on after the daemon was killed, whenever that was.
+        """
+        for count in range(scaled(4, 30)):
+            number = self.build(f"image_build tiny{count} base=busybox wait=0")
+            time.sleep(count * 0.12 % 0.6)
+            self.host.kill()
+            self.host.start()
+            ended = self.host.ask(f"wait {number}")
+            self.assertEqual((ended["state"], ended["causes"]), ("done", []))
+            self.assertEqual(self.host.ask(f"image_remove tiny{count}")["state"], "ready")
+        images = self.host.state / "images"
+        until(lambda: [one.name for one in images.iterdir()] == [".trash"])
+
+    def test_imported(self) -> None:
+        """
+        What was sent as a blob becomes an image; a blob that was not sent is asked for.
+        """
+        content = layout(tar_of(member("bin/sh", content=b"#!")), config={"Cmd": ["/bin/sh", "-c", "x"]})
+        name = hashlib.sha256(content).hexdigest()
+        self.assertEqual(self.refused(f"image_import mine blob:{name}")["code"], "NO_SUCH_BLOB")
+        self.assertEqual(self.refused("image_import mine blob:x")["code"], "BAD_VALUE")
+        self.host.ask(f"blob {name} {len(content)} 0 '{b2a_base64(content, newline=False).decode()}'")
+        made = self.host.ask(f"image_import mine blob:{name}")
+        self.assertEqual((made["state"], made["command"], made["base"]), ("ready", ["/bin/sh", "-c", "x"], "import"))
