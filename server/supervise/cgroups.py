@@ -279,6 +279,12 @@ class Cgroups:
         """
         return {*self._bases.values(), self._kill_base}
 
+    def name(self, serial: int) -> str:
+        """
+        @return: what a sliver's group is called in each of them.
+        """
+        return self._name(serial)
+
     def close(self) -> None:
         """
         Remove our own subtree where it is empty.
