@@ -13,13 +13,12 @@ from hostline.server.network.ip import Outcome, Tools
 from hostline.server.network.shaping import Lease
 
 _INSIDE = "nsenter --net=/proc/self/fd/3"
-#: Last comes what is inside: until then it cannot send. $1: the shaper, $2 and $3: classes.
+#: Last comes what is inside: until then it cannot send. $1: the shaper, if it is used.
 _WIRE = f"""
 nft -f - <&5 || exit 14
 ip -batch - <&6 || exit 11
-[ -z "$1" ] || tc -batch - <&4 || exit 13
-{_INSIDE} ip -batch - <&7 || exit 12
-[ -z "$1" ] || {{ tc -d class show dev "$1" classid "$2"; tc -d class show dev "$1" classid "$3"; }}
+[ -z "$1" ] || tc -d -batch - <&4 || exit 13
+exec {_INSIDE} ip -batch - <&7
 """
 #: A tree of its own is made anew: parts of one could be there.
 _OWN = f"""
@@ -27,10 +26,7 @@ exec {_INSIDE} sh -c '[ -n "$1" ] || tc qdisc del dev eth0 root 2>/dev/null
 tc -batch - <&4 || exit 13
 exec tc -d class show dev eth0' sh "$1"
 """
-_SHAPE = """
-tc -batch - <&4 || exit 13
-tc -d class show dev "$1" classid "$2"; tc -d class show dev "$1" classid "$3"
-"""
+_SHAPE = "exec tc -d -batch - <&4"
 _INSPECT = f"""
 outer=$(ip -j link show dev "$1" 2>/dev/null); echo "${{outer:-[]}}"
 inner=$({_INSIDE} ip -j link show dev eth0 2>/dev/null); echo "${{inner:-[]}}"
@@ -84,9 +80,12 @@ class Wiring:
         @param shape: orders for its classes on the common tree, and their numbers.
         @return: with what C{tc -d class show} says of the classes.
         """
-        texts = {5: _batch(leave), 6: _batch(outer), 7: _batch(inner), 4: _batch(shape[0] if shape else ())}
-        words = [self._names.shaper, *_ids(shape[1])] if shape else ["", "", ""]
-        return await self._tools.run(_WIRE, *words, texts=texts, space=space)
+        classes = self._shown(*shape) if shape else ()
+        texts = {5: _batch(leave), 6: _batch(outer), 7: _batch(inner), 4: _batch(classes)}
+        return await self._tools.run(_WIRE, self._names.shaper if shape else "", texts=texts, space=space)
+
+    def _shown(self, orders: Sequence[str], numbers: tuple[int, int]) -> list[str]:
+        return [*orders, *(f"class show dev {self._names.shaper} classid {one}" for one in _ids(numbers))]
 
     async def shape(self, orders: Sequence[str], numbers: tuple[int, int]) -> Outcome:
         """
@@ -94,7 +93,7 @@ class Wiring:
 
         @return: as L{wire}.
         """
-        return await self._tools.run(_SHAPE, self._names.shaper, *_ids(numbers), texts={4: _batch(orders)})
+        return await self._tools.run(_SHAPE, texts={4: _batch(self._shown(orders, numbers))})
 
     async def shape_own(self, space: int, orders: Sequence[str], *, new: bool) -> Outcome:
         """

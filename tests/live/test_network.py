@@ -11,6 +11,7 @@ import asyncio
 import ctypes
 import json
 import os
+import random
 import subprocess
 import sys
 import time
@@ -34,6 +35,8 @@ from tests.scale import scaled
 
 INSTANCE = "5b1e77aa0f3c4d2e"
 MBIT = 10**6
+ROOT = Path(__file__).parents[2]
+PYTHONPATH = f"{ROOT}:{ROOT / 'twistd_plugins'}"
 _NEWNET = 0x40000000
 
 #: Connects to an address (argv 1), from another (argv 2, if any), and says after argv 3 seconds how many bytes it read.
@@ -65,6 +68,31 @@ def send(link):
         while True: link.sendall(bytes(1 << 16))
     except OSError: pass
 while True: threading.Thread(target=send, args=(listening.accept()[0],), daemon=True).start()
+"""
+#: A daemon that finds and recovers, says so, and connects and forgets what it is told, again and again.
+_DAEMON = """
+import asyncio, sys
+from pathlib import Path
+from twisted.internet.defer import Deferred
+from hostline.server import config
+from hostline.server.network.network import Network
+from hostline.server.supervise.spawn import Spawner
+from tests.live.support import LoopClock
+
+async def work(loop):
+    spawner, clock, pids = Spawner(loop), LoopClock(loop), [int(pid) for pid in sys.argv[3:]]
+    network, why = await Network.find(config.Network(), sys.argv[2], Path(sys.argv[1], "a"), spawner, clock)
+    await network.recover(range(1, len(pids) + 1))
+    print("begin", flush=True)
+    while True:
+        for serial, pid in enumerate(pids, 1):
+            await network.connect(serial, pid, {"net_max": 10**7})
+        for serial in range(1, len(pids) + 1):
+            await network.forget(serial)
+
+loop = asyncio.new_event_loop()
+asyncio.set_event_loop(loop)
+loop.run_until_complete(Deferred.fromCoroutine(work(loop)).asFuture(loop))
 """
 
 
@@ -503,7 +531,7 @@ class LifeTests(NetworkCase):
         the next sliver is connected as ever.
         """
         network = self.network()
-        child = self.connect(network, 1)
+        child = self.connect(network, 1, net_max=8 * MBIT)
         rules = said("nft", "list", "ruleset")
         said("nft", "flush", "ruleset")
         support.run(self.loop, network.read())
@@ -512,7 +540,50 @@ class LifeTests(NetworkCase):
         said("ip", "link", "delete", "dev", Names(INSTANCE).shaper)
         second = self.connect(network, 2)
         self.assertEqual((child.pings("10.98.0.1"), second.pings("10.98.0.1")), (True, True))
-        self.assertEqual(network.problems(), [])
+        self.assertEqual((network.in_force(1)["net_max"], network.problems()), (8 * MBIT, []))
+
+    def test_halfMade(self) -> None:
+        """
+        A veth that a daemon had just made when it was killed is taken over, and finished.
+        """
+        names, child = Names(INSTANCE), Child(self)
+        network = self.network()
+        self.connect(network, 2)
+        made = ("ip", "link", "add", "name", names.end(1), "group", str(names.group), "type", "veth", "peer", "name")
+        said(*made, "eth0", "address", names.hardware(1), "netns", str(child.pid))
+        self.connect(network, 1, child)
+        self.assertTrue(child.pings("10.98.0.1"))
+        self.assertIn(names.alias(1), said("ip", "link", "show", "dev", names.end(1)))
+
+    def test_killed(self) -> None:
+        """
+        A daemon that is killed at any moment while it connects slivers leaves nothing that the next cannot finish, and
+        nothing is left when they are forgotten.
+        """
+        untouched = links(), said("nft", "list", "ruleset")
+        chance = random.Random(3)
+        for attempt in range(scaled(6, 50)):
+            children = [Child(self) for _ in range(4)]
+            argv = [sys.executable, "-c", _DAEMON, str(self.directory), INSTANCE, *(str(one.pid) for one in children)]
+            daemon = subprocess.Popen(argv, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": PYTHONPATH})
+            self.addCleanup(daemon.wait)
+            self.addCleanup(daemon.kill)
+            assert daemon.stdout is not None
+            self.assertEqual(daemon.stdout.readline(), b"begin\n")
+            time.sleep(chance.random() * 0.15)
+            daemon.kill()
+            daemon.stdout.close()
+            time.sleep(0.3)  # what it was running goes on to its end
+            network = self.network(1, 2, 3, 4)
+            for serial, child in enumerate(children, 1):
+                self.connect(network, serial, child)
+            self.assertEqual([child.pings("10.98.0.1") for child in children], [True] * 4, f"attempt {attempt}")
+            self.assertEqual(network.problems(), [])
+            for serial in range(1, 5):
+                support.run(self.loop, network.forget(serial))
+            self.assertEqual((links(), said("nft", "list", "ruleset")), untouched)
+            for child in children:
+                child.end()
 
     def test_notHere(self) -> None:
         """
