@@ -1,0 +1,1 @@
+Commands can be run inside slivers (`exec`), consoles joined (`attach`), logs followed (`logs follow=True`) and files copied in and out (`push`, `pull`), as streams with flow control; `hostline exec` ends with the command's exit status.
