@@ -24,6 +24,7 @@ from bench.durable import durable
 from bench.encoding import encoding
 from bench.loans import loans
 from bench.machine import cores, described
+from bench.payload import payloads
 from bench.peers import Peers
 from bench.polling import HOSTLINE, polling
 from bench.reading import ReadingFailed, reading
@@ -82,6 +83,8 @@ class Run:
                 self._part("encoding", lambda: [encoding(self._setting)])
             if "loans" in names:
                 self._part("loans", lambda: [loans(self._setting)])
+            if "payload" in names:
+                self._part("payload", lambda: [payloads(self._setting)])
             if "reading" in names:
                 self._part("reading", lambda: reading(self._setting))
             if up and "starts" in names:
@@ -127,7 +130,7 @@ class Run:
             print(f"{name} could not be measured: {error}\n", file=sys.stderr, flush=True)
 
 
-PARTS = ("polling", "encoding", "loans", "reading", "starts", "durable", "stalls")
+PARTS = ("polling", "encoding", "loans", "payload", "reading", "starts", "durable", "stalls")
 
 
 def main(arguments: list[str]) -> int:

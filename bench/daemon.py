@@ -49,10 +49,11 @@ class Daemon:
     @ivar pid: of the daemon itself.
     """
 
-    def __init__(self, directory: Path, name: str) -> None:
+    def __init__(self, directory: Path, name: str, config: str = "") -> None:
         """
         Start it and wait until it answers.
 
+        @param config: the text of its configuration.
         @raise CannotStart: it does not come up.
         """
         state = directory / name
@@ -60,6 +61,10 @@ class Daemon:
         state.chmod(0o711)
         self.socket = state / "run" / "hostline.sock"
         argv = [python(), "-m", "hostline.server.main", "--state", str(state)]
+        if config:
+            file = directory / f"{name}.toml"
+            file.write_text(config)
+            argv += ["--config", str(file)]
         self._workloads: list[psutil.Process] = []
         self._child = Child(argv, directory / f"{name}.log", self._answers, cwd=directory)
         self.pid = self._child.pid
