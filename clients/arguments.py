@@ -17,6 +17,7 @@ from hostline.protocol.commands import TABLE, Command
 from hostline.protocol.errors import BadLiteral, BadValue
 from hostline.protocol.kinds import Kind
 from hostline.protocol.names import near
+from hostline.protocol.rows.images import BLOB
 from hostline.protocol.rows.streams import ARGV
 
 #: What this program does by itself: usage and help.
@@ -197,10 +198,13 @@ def read(kind: Kind, text: str, what: str) -> Any:
 
     C{@FILE} is what is in the file, C{-} what comes on standard input where a TEXT is wanted, C{@@} an C{@}. A literal
     is one where the Kind wants a list or a dict; a list may also be one bare value, or a file with one on each line.
+    Where a BLOB is wanted, C{@FILE} is the path itself, whose bytes are sent ahead.
 
     @raise Usage: if the file cannot be read.
     """
     from_file = False
+    if kind is BLOB:
+        return Path(text[1:]) if text.startswith("@") and len(text) > 1 else text
     if text.startswith("@@"):
         text = text[1:]
     elif text.startswith("@") and len(text) > 1:

@@ -60,8 +60,8 @@ class Client:
         """
         Say a command and wait for its reply.
 
-        A text too long for a line is sent ahead, as a blob. Slow work that has not ended within C{wait=} seconds (30)
-        gives the operation, a dict with the key C{operation}.
+        A text too long for a line is sent ahead, as a blob, and so are the bytes of a file named by a C{Path}. Slow
+        work that has not ended within C{wait=} seconds (30) gives the operation, a dict with the key C{operation}.
 
         @return: the body of the reply.
         @raise HostError: the daemon refuses; its class and C{code} say why.
@@ -130,7 +130,12 @@ class Client:
         parts = [command]
         for at, value in enumerate(values):
             kind = args[min(at, len(args) - 1)][1] if args else None
-            parts.append(self._text(value, seconds) if kind is kinds.TEXT else words.as_word(value))
+            if kind is kinds.TEXT:
+                parts.append(self._text(value, seconds))
+            elif hasattr(value, "__fspath__"):
+                parts.append(self._file(value, seconds))
+            else:
+                parts.append(words.as_word(value))
         known = row.all_options if row is not None else {}
         for name, value in options.items():
             is_text = name in known and known[name][0] is kinds.TEXT
@@ -142,19 +147,43 @@ class Client:
         word = ascii(text)
         if len(word) <= LONGEST_INLINE and not (text.startswith("blob:") and getattr(value, "given", False)):
             return word
-        from binascii import b2a_base64
         from hashlib import sha256
 
         data = text.encode("utf-8")
-        name = sha256(data).hexdigest()
+        return self._ahead(sha256(data).hexdigest(), len(data), lambda at: data[at : at + PIECE], seconds)
+
+    def _file(self, path: Any, seconds: float | None) -> str:
+        """
+        Send the bytes of a file ahead.
+
+        @raise HostError: if it cannot be read, or changes meanwhile.
+        """
+        from hashlib import file_digest
+
+        try:
+            with open(path, "rb") as file:  # noqa: PTH123  (pathlib is slow to import)
+                name = file_digest(file, "sha256").hexdigest()
+                size = file.tell()
+
+                def piece(at: int) -> bytes:
+                    file.seek(at)
+                    return file.read(min(PIECE, size - at))
+
+                return self._ahead(name, size, piece, seconds)
+        except OSError as error:
+            raise HostError(f"cannot read {path}: {error.strerror or error}") from None
+
+    def _ahead(self, name: str, size: int, piece: Callable[[int], bytes], seconds: float | None) -> str:
+        from binascii import b2a_base64
+
         offset, complete = 0, False
         while not complete:
-            piece = data[offset : offset + PIECE]
-            encoded = b2a_base64(piece, newline=False).decode("ascii")
-            body = self.said(f"blob {name} {len(data)} {offset} '{encoded}'", seconds).body
-            offset, complete = max(body["have"], offset + len(piece)), body["complete"]
-            if offset >= len(data) and not complete:
-                raise HostError(f"the daemon does not take the text: {body}")
+            data = piece(offset)
+            encoded = b2a_base64(data, newline=False).decode("ascii")
+            body = self.said(f"blob {name} {size} {offset} '{encoded}'", seconds).body
+            offset, complete = max(body["have"], offset + len(data)), body["complete"]
+            if offset >= size and not complete:
+                raise HostError(f"the daemon does not take what was sent: {body}")
         return f"blob:{name}"
 
     def events(self, *topics: str, since: int | None = None, seconds: float | None = None) -> Iterator[dict[str, Any]]:

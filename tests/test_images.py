@@ -9,13 +9,17 @@ import os
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from hostline.protocol.errors import NoSuchImage, WrongState
+from hostline.server.records import Image, Sliver
 from hostline.server.supervise import unpack
 from hostline.server.supervise.shelf import cause_of, step_of
+from tests.daemons import make
 
 KINDS = st.sampled_from(
     [
@@ -214,3 +218,59 @@ class LogTests(SynchronousTestCase):
             cause_of("mkfs.ext4: No space left on device\nW: x\nI: y\n"), "mkfs.ext4: No space left on device"
         )
         self.assertEqual(cause_of("I: y\n"), "")
+
+
+class UsedTests(SynchronousTestCase):
+    """
+    Images and the slivers that are made from them, on a daemon without a disk.
+    """
+
+    def setUp(self) -> None:
+        self.daemon = make()
+        host = self.daemon.host
+        change = host.change(1.0)
+        image = change.put(Image(serial=change.serial(), name="tiny", sha256="0" * 64, size=1, created=1.0))
+        change.put(Image(serial=change.serial(), name="other", sha256="0" * 64, size=1, created=1.0))
+        for name, wanted in (("lab_web", "stopped"), ("lab_db", "absent")):
+            serial = change.serial()
+            change.put(
+                Sliver(serial=serial, name=name, kind="container", image=image.serial, wanted=wanted, created=1.0)
+            )
+        self.daemon.daemon.commit(change)
+        self.daemon.settle()
+        self.client = self.daemon.connect(0)
+
+    def said(self, line: str) -> tuple[str, Any]:
+        self.client.send(line + "\n")
+        self.daemon.settle()
+        reply = self.client.replies()[-1]
+        return reply.word, reply.body
+
+    def test_inUse(self) -> None:
+        """
+        An image that a sliver is made from stays, and the refusal names the sliver; others go.
+        """
+        word, body = self.said("image_remove tiny")
+        self.assertEqual((word, body["code"]), ("error_reply", "WRONG_STATE"))
+        self.assertIn("in use by lab_web", body["message"])
+        self.assertEqual(self.said("image_remove other")[0], "image_remove_reply")
+        self.assertEqual([one["name"] for one in self.said("images")[1]], ["tiny"])
+        self.assertEqual(self.said("images")[1][0]["slivers"], 1)
+
+    def test_lost(self) -> None:
+        """
+        An image whose files are gone says so, and no sliver can be made from it.
+        """
+        self.assertEqual(self.said("images")[1][0]["problems"], ["its files are gone from this host"])
+        images = self.daemon.daemon.images
+        self.assertRaisesRegex(WrongState, "make it again", images.for_sliver, "other")
+        self.assertRaisesRegex(NoSuchImage, "did you mean tiny|tiny", images.for_sliver, "tinny")
+
+    def test_packages(self) -> None:
+        """
+        Nothing but names of packages becomes a word of a command line.
+        """
+        for packages in ("['-x']", "['a,b']", "['a b']", "['A']", "['']", "[7]", "['a;b']", "['a\\nb']", "x=y"):
+            code = self.said(f"image_build deb packages={packages}")[1]["code"]
+            self.assertEqual(code, "BAD_VALUE", packages)
+        self.assertEqual(self.said("image_build deb base=busybox packages=['vim']")[1]["code"], "BAD_VALUE")

@@ -11,6 +11,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import tarfile
 import time
 import unittest
@@ -24,7 +26,7 @@ from twisted.internet.defer import Deferred
 from hostline.server.supervise import shelf as module
 from hostline.server.supervise.shelf import Made, Recipe
 from tests import needs
-from tests.live.hosted import Hosted, until
+from tests.live.hosted import ENVIRONMENT, Hosted, until
 from tests.scale import SOAK, scaled
 from tests.shelves import BUSYBOX, Shelved
 
@@ -289,7 +291,6 @@ class ImportTests(Making):
         """
         import bz2
         import lzma
-        import subprocess
 
         content = tar_of(
             member("./bin/tool", content=b"#!/bin/sh\n", mode=0o4755, uid=1000, gid=65535, mtime=1000000000),
@@ -580,3 +581,19 @@ class CommandTests(unittest.TestCase):
         self.host.ask(f"blob {name} {len(content)} 0 '{b2a_base64(content, newline=False).decode()}'")
         made = self.host.ask(f"image_import mine blob:{name}")
         self.assertEqual((made["state"], made["command"], made["base"]), ("ready", ["/bin/sh", "-c", "x"], "import"))
+
+    def test_importedFromAFile(self) -> None:
+        """
+        The command-line client sends a file's bytes ahead by itself, however many.
+        """
+        file = self.host.directory / "root.tar"
+        file.write_bytes(tar_of(member("bin/sh", content=os.urandom(1_000_000))))
+        done = subprocess.run(
+            [sys.executable, "-m", "hostline.clients.main", "image_import", "mine", f"@{file}"],
+            env={**ENVIRONMENT, "HOSTLINE_SOCKET": str(self.host.socket)},
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertGreater(self.host.ask("images")[0]["size"], 1_000_000)
