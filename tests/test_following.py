@@ -282,6 +282,16 @@ class MissingTests(FollowingCase):
         self.operator.body("destroy lab_b")
         self.assertEqual(self.operator.ask("sliver lab_b").body["code"], "NO_SUCH_SLIVER")
 
+    def test_doomedCanBeDestroyed(self) -> None:
+        """An operator may end the grace time; then the name is free for what has another kind, or is another slice's."""
+        self.sync(A, B, C)
+        self.assertEqual(self.operator.ask("destroy lab_b").body["code"], "WRONG_STATE")
+        self.sync(A, lasting("lab_b", slice_id=99), C)
+        self.operator.body("destroy lab_b")
+        self.assertEqual(self.operator.ask("sliver lab_b").body["code"], "NO_SUCH_SLIVER")
+        self.assertEqual(self.sync(A, lasting("lab_b", slice_id=99), C)["created"], ["lab_b"])
+        self.whole.check()
+
     def test_undoOfWhatIsNotDoomed(self) -> None:
         """There is nothing to undo of a sliver that is not doomed."""
         self.sync(A)

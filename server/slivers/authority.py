@@ -149,7 +149,8 @@ def _entries(
         old = known.get(name)
         if old is not None and _another(old, entry):
             decision.refused[name] = (
-                "it is another slice's than the sliver of this name that is here; it is made once that one is gone"
+                "it is another slice's than the sliver of this name that is here; it is made once that one is gone: "
+                "destroy it, or wait until its grace time is over"
             )
             continue
         named.add(name)
@@ -204,7 +205,7 @@ def _refusal(old: Known, entry: Mapping[str, Any]) -> str:
     if old.kind != entry["kind"]:
         return (
             f"the sliver is of kind {old.kind} and would be {entry['kind']}, which wants it destroyed first; it stays "
-            "as it is"
+            "as it is. Leave it out of one payload, destroy it while it is doomed, and name it again"
         )
     return ""
 

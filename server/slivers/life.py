@@ -89,6 +89,8 @@ class SliverLife:
         """
         @raise WrongState: if its record has it made again at once.
         """
+        if sliver.doomed is not None:
+            sliver = attrs.evolve(sliver, remains=False)  # what it is kept for, the grace time, ends now
         if sliver.instantiation in BY_RECORD and sliver.remains:
             raise WrongState(
                 f"{sliver.name} is {sliver.instantiation}: it is there as long as the authority's record is; stop it"
