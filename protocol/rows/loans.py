@@ -106,7 +106,7 @@ ROWS: tuple[Command, ...] = (
         (("sliver", SLICE),),
         shapes.LOANS,
         _FOR_READERS,
-        "What SLIVER lends, or with borrowed=True what others lend to it.",
+        "What SLIVER lends, or with borrowed=True what others lend to it and is accepted.",
         options=(("borrowed", FLAG, False),),
         target="sliver",
         polled=True,

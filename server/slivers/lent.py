@@ -79,11 +79,16 @@ def bodies(host: Host, lender: Sliver) -> list[dict[str, Any]]:
 
 def borrowed(host: Host, recipient: Sliver) -> list[dict[str, Any]]:
     """
-    What others lend to a sliver, as on the wire.
+    What others lend to a sliver and counts, as on the wire; why something does not is the lender's affair.
     """
     lenders = (host.slivers_by_serial.get(serial) for serial in host.ledger.lenders(recipient.serial))
     known = sorted((one for one in lenders if one is not None), key=lambda one: one.name)
-    return [one for lender in known for one in bodies(host, lender) if one["recipient"] == recipient.name]
+    return [
+        one
+        for lender in known
+        for one in bodies(host, lender)
+        if one["recipient"] == recipient.name and one["accepted"]
+    ]
 
 
 def _body(lender: str, item: Loan, reason: str) -> dict[str, Any]:
