@@ -120,20 +120,22 @@ class Network:
     dns: str = _key("", "resolvers that slivers ask; empty: the host's own", None, False)
 
     def __attrs_post_init__(self) -> None:
-        for name in ("subnet", "forbidden", "exempt"):
-            _addresses(name, getattr(self, name), IPv4Network)
-        _addresses("dns", self.dns, IPv4Address)
-        subnets = [IPv4Network(word) for word in self.subnet.split(",") if word]
-        if len(subnets) != 1 or subnets[0].num_addresses < 8:
-            raise BadConfig(f"subnet: want one, such as 10.98.0.0/16, of 8 addresses at least, got {self.subnet!r}")
+        _addresses("subnet", [self.subnet], IPv4Network)
+        if IPv4Network(self.subnet).num_addresses < 8:
+            raise BadConfig(f"subnet: want 8 addresses at least, got {self.subnet}")
+        for name in ("forbidden", "exempt", "dns"):
+            words = [word.strip() for word in getattr(self, name).split(",")]
+            _addresses(name, words if any(words) else [], IPv4Address if name == "dns" else IPv4Network)
 
 
-def _addresses(name: str, text: str, kind: type[IPv4Network] | type[IPv4Address]) -> None:
-    try:
-        for word in text.split(",") if text.strip() else []:
-            kind(word.strip())
-    except ValueError as error:
-        raise BadConfig(f"{name}: {error}") from None
+def _addresses(name: str, words: list[str], kind: type[IPv4Network] | type[IPv4Address]) -> None:
+    if len(words) > 4000:
+        raise BadConfig(f"{name}: want 4000 at most, got {len(words)}")
+    for word in words:
+        try:
+            kind(word)
+        except ValueError as error:
+            raise BadConfig(f"{name}: {error}") from None
 
 
 @frozen

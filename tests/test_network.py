@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from hostline.server.config import BadConfig
+from hostline.server.config import Network as Settings
 from hostline.server.network import bridge, naming
 from hostline.server.network.bridge import Names, Way
 from hostline.server.network.forwarding import Forwarding
@@ -111,6 +113,44 @@ class RoutedTests(SynchronousTestCase):
         ):
             text = json.dumps([{"dst": "192.0.2.0/24", "dev": "eth0"}, {"dst": destination, "dev": device}])
             self.assertEqual(bridge.routed(text, SUBNET, NAMES.bridge), found)
+
+
+class ConfigTests(SynchronousTestCase):
+    """
+    The table C{[network]} of the configuration.
+    """
+
+    def test_defaults(self) -> None:
+        """
+        Unasked there is no way out, and slivers do not reach each other.
+        """
+        self.assertEqual((Settings().nat, Settings().together, Settings().bridge), (False, False, True))
+
+    def test_refused(self) -> None:
+        """
+        What is no network or address is refused, naming the key; so are subnets that are none, several or too small.
+        """
+        for name, text in (
+            ("subnet", "10.98.0.0/33"),
+            ("subnet", "10.98.0.1/16"),
+            ("subnet", ""),
+            ("subnet", ","),
+            ("subnet", " 10.98.0.0/16"),
+            ("subnet", "10.98.0.0/16,10.99.0.0/16"),
+            ("subnet", "10.98.0.0/30"),
+            ("subnet", "fd00::/64"),
+            ("forbidden", "lan"),
+            ("exempt", "10.0.0.0/8,"),
+            ("exempt", ",".join(f"10.0.{n // 256}.{n % 256}" for n in range(5000))),
+            ("dns", "localhost"),
+        ):
+            self.assertIn(f"{name}: ", str(self.assertRaises(BadConfig, Settings, **{name: text})), text)
+
+    def test_taken(self) -> None:
+        """
+        Lists may have blanks and single addresses.
+        """
+        Settings(subnet="10.1.0.0/29", forbidden="10.0.0.0/8, 192.0.2.1", dns="192.0.2.1, 192.0.2.2")
 
 
 class NamingTests(SynchronousTestCase):

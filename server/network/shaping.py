@@ -144,7 +144,7 @@ def rooted(device: str, rate: int) -> str:
     @param rate: bit/s that all slivers together may send.
     @return: an order that says so, which may be repeated.
     """
-    return f"class replace dev {device} parent 1: classid 1:1 {_htb(Held(rate, rate, PIECE))}"
+    return f"class replace dev {device} parent 1: classid 1:1 {_htb(Held(_whole(rate), _whole(rate), PIECE))}"
 
 
 def exempted(device: str, exempt: Sequence[IPv4Network]) -> list[str]:

@@ -31,12 +31,11 @@ _INSPECT = f"""
 outer=$(ip -j link show dev "$1" 2>/dev/null); echo "${{outer:-[]}}"
 inner=$({_INSIDE} ip -j link show dev eth0 2>/dev/null); echo "${{inner:-[]}}"
 """
-#: $1: our end, $2: its alias as ip writes it, $3: the shaper, $4 and $5: classes.
+#: $1: our end, $2: its alias as ip writes it, $3: the shaper, if it is used. What tc still shows was not removed.
 _UNWIRE = """
 case $(ip -j link show dev "$1" 2>/dev/null) in *"$2"*) ip link delete dev "$1" || exit 11 ;; esac
 if [ -n "$3" ]; then
-    tc -force -batch - <&4 2>/dev/null
-    left=$(tc class show dev "$3" classid "$4" 2>/dev/null; tc class show dev "$3" classid "$5" 2>/dev/null)
+    left=$(tc -force -batch - <&4 2>/dev/null)
     [ -z "$left" ] || { echo "still there: $left" >&2; exit 13; }
 fi
 nft -f - <&5 || exit 14
@@ -141,10 +140,8 @@ class Wiring:
         if lease is not None and guarded:  # first added, so that deleting never fails
             leave = [bridge.admission(self._names, serial, lease.address, verb) for verb in ("add", "delete")]
         if lease is not None and shared:
-            orders = shaping.removal(self._names.shaper, lease)
-            words += [self._names.shaper, *_ids(lease.minors)]
-        else:
-            words += ["", "", ""]
+            orders = self._shown(shaping.removal(self._names.shaper, lease), lease.minors)
+        words.append(self._names.shaper if orders else "")
         return await self._tools.run(_UNWIRE, *words, texts={4: _batch(orders), 5: _batch(leave)})
 
 

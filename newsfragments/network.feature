@@ -1,0 +1,1 @@
+Containers have a network of their own: an address that stays, the host shut to them, a way out by NAT if `network.nat` says so, and net_min, net_max, net_share, net2_min and net2_max held by the kernel.
