@@ -8,7 +8,7 @@ import os
 
 from hostline.clients.client import Client
 from hostline.clients.connection import Connection, after, socket_path
-from hostline.clients.output import CannotWrite, complain, show, show_error, write
+from hostline.clients.output import CannotWrite, complain, show, show_error, write, write_all
 from hostline.clients.settings import DEADLINE, OK, Settings, Usage
 from hostline.protocol.errors import HostError, Timeout
 from hostline.protocol.literal import write as literal
@@ -33,7 +33,17 @@ def run(given: Arguments, settings: Settings) -> int:
     @return: the exit status.
     @raise HostError: if there is no reply, or it is an error.
     """
+    _take_places()
     return _RUNS[given.row.name](given, settings)
+
+
+def _take_places() -> None:
+    # Of a standard input that was closed our own connection would take the number, and be read as input.
+    for number, flags in enumerate((os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, flags)
 
 
 def _exec(given: Arguments, settings: Settings) -> int:
@@ -97,10 +107,8 @@ def _pull(given: Arguments, settings: Settings) -> int:
 
     def keep(_: str, data: bytes) -> None:
         sum_.update(data)
-        view = memoryview(data)
         try:
-            while view:
-                view = view[os.write(descriptor, view) :]
+            write_all(descriptor, data)
         except OSError as error:
             raise CannotWrite(f"cannot write {file}: {error.strerror}") from None
 
@@ -185,10 +193,8 @@ def _print(stream: str, data: bytes) -> None:
     if stream == "out":
         write(data)
         return
-    view = memoryview(data)
     try:
-        while view:
-            view = view[os.write(2, view) :]
+        write_all(2, data)
     except OSError:
         pass  # as with our own complaints
 

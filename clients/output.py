@@ -24,14 +24,30 @@ def write(data: bytes) -> None:
 
     @raise CannotWrite: if not all of it could be.
     """
-    view = memoryview(data)
     try:
-        while view:
-            view = view[os.write(1, view) :]
+        write_all(1, data)
     except BrokenPipeError:
         raise CannotWrite("") from None
     except OSError as error:
         raise CannotWrite(f"cannot write: {error.strerror}") from None
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """
+    Write all of it, also where somebody who shares the descriptor has made it one that does not wait.
+
+    @raise OSError: if that cannot be done.
+    """
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(descriptor, view) :]
+        except BlockingIOError:
+            from select import POLLOUT, poll
+
+            ready = poll()
+            ready.register(descriptor, POLLOUT)
+            ready.poll()
 
 
 def say(text: str) -> None:

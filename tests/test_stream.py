@@ -4,7 +4,9 @@ The client's end of a stream.
 
 from __future__ import annotations
 
+import functools
 import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -183,6 +185,23 @@ class ProgramTests(SynchronousTestCase):
         canned = Canned(self, stream_data("1", "out", b"hi\n") + stream_data("1", "err", b"no\n") + DONE)
         self.assertEqual(self.hostline(canned, "exec", "lab_web", "--", "sh", "-c", "a b"), (3, b"hi\n", b"no\n"))
         self.assertEqual(canned.asked()[0], b"@1 exec lab_web ['sh', '-c', 'a b'] stream=True")
+
+    def test_closedInput(self) -> None:
+        """
+        Without a standard input there is none, and what the daemon says is not taken for it.
+        """
+        script = "import sys; from hostline.clients import main; sys.exit(main.run(sys.argv[1:]))"
+        canned = Canned(self)
+        words = [sys.executable, "-c", script, "--socket", canned.path, "exec", "lab_web", "ls"]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, env=environment, preexec_fn=functools.partial(os.close, 0)
+        )
+        peer, _ = canned._listener.accept()
+        self.addCleanup(peer.close)
+        peer.sendall(stream_data("1", "out", b"hi\n") + DONE)
+        out, _ = process.communicate(timeout=20)
+        self.assertEqual((process.returncode, out), (3, b"hi\n"))
 
     def test_execCannot(self) -> None:
         """
