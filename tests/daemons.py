@@ -585,6 +585,8 @@ class MemoryDaemon:
         mine_by_uid = {uid: sorted(one.serial for one in found) for uid, found in self.host._by_uid.items()}
         assert mine_by_uid == {uid: sorted(one.serial for one in found) for uid, found in again._by_uid.items()}
         assert self.host.unsettled == {}
+        for sliver in self.host.free_slivers():
+            assert self.host.effective(sliver) == again.effective(sliver), sliver.name
         for experiment in self.host.experiments_by_serial.values():
             slivers = self.host.slivers_of(experiment)
             for node, sliver in slivers.items():

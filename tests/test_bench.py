@@ -19,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 sys.path.append(str(Path(__file__).parent.parent))  # bench/ is no part of the package
 
+from bench import loans
 from bench.__main__ import main
 from bench.generator import Counted, Exact, Http
 from bench.rounds import Goal, Series, Spread, Table, by_turns, ratio, spread, verdict
@@ -61,6 +62,24 @@ class SpreadTests(SynchronousTestCase):
         Figures that were not measured side by side are not compared.
         """
         self.assertRaises(ValueError, ratio, [1.0, 2.0], [1.0])
+
+
+class LoansTests(SynchronousTestCase):
+    """
+    The measuring of loans.
+    """
+
+    def test_comparesWhatItMeasures(self) -> None:
+        """
+        The ledger is what is computed anew after every candidate; if it were not, nothing would be said of its speed.
+        """
+        self.patch(loans, "SLIVERS", 30)
+        measured = loans._Loans(40)
+        for candidate in (measured.one, measured.lent, measured.given, measured.full):
+            self.assertGreater(candidate(0), 0)
+            measured.check()
+        measured.rspecs[1]["pids_max"] += 1
+        self.assertRaises(ValueError, measured.check)
 
 
 class VerdictTests(SynchronousTestCase):
