@@ -4,11 +4,15 @@ The client's end of a stream.
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import os
+import pty
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -190,18 +194,59 @@ class ProgramTests(SynchronousTestCase):
         """
         Without a standard input there is none, and what the daemon says is not taken for it.
         """
-        script = "import sys; from hostline.clients import main; sys.exit(main.run(sys.argv[1:]))"
         canned = Canned(self)
-        words = [sys.executable, "-c", script, "--socket", canned.path, "exec", "lab_web", "ls"]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-        process = subprocess.Popen(
-            words, stdout=subprocess.PIPE, env=environment, preexec_fn=functools.partial(os.close, 0)
-        )
+        closing = functools.partial(os.close, 0)
+        process = self.start(canned, ["exec", "lab_web", "ls"], stdout=subprocess.PIPE, preexec_fn=closing)
         peer, _ = canned._listener.accept()
         self.addCleanup(peer.close)
+        peer.settimeout(20)
+        received = b""
+        while b"'end': True" not in received:
+            received += peer.recv(10000)
         peer.sendall(stream_data("1", "out", b"hi\n") + DONE)
         out, _ = process.communicate(timeout=20)
         self.assertEqual((process.returncode, out), (3, b"hi\n"))
+
+    def test_attach(self) -> None:
+        """
+        On a terminal what is typed goes in key by key, Ctrl-] leaves, and the terminal is as before.
+        """
+        master, slave = pty.openpty()
+        self.addCleanup(os.close, master)
+        self.addCleanup(os.close, slave)
+        before = termios.tcgetattr(slave)
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 99, 0, 0))
+        canned = Canned(self)
+        process = self.start(canned, ["attach", "lab_web"], stdin=slave, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        peer, _ = canned._listener.accept()
+        self.addCleanup(peer.close)
+        peer.settimeout(20)
+        peer.sendall(stream_data("1", "out", b"login: "))
+        received = b""
+        while b"rows" not in received:
+            received += peer.recv(10000)
+        os.write(master, b"l\x03s\r")
+        while received.count(b"base64") < 1:
+            received += peer.recv(10000)
+        os.write(master, b"x\x1dy")
+        while b"close" not in received:
+            received += peer.recv(10000)
+        peer.sendall(b"@1 attach_reply {'exit': None, 'out': '', 'err': ''}\n")
+        out, err = process.communicate(timeout=20)
+        request, *lines = received.split(b"\n")[:-1]
+        self.assertEqual(request, b"@1 attach lab_web")
+        self.assertEqual(told(lines), (b"l\x03s\rx", [{"rows": 33, "columns": 99}, {"close": True}]))
+        self.assertEqual((process.returncode, out), (0, b"login: "))
+        self.assertIn(b"Ctrl-]", err)
+        self.assertEqual(termios.tcgetattr(slave), before)
+
+    def start(self, canned: Canned, words: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        """
+        The same, as a process of its own.
+        """
+        script = "import sys; from hostline.clients import main; sys.exit(main.run(sys.argv[1:]))"
+        command = [sys.executable, "-c", script, "--socket", canned.path, *words]
+        return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, **options)
 
     def test_execCannot(self) -> None:
         """
