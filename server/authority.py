@@ -166,6 +166,8 @@ class Follower:
                     auth = json.loads(said)
                 except ValueError as error:
                     raise OperationFailed(f"authority.auth_file: want a JSON struct: {error}") from None
+            elif not (auth.isascii() and auth.isprintable()):
+                raise OperationFailed("authority.auth_file: want one line of ASCII")
         return {
             "url": settings.url,
             "method": settings.method,
@@ -300,8 +302,14 @@ class Follower:
             self.polled("")
             return
         daemon = self._daemon
+        begun: list[Change] = []
+
+        def begin() -> Change:
+            begun.append(daemon.host.change(daemon.now()))
+            return begun[0]
+
         try:
-            _, decision, change = await self.take(None, False, lambda: daemon.host.change(daemon.now()))
+            _, decision, change = await self.take(None, False, begin)
             if decision.created or decision.changed or decision.back or decision.doomed:
                 change.tell("audit", "sync", principal="authority", via="poll", outcome="ok")
             await daemon.commit(change)
@@ -312,6 +320,9 @@ class Follower:
             self.polled("")  # the authority is well, as far as one can see; the alarm is raised already
         except HostError as error:
             self.polled(error.message)
+        finally:
+            if begun and not begun[0].handed_over:
+                begun[0].undo()
 
     def polled(self, trouble: str) -> None:
         """

@@ -58,7 +58,7 @@ def fetch(source: Mapping[str, Any]) -> str:
         raise OperationFailed(f"{_shown(url)}: no whole answer in {source['timeout_s']:g} s") from None
     except ssl.SSLCertVerificationError as error:
         raise OperationFailed(f"{_shown(url)}: its certificate is not trusted: {error.verify_message}") from None
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, UnicodeError, http.client.HTTPException) as error:
         raise OperationFailed(f"{_shown(url)}: {_reason(error)}") from None
 
 
@@ -137,7 +137,10 @@ def _request(source: Mapping[str, Any]) -> tuple[str, bytes | None, dict[str, st
             headers["Authorization"] = auth
         return "GET", None, headers | {"Accept": "application/json"}
     arguments = (auth if auth is not None else {},) + ((source["node_id"],) if source["node_id"] else ())
-    body = xmlrpc.client.dumps(arguments, "GetSlivers", allow_none=True)
+    try:
+        body = xmlrpc.client.dumps(arguments, "GetSlivers", allow_none=True)
+    except (OverflowError, TypeError):  # not with what it says: it may be a secret
+        raise OperationFailed("authority.auth_file: want what XML-RPC can carry") from None
     return "POST", body.encode("utf-8"), headers | {"Content-Type": "text/xml"}
 
 

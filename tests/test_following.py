@@ -283,7 +283,7 @@ class MissingTests(FollowingCase):
         self.assertEqual(self.operator.ask("sliver lab_b").body["code"], "NO_SUCH_SLIVER")
 
     def test_doomedCanBeDestroyed(self) -> None:
-        """An operator may end the grace time; then the name is free for what has another kind, or is another slice's."""
+        """An operator may end the grace time; then the name is free for what is of another kind, or another slice's."""
         self.sync(A, B, C)
         self.assertEqual(self.operator.ask("destroy lab_b").body["code"], "WRONG_STATE")
         self.sync(A, lasting("lab_b", slice_id=99), C)

@@ -148,6 +148,16 @@ class FetchTests(ChildCase):
         ):
             self.assertIn("authority.url", self.failure(url=wrong))
 
+    def test_badSecret(self) -> None:
+        """What cannot be said to the authority is refused without repeating it."""
+        self.assertNotIn("98765", self.failure(method="xmlrpc", auth={"value": 98765 << 80}))
+        self.assertIn("want what XML-RPC can carry", self.failure(method="xmlrpc", auth={"value": 98765 << 80}))
+
+    def test_noHost(self) -> None:
+        """A name that no host can have is told like one that none has."""
+        for wrong in ("x" * 300, "a..b", "nobody.invalid"):
+            self.assertIn(wrong, self.failure(url=f"https://{wrong}/"))
+
     def test_errors(self) -> None:
         """An answer that is none is told with its status, a redirect with where it would lead; none is followed."""
         self.plane.answer = say(b"oops", 500)
