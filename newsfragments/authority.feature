@@ -1,0 +1,1 @@
+A host can follow a control authority: its records are polled over HTTPS, read from a file or handed in with `sync`; what is missing from them is stopped and kept for a grace time, a payload that takes away too much and a clock that has jumped destroy nothing, and `undo` brings slivers back.
