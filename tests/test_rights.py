@@ -248,7 +248,7 @@ class InheritingTests(SynchronousTestCase):
         self.assertEqual(granted.code("status_request lab/exp1"), "NO_SUCH_EXPERIMENT")
         self.assertEqual(granted.body(f"events since={cursor}"), [])
         delegate = next(one for one in self.operator.body("delegates") if one["name"] == "granted")
-        self.assertEqual(delegate["slivers"], [])
+        self.assertEqual(delegate["slivers"], ["lab_web"])
 
     def test_loseWhatTheyOwnWithTheirMembership(self) -> None:
         """
