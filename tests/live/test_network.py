@@ -265,13 +265,16 @@ class ReachTests(NetworkCase):
 
     def test_slivers(self) -> None:
         """
-        A sliver has the address that was told, loopback, and the host answers its ping; the next sliver does not.
+        A sliver has the address that was told, loopback, and the host answers its ping; the next sliver does not, nor
+        is its hardware address to be learned.
         """
         network = self.network()
         first, second = self.connect(network, 1), self.connect(network, 2)
         self.assertIn(f"inet {network.address(1)}/16", first.run("ip", "address", "show", "dev", "eth0").stdout)
         reached = [first.pings(address) for address in ("127.0.0.1", "10.98.0.1", network.address(2))]
         self.assertEqual(reached, [True, True, False])
+        self.assertNotIn("lladdr", first.run("ip", "neighbour", "show", network.address(2)).stdout)
+        self.assertIn("lladdr", first.run("ip", "neighbour", "show", "10.98.0.1").stdout)
         self.assertTrue(second.pings("10.98.0.1"))
         self.assertEqual(network.problems(), [])
 
