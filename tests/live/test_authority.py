@@ -7,6 +7,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import pwd
 import shutil
 import sqlite3
 import subprocess
@@ -24,7 +26,7 @@ from hostline.server.supervise.spawn import Spawner
 from tests.live.control_plane import ControlPlane, endless, half, say, trickle
 from tests.live.hosted import ENVIRONMENT, Client, Hosted, until
 from tests.live.support import LoopClock, living, run
-from tests.needs import needs_root
+from tests.needs import needs_root, needs_tool
 from tests.test_payload import KEY, full, sliver
 
 NODE = {"node_id": 7, "hostname": "n7.example.org", "kinds": ["process"], "kind": "process", "image": "", "known": {}}
@@ -436,6 +438,38 @@ class FollowedTests(SynchronousTestCase):
         until(lambda: "start one" in self.said_by_script(), what=self.hosted.said)
         self.feed(one("a", initscript_code=script.format("two")))
         until(lambda: "restart two" in self.said_by_script(), what=self.said_by_script)
+
+    @needs_tool("useradd")
+    def test_keys(self) -> None:
+        """A controller is an account with its keys; taken back while the daemon is down, they are gone."""
+        name = f"hl{os.getpid()}_ctl"
+        self.addCleanup(self.no_account, name)
+        controller = sliver(name, expires=None, instantiation="nm-controller")
+        self.plane.gives(self.payload(controller))
+        self.hosted.start()
+        until(lambda: name in [found["name"] for found in self.hosted.ask("slivers")], what=self.hosted.said)
+        self.becomes(name, "running")
+        keys = Path(pwd.getpwnam(name).pw_dir) / ".ssh" / "authorized_keys"
+        self.assertIn(KEY, keys.read_text())
+        self.assertEqual([oct(path.stat().st_mode & 0o7777) for path in (keys.parent, keys)], ["0o700", "0o600"])
+        self.assertEqual(keys.stat().st_uid, pwd.getpwnam(name).pw_uid)
+        self.hosted.kill()
+        self.plane.gives(self.payload(controller | {"keys": []}))
+        self.hosted.start()
+        self.hosted.ask("sync")
+        until(lambda: KEY not in keys.read_text(), what=keys.read_text)
+        self.plane.gives(self.payload())
+        self.hosted.ask("sync force=True")
+        self.hosted.ask(f"destroy {name}")
+        self.assertRaises(KeyError, pwd.getpwnam, name)
+
+    def no_account(self, name: str) -> None:
+        """
+        Remove an account that a test has left.
+        """
+        with contextlib.suppress(KeyError):
+            pwd.getpwnam(name)
+            subprocess.run(["userdel", "-f", name], check=True)
 
     def said_by_script(self) -> str:
         """
