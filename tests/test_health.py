@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+import hostline
 from hostline.protocol.commands import TABLE
 from tests.daemons import EPOCH, make, topdl
 

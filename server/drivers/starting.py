@@ -79,7 +79,8 @@ class Starting:
         if self.mounts:
             fstab = boots / "fstab"
             own = self.private.fstab(workload.rspec.get("memory_max", 0))
-            fstab.write_text(shim.fstab(home.binds()) + own + self._door_line(sliver, workload))
+            # The door first: it may be below what is about to be covered.
+            fstab.write_text(self._door_line(sliver, workload) + shim.fstab(home.binds()) + own)
         return shim.keeper_argv(
             self.script,
             serial=serial,
