@@ -231,6 +231,11 @@ class ContainerDriver:
     def attach(self, serial: int, hearer: Hearer) -> Conversation:
         return self._commands.attach(self._up(serial), hearer)
 
+    def admit(self, serial: int, pid: int) -> None:
+        """
+        Whoever is at the door is inside already.
+        """
+
     def tidy(self) -> None:
         """
         Try again to remove strays that could not be.
@@ -312,8 +317,8 @@ class ContainerDriver:
             self._tell(sliver)
 
     def _tidy_groups(self) -> None:
-        if not self._slivers and self._cgroups is not None and self._cgroups.version == 1:
-            tidy_groups(self._cgroups.bases())
+        if not self._slivers and self._cgroups is not None:
+            tidy_groups(self._cgroups)
 
     async def _destroy_stray(self, serial: int) -> None:
         try:

@@ -203,16 +203,18 @@ def cgroups_path(procs: Path, version: int, root: Path = Path("/sys/fs/cgroup"))
     return "/" + "/".join(parts[1:] if version == 1 else parts)
 
 
-def tidy_groups(bases: set[Path], root: Path = Path("/sys/fs/cgroup")) -> None:
+def tidy_groups(cgroups: Cgroups, name: str = "", root: Path = Path("/sys/fs/cgroup")) -> None:
     """
-    Remove our directory, where it is empty, from those hierarchies of version 1 that only the runtime uses; called
-    while no container is being made.
+    Remove an empty control group of ours from those hierarchies of version 1 that only the runtime uses.
 
-    @param bases: our directory in each of the others.
+    @param name: of the group; empty: our own directory, while no container is being made.
     """
+    if cgroups.version != 1:
+        return
+    bases = cgroups.bases()
     others = {base.resolve() for base in bases}
-    for name in {base.name for base in bases}:
-        for place in root.glob(f"*/{name}"):
+    for base in {base.name for base in bases}:
+        for place in root.glob(f"*/{base}"):
             if place.resolve() not in others:
                 with suppress(OSError):
-                    place.rmdir()
+                    (place / name).rmdir()

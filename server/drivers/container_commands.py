@@ -25,13 +25,17 @@ from hostline.server.drivers.driver import CANNOT_START, Hearer
 from hostline.server.supervise import bundle as oci
 from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise.conversation import Piped
-from hostline.server.supervise.runtime import Runtime, exec_argv, open_files
+from hostline.server.supervise.runtime import Runtime, exec_argv, open_files, shortened
 from hostline.server.supervise.shim import PATH
 from hostline.server.supervise.spawn import Child, Spawner
 
 #: How long all in the session of a closed command may take to end.
 _END_S, _AGAIN_S = 5.0, 0.02
 _PROCESS = 9
+_PID_FILE = "exec-"
+#: The runtime copies what comes from the standard streams, and ends only when nobody has them open any more; so a
+#: command gets ours beside those, and what it leaves behind holds up nobody.
+_WITHOUT_TERMINAL = ("/bin/sh", "-c", 'exec "$0" "$@" <&3 >&4 2>&5 3<&- 4>&- 5>&-')
 
 
 class Commands:
@@ -57,7 +61,8 @@ class Commands:
         self._loop = loop
         self._clock = clock
         self._cgroups = cgroups
-        self._running: dict[int, dict[Piped, Path]] = {}
+        self._running: dict[int, set[Piped]] = {}
+        self._token = os.urandom(6).hex()
         self._restarts: dict[int, Piped] = {}
         self._count = 0
 
@@ -70,32 +75,42 @@ class Commands:
             raise ValueError("want a command of at least one word, without NUL")
         if self.runtime is None:
             raise OSError("no container runtime works on this host")
-        bundle = self._kept.bundle(sliver.serial, sliver.boots)
+        bundle, boots = self._kept.bundle(sliver.serial, sliver.boots), sliver.boots
         self._count += 1
-        pid_file = bundle.path / f"exec-{os.getpid()}-{self._count}.pid"
-        running = self._running.setdefault(sliver.serial, {})
-        boots = sliver.boots
-        judged = _Judged(hearer, pid_file, terminal, lambda: sliver.up and sliver.boots == boots)
+        pid_file = bundle.path / f"{_PID_FILE}{self._token}-{self._count}.pid"
+        running = self._running.setdefault(sliver.serial, set())
+        said = os.memfd_create("said")
+        judged = _Judged(
+            hearer, pid_file, said, "out" if terminal else "err", lambda: sliver.boots == boots and sliver.up
+        )
 
         def over() -> None:
-            running.pop(piped, None)
-            judged.began = judged.began or _pid(pid_file) is not None
-            pid_file.unlink(missing_ok=True)
+            running.discard(piped)
+            judged.over()
 
         piped = Piped(self._loop, self._clock, judged, partial(self._kill, sliver, pid_file), over)
         environment = oci.environment(sliver.name) | ({"TERM": "xterm"} if terminal else {})
-        process = oci.process(argv, environment, terminal=terminal, files=open_files())
+        words = list(argv) if terminal else [*_WITHOUT_TERMINAL, *argv]
+        process = oci.process(words, environment, terminal=terminal, files=open_files())
         described = os.memfd_create("process")
         try:
             os.write(described, json.dumps(process).encode())
-            words = exec_argv(
-                self.runtime.program, self.runtime.root, bundle.name, f"/proc/self/fd/{_PROCESS}", pid_file
-            )
+            runtime, file = self.runtime, f"/proc/self/fd/{_PROCESS}"
+            words = exec_argv(runtime.program, runtime.root, bundle.name, file, pid_file, 0 if terminal else 3)
             actions = [(os.POSIX_SPAWN_DUP2, described, _PROCESS)]
+            if not terminal:
+                actions += [(os.POSIX_SPAWN_DUP2, number, number + 3) for number in range(3)]
+                actions += [
+                    (os.POSIX_SPAWN_DUP2, _PROCESS, number) for number in (0, 1)
+                ]  # nothing to read or write there
+                actions.append((os.POSIX_SPAWN_DUP2, said, 2))
             piped.start(self._spawner, words, environment={"PATH": PATH}, terminal=terminal, file_actions=actions)
+        except OSError:
+            judged.over()
+            raise
         finally:
             os.close(described)
-        running[piped] = pid_file
+        running.add(piped)
         return piped
 
     def restart(self, sliver: ContainerSliver, begun: Callable[[], None]) -> None:
@@ -133,8 +148,8 @@ class Commands:
         End commands that an earlier daemon ran: nobody listens to them.
         """
         path = self._kept.bundle(sliver.serial, sliver.boots).path
-        for pid_file in path.glob("exec-*.pid"):
-            if not pid_file.name.startswith(f"exec-{os.getpid()}-"):
+        for pid_file in path.glob(f"{_PID_FILE}*.pid"):
+            if not pid_file.name.startswith(f"{_PID_FILE}{self._token}-"):
                 self._go(self._end_session(sliver, None, pid_file))
 
     def close(self) -> None:
@@ -200,44 +215,44 @@ class _Judged:
     Tells the runtime's own failure from the command's: without a pid there was no command.
     """
 
-    def __init__(self, hearer: Hearer, pid_file: Path, terminal: bool, up: Callable[[], bool]) -> None:
+    def __init__(self, hearer: Hearer, pid_file: Path, said: int, stream: str, up: Callable[[], bool]) -> None:
         """
+        @param said: descriptor of what the runtime itself says; closed by L{over}.
         @param up: whether the container still is.
         """
-        self._up = up
-        self.began = False
         self._hearer = hearer
         self._pid_file = pid_file
-        self._stream = "out" if terminal else "err"
-        self._kept = bytearray()
+        self._said = said
+        self._stream = stream
+        self._up = up
+        self._began = True
+        self._reason = ""
+
+    def over(self) -> None:
+        """
+        The runtime's process has ended.
+        """
+        self._began = _pid(self._pid_file) is not None
+        self._pid_file.unlink(missing_ok=True)
+        if self._said >= 0:
+            self._reason = _reason(os.pread(self._said, 1 << 16, 0).decode("utf-8", "replace"))
+            os.close(self._said)
+            self._said = -1
 
     def said(self, stream: str, data: bytes) -> None:
-        if not self.began and stream == self._stream:
-            if _pid(self._pid_file) is None and len(self._kept) < 1 << 16:
-                self._kept += data  # of the runtime, or of the command's first breath: known at the end
-                return
-            self.began = True
-        self._release()
         self._hearer.said(stream, data)
 
     def ended(self, code: int | None) -> None:
-        if self.began or code != 255:
-            self._release()
+        if self._began or not code:
             self._hearer.ended(code)
-            return
-        if not self._up():
-            self._hearer.ended(128 + signal.SIGKILL)  # the runtime was still on its way in
-            return
-        text = self._kept.decode("utf-8", "replace")
-        self._kept.clear()
-        status = 127 if "not found" in text or "no such file" in text else 126 if "denied" in text else CANNOT_START
-        self._hearer.said(self._stream, f"{_reason(text)}\n".encode())
-        self._hearer.ended(status)
-
-    def _release(self) -> None:
-        if self._kept:
-            kept, self._kept = bytes(self._kept), bytearray()
-            self._hearer.said(self._stream, kept)
+        elif not self._up():
+            self._hearer.ended(128 + signal.SIGKILL)  # it was still on its way in
+        else:
+            text = self._reason
+            status = 127 if "not found" in text or "no such file" in text else 126 if "denied" in text else CANNOT_START
+            if text:
+                self._hearer.said(self._stream, f"{text}\n".encode())
+            self._hearer.ended(status)
 
 
 class _Deaf:
@@ -252,10 +267,7 @@ def _reason(text: str) -> str:
     """
     @return: why the runtime could not run a command, without what only its makers understand.
     """
-    words = text.strip().splitlines()[-1] if text.strip() else "the runtime did not say why"
-    if 'msg="' in words:
-        words = words.partition('msg="')[2].rstrip('"').replace('\\"', '"')
-    return words.rpartition("container process: ")[2]
+    return shortened(text).rpartition("container process: ")[2]
 
 
 def _pid(path: Path) -> int | None:

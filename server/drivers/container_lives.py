@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from hostline.server.drivers.container_boot import Booting, Unstartable
+from hostline.server.drivers.container_boot import Booting, Unstartable, tidy_groups
 from hostline.server.drivers.container_commands import Commands
 from hostline.server.drivers.containers import ContainerSliver
 from hostline.server.drivers.driver import Workload
@@ -222,6 +222,7 @@ class Lives:
         self._kept.keep_last(bundle, sliver.said)
         if ended:
             await self._until(groups_gone, END_S)
+            self._tidy(serial)
             sliver.left = ""
         elif left:
             sliver.left = f"{LEFT}: {' '.join(map(str, sorted(left)[:20]))}"
@@ -285,8 +286,7 @@ class Lives:
             sliver.address = self._booting.network.address(serial)
         if newest == 0:
             self._kept.recall_end(sliver)
-            self._kill_all(serial)
-            sliver.cleared = sliver.boots == 0
+            sliver.cleared = await self._kill_all(serial)
         else:
             await self._take_up(sliver, newest, keepers.get(newest))
         if sliver.boots and sliver.builds and workload is not None:
@@ -335,9 +335,29 @@ class Lives:
             keeper.kill(signal.SIGKILL)
             await self._until(gone, END_S)
 
-    def _kill_all(self, serial: int) -> None:
-        if self._cgroups is not None and self._cgroups.members(serial):
-            self._cgroups.kill(serial)
+    async def _kill_all(self, serial: int) -> bool:
+        """
+        Kill what runs and nobody knows of, and remove its control groups.
+
+        @return: whether nothing is left.
+        """
+        cgroups = self._cgroups
+        if cgroups is None:
+            return True
+
+        async def gone() -> bool:
+            if cgroups.members(serial):
+                cgroups.kill(serial)
+                return False
+            return cgroups.remove(serial)
+
+        ended = await self._until(gone, END_S)
+        self._tidy(serial)
+        return ended
+
+    def _tidy(self, serial: int) -> None:
+        if self._cgroups is not None:
+            tidy_groups(self._cgroups, self._cgroups.name(serial))
 
     # Changing
 

@@ -109,12 +109,14 @@ def conmon_bundle(argv: Sequence[bytes], directory: Path) -> tuple[int, int] | N
     return None
 
 
-def exec_argv(program: str, root: Path, name: str, process: str, pid_file: Path) -> list[str]:
+def exec_argv(program: str, root: Path, name: str, process: str, pid_file: Path, more: int = 0) -> list[str]:
     """
     @param process: the file with the OCI process.
+    @param more: how many descriptors from 3 on the command gets as well.
     @return: what runs a command in a container, and ends with its status.
     """
-    return [program, f"--root={root}", "exec", "--pid-file", str(pid_file), "--process", process, name]
+    options = ["--preserve-fds", str(more), "--pid-file", str(pid_file), "--process", process]
+    return [program, f"--root={root}", "exec", *options, name]
 
 
 def read_ended(bundle: Bundle) -> Ended:

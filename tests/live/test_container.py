@@ -83,6 +83,7 @@ class Containers(DriverContract, unittest.TestCase):
                 in_the_way.unlink()
             self.remake({})
             self.assertEqual(dict(self.driver.status()), {})
+            self.until(lambda: not any(one.startswith("loop ") for one in self.host.left()))
             self.assertEqual(self.host.left(), [])
         finally:
             self.driver.close()
@@ -260,7 +261,8 @@ class ContainerTests(Containers):
         self.assertEqual(self.told("sh", "-c", "rm /run/hostline/hostline.sock || echo refused"), b"refused\n")
         self.assertEqual(self.told("sh", "-c", "echo $HOSTLINE_SOCKET"), b"/run/hostline/hostline.sock\n")
         self.assertEqual(
-            self.told("sh", "-c", "hostline whoami 2>&1"), b"hostline: there is no python3 in this image\n"
+            self.told("sh", "-c", "/.hostline/bin/hostline whoami 2>&1"),
+            b"hostline: there is no python3 in this image\n",
         )
 
     def test_bringsItsClient(self) -> None:
@@ -268,9 +270,13 @@ class ContainerTests(Containers):
         What is shown inside as the client is whole: it runs by itself on a Python without anything installed.
         """
         lib = next(self.host.run.glob("inside-*")) / "lib"
-        code = f"import sys; sys.path.insert(0, {str(lib)!r}); sys.argv[1:] = ['--help']; import hostline.clients.main as m"
+        code = f"import sys; sys.path.insert(0, {str(lib)!r}); sys.argv[1:] = ['--help']"
         done = subprocess.run(
-            [sys.executable, "-IS", "-c", f"{code}; m.main()"], capture_output=True, text=True, check=False, timeout=20
+            [sys.executable, "-IS", "-c", f"{code}; import hostline.clients.main as m; m.main()"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=20,
         )
         self.assertIn("--socket", done.stdout, done.stderr)
         self.assertIn("whoami", done.stdout)
@@ -280,13 +286,15 @@ class ContainerTests(Containers):
         A command on a terminal knows its size, also when that changes.
         """
         self.start(Workload(5, "web.exp1.lab"))
-        talk, heard = self.execute("sh", terminal=True)
+        script = "read x; tty; stty size; read x; stty size; exit 3"
+        talk, heard = self.execute("sh", "-c", script, terminal=True)
         talk.resize(40, 100)
-        talk.write(b"tty; stty size\n")
+        talk.write(b"\n")
         self.until(lambda: b"40 100" in heard.out)
         self.assertIn(b"/dev/pts/", heard.out)
         talk.resize(20, 50)
-        talk.write(b"sleep 0.3; stty size; exit 3\n")
+        support.idle(self.host.loop, 0.1)
+        talk.write(b"\n")
         self.until(lambda: heard.ends)
         self.assertIn(b"20 50", heard.out)
         self.assertEqual(heard.ends, [3])
@@ -301,7 +309,7 @@ class ContainerTests(Containers):
         self.assertGreaterEqual(self.members().count(b"sleep"), 3)
         talk.close()
         self.until(lambda: self.members().count(b"sleep") == 1 and b"cat" not in self.members())
-        self.assertEqual(list(self.host.run.glob("bundles/5/1/exec-*")), [])
+        self.until(lambda: not list(self.host.run.glob("bundles/5/1/exec-*")))
 
     def test_killsWhatWasJustBegun(self) -> None:
         """
@@ -382,7 +390,7 @@ class ContainerTests(Containers):
                         self.spare_locks()
                     self.remake({one: workload})
                     self.start(workload)
-                    self.until(lambda: self.status(one).start_command == "ended")
+                    self.until(lambda one=one: self.status(one).start_command == "ended")
                     root = self.go(self.host.files.mount(one))
                     self.assertEqual((root / "root/log").read_text(), "once\n")
 
