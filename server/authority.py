@@ -25,6 +25,7 @@ from hostline.server.expiry import authority, waits
 from hostline.server.host import Change
 from hostline.server.records import Project, Sliver, User
 from hostline.server.slivers.authority import Decision, decide, sources
+from hostline.server.slivers.payload import is_xml
 from hostline.server.slivers.plan import ABSENT, STARTED, folded
 
 if TYPE_CHECKING:
@@ -132,7 +133,10 @@ class Follower:
         if text is not None:
             given = text
             reading = await self._daemon.offload.call(
-                "read_payload", lambda: {**self._asked(), "text": given}, 60.0, who=_WHO
+                "read_response" if is_xml(given) else "read_payload",
+                lambda: {**self._asked(), "text": given},
+                60.0,
+                who=_WHO,
             )
         elif settings.url:
             source = self._source()

@@ -22,7 +22,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from hostline.protocol.errors import OperationFailed
 from hostline.protocol.names import shown
-from hostline.server.slivers.payload import read_payload
+from hostline.server.slivers.response import read_payload
 
 #: How a payload is asked for: a call of GetSlivers, or a plain GET of a JSON document.
 XMLRPC, JSON = "xmlrpc", "json"

@@ -25,6 +25,7 @@ from hostline.protocol.errors import HostError, OperationFailed
 NAMES: Final[Mapping[str, tuple[str, str]]] = {
     "check_topology": ("hostline.server.experiments.check", "check_topology"),
     "read_payload": ("hostline.server.slivers.payload", "read_payload"),
+    "read_response": ("hostline.server.slivers.response", "read_payload"),
     "poll_authority": ("hostline.server.fetch", "poll_authority"),
 }
 #: Bytes of address space.

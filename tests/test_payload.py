@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from hostline.protocol.errors import BadPayload
 from hostline.server.slivers import entry, payload
-from hostline.server.slivers.payload import read_payload
+from hostline.server.slivers.response import read_payload
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl ann"
 

@@ -212,7 +212,7 @@ class HostileTests(ChildCase):
         """
         begun = time.monotonic()
         try:
-            found = self.read("read_payload", deadline_s, text=text)
+            found = self.read("read_response", deadline_s, text=text)
         except (BadPayload, OperationFailed) as error:
             found = error
         self.assertLess(time.monotonic() - begun, deadline_s + 2)
