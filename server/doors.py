@@ -1,8 +1,9 @@
 """
 The own sockets of slivers: who asks through one is the sliver whose it is, whatever the uid.
 
-Each has a directory, C{RUN/doors/SERIAL}, that is shown inside the sliver: a socket that is bound anew by the next
-daemon is seen there too, which it would not be if the socket itself were shown.
+Each has a directory, C{RUN/doors/SERIAL/in}, that is shown inside the sliver: a socket that is bound anew by the next
+daemon is seen there too, which it would not be if the socket itself were shown. On the host nobody but root comes to
+it, through C{RUN/doors/SERIAL}: a driver whose slivers come that way lets them, and nobody else.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Doors:
         """
         @return: what is shown inside the sliver.
         """
-        return self._directory / str(serial)
+        return self._directory / str(serial) / "in"
 
     def keep(self, serials: Container[int], keep_strays: bool) -> None:
         """
@@ -66,8 +67,9 @@ class Doors:
             return
         directory = self.directory(serial)
         try:
-            directory.mkdir(parents=True, exist_ok=True)
-            directory.chmod(0o755)
+            self._directory.mkdir(parents=True, exist_ok=True)
+            directory.parent.mkdir(mode=0o700, exist_ok=True)
+            directory.mkdir(mode=0o755, exist_ok=True)
             listening = listen(directory / "hostline.sock", 0o666, _BACKLOG)
         except (OSError, SocketTaken) as error:
             self._log.error("sliver {serial} has no socket of its own: {error}", serial=serial, error=error)
@@ -82,7 +84,7 @@ class Doors:
         if stop is not None:
             stop()
         with suppress(OSError):
-            shutil.rmtree(self.directory(serial))
+            shutil.rmtree(self.directory(serial).parent)
 
     def close(self) -> None:
         """

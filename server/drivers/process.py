@@ -375,6 +375,7 @@ class ProcessDriver:
                 try:
                     os.fchown(fd, -1, uid)
                     os.fchmod(fd, 0o750)
+                    workload.door.parent.chmod(0o711)  # closed itself, it may be gone to
                 finally:
                     os.close(fd)
 
