@@ -252,23 +252,34 @@ class EndTests(SynchronousTestCase):
         self.assertEqual(self.daemon.connect(5001).body("experiment lab/exp1")["state"], "active")
         self.assertEqual(self.daemon.host.feed._listeners, set())
 
+    def timers(self) -> list[str]:
+        """
+        What is still to come, by the names of the functions.
+        """
+        calls: list[Any] = self.daemon.clock.getDelayedCalls()
+        return sorted(call.func.__qualname__ for call in calls)
+
     def test_leavesNothingBehind(self) -> None:
         """
         A client that leaves, whatever was under way, is forgotten: no timer, no count, no listener.
         """
-        self.ann.body(CREATE)
-        self.ann.send("watch all\nwait_for lab/exp1 active\n" + "ping\n" * 300 + "@1 wait_for lab/exp1 active\npin")
+        before = self.timers()
+        self.ann.send(CREATE + " swap_in=True\n")
+        self.daemon.advance(3)
+        self.ann.send("@2 exec db.exp1.lab cat stream=True\n@3 logs db.exp1.lab follow=True\n")
+        self.ann.send("watch all\nwait_for lab/exp1 failed\n" + "ping\n" * 300 + "@1 wait_for lab/exp1 failed\npin")
         self.ann.hang_up()
         self.daemon.advance(5)
         self.assertEqual(self.daemon.daemon.gate._accounts, {})
         self.assertEqual(self.daemon.daemon.connections, 0)
-        self.assertEqual(self.daemon.clock.getDelayedCalls(), [])
+        self.assertEqual(self.timers(), before)
         self.assertEqual(self.daemon.host.feed._listeners, set())
 
     def test_noticesAHangUp(self) -> None:
         """
         A client that vanished while it was waiting is noticed although nothing is read from it.
         """
+        before = self.timers()
         self.ann.body(CREATE)
         self.ann.send("wait_for lab/exp1 active timeout=9999\n")
         self.ann.end()
@@ -277,7 +288,7 @@ class EndTests(SynchronousTestCase):
         self.ann.transport.peer.hang_up()
         self.daemon.advance(2)
         self.assertTrue(self.ann.over)
-        self.assertEqual(self.daemon.clock.getDelayedCalls(), [])
+        self.assertEqual(self.timers(), before)
 
 
 def limited(**limits: Any) -> MemoryDaemon:
