@@ -256,7 +256,7 @@ class EndTests(SynchronousTestCase):
         """
         What is still to come, by the names of the functions.
         """
-        calls: list[Any] = self.daemon.clock.getDelayedCalls()
+        calls: Any = self.daemon.clock.getDelayedCalls()
         return sorted(call.func.__qualname__ for call in calls)
 
     def test_leavesNothingBehind(self) -> None:
