@@ -24,14 +24,22 @@ from hostline.server.supervise.means import MKFS, Means, mounts_below, overlay_o
 from hostline.server.supervise.running import run
 from hostline.server.supervise.shelf import Shelf
 from hostline.server.supervise.spawn import Spawner
-from hostline.server.supervise.trash import Trash
 
 #: As on images: no device, and no setuid program that a user of the host could reach.
 FLAGS = syscalls.NODEV | syscalls.NOSUID
 #: Without the kernel's filling of tables that would make each file grow by a hundredth; what is deleted is given back.
-_STORE = "noinit_itable,discard"
-#: A file with fewer bytes on the disk is removed here and now, a bigger one by a child.
-_QUICK = 32 << 20
+_STORE = "nodev,nosuid,noinit_itable,discard"
+#: With the options and the place of the store, those of the overlay, and the device; what is empty is not wanted.
+_MOUNT = """
+[ -z "$5" ] || mount -n -i -t ext4 -o "$1" "$5" "$2" || exit
+[ -z "$3" ] || exec mount -n -i -t overlay -o "nodev,nosuid,$3" overlay "$4"
+"""
+#: With the directory, and what is mounted in it.
+_DESTROY = """
+place=$1; shift
+[ $# = 0 ] || umount "$@" || exit
+rm -f "$place/note" && exec rm -rf --one-file-system -- "$place"
+"""
 _SHIFT = str(Path(__file__).with_name("shift.py"))
 _CAP_SYS_RESOURCE = 24
 _BLOCK_KIB = 4
@@ -65,14 +73,13 @@ class Rootfs:
         capabilities: int | None = None,
     ) -> None:
         """
-        @param directory: C{STATE/containers}; made by L{prepare}, its parent must be there.
+        @param directory: C{STATE/roots}; made by L{prepare}, its parent must be there.
         @param capabilities: what we may do, in the manner of C{/proc/self/status}; None: look there.
         """
         self._directory = directory.parent.resolve() / directory.name
         self._shelf = shelf
         self._spawner = spawner
         self._clock = clock
-        self._trash = Trash(self._directory / ".trash", spawner)
         self._locks: dict[int, DeferredLock] = {}
         self._loops: dict[Path, str] = {}
         self._capabilities = _capabilities() if capabilities is None else capabilities
@@ -89,7 +96,6 @@ class Rootfs:
         self._directory.chmod(0o711)
         self._loops = syscalls.loops(self._directory)
         self._prepared = True
-        self._trash.resume()
 
     def serials(self) -> set[int]:
         """
@@ -123,13 +129,18 @@ class Rootfs:
             place.chmod(0o710)
             for name, mode in (("store", 0o700), ("lower", 0o700), ("root", 0o755)):
                 (place / name).mkdir(mode=mode, exist_ok=True)
+            for name, owner, mode in (("work", 0, 0o700), ("upper", first_uid, 0o755)):
+                one = place / "store" / name
+                if not syscalls.is_mounted(one.parent) and not one.exists():
+                    one.mkdir()
+                    os.chown(one, owner, owner)
+                    one.chmod(mode)
             disk = place / "disk"
             if self.means.disk == Means.LOOP and not disk.exists():
                 fresh = place / "disk.new"
                 with fresh.open("wb") as file:
-                    file.truncate(0)
                     file.truncate(disk_kib << 10)
-                await run(self._spawner, *MKFS, str(fresh))
+                await run(self._spawner, *MKFS, "-d", str(place / "store"), str(fresh))
                 fresh.rename(disk)
             note = _Note(image, first_uid, size_uids, disk_kib)
             if self.means.shift != Means.IDMAP:
@@ -151,17 +162,18 @@ class Rootfs:
             note = self._note(serial)
             if note is None:
                 raise FileNotFoundError(f"container {serial} has no files on this host")
-            upper = await self._store(place, note)
             if (place / "copied").exists():
-                syscalls.mount(upper, root, flags=syscalls.BIND)
+                await self._store(place, note)
+                syscalls.mount(place / "store" / "upper", root, flags=syscalls.BIND)
                 syscalls.mount("none", root, flags=syscalls.BIND | syscalls.REMOUNT | FLAGS)
                 return root
+            syscalls.ensure_apart(self._directory)
             lower = place / "lower"
             if not syscalls.is_mounted(lower):
                 tree = await self._shelf.tree(note.image)
                 async with user_namespace(self._spawner, self._clock, note.first, note.size) as namespace:
                     syscalls.bind_shifted(tree, lower, namespace)
-            syscalls.mount("overlay", root, "overlay", FLAGS, overlay_options(lower, upper.parent))
+            await self._store(place, note, overlay_options(lower, place / "store"))
             syscalls.detach(lower)  # the overlay has it for itself
             return root
 
@@ -182,12 +194,12 @@ class Rootfs:
         """
         async with self._held(serial):
             place = self._place(serial)
-            await self._unmount(place)
-            with suppress(FileNotFoundError):
-                (place / "note").unlink()  # from here on it is only to be removed
+            self._detach(place)
+            mounted = [str(place / name) for name in ("root", "store") if _is_mount(place / name)]
+            if place.exists():
+                # From the note's end on it is only to be removed.
+                await run(self._spawner, "sh", "-c", _DESTROY, "sh", str(place), *mounted)
             self._loops.pop(place / "disk", None)
-            if not _removed(place):
-                await self._trash.throw(place)
             if not self.serials():
                 syscalls.end_apart(self._directory)
 
@@ -234,12 +246,6 @@ class Rootfs:
                 return f"disk_max: {_words(error)}"
             return None
 
-    def close(self) -> None:
-        """
-        Stop watching; what is mounted stays.
-        """
-        self._trash.close()
-
     # Parts
 
     def _held(self, serial: int) -> _Held:
@@ -247,29 +253,29 @@ class Rootfs:
             self.prepare()
         return _Held(self._locks, serial)
 
-    async def _store(self, place: Path, note: _Note) -> Path:
+    async def _store(self, place: Path, note: _Note, overlay: str = "") -> None:
         """
-        @return: where the container's changes go, on its own file system where this host has that.
+        Mount what a container's changes go to, where this host has file systems for that, and the overlay on it.
+
+        By a child, for ext4 writes to the disk at its first mount, and waits for that.
+
+        @param overlay: the overlay's options; empty: none is wanted.
         """
         store, disk = place / "store", place / "disk"
         syscalls.ensure_apart(self._directory)
-        if disk.exists() and not syscalls.is_mounted(store):
-            held = self._loops.get(disk)
-            if held is not None and syscalls.backing_file(held) == str(disk):
-                syscalls.mount(held, store, "ext4", FLAGS, _STORE)  # never twice: two would destroy each other's files
-            else:
-                with suppress(Unfit):
-                    await self._fit(place, note.kib)
-                with syscalls.loop_device(disk, read_only=False) as device:
-                    syscalls.mount(device, store, "ext4", FLAGS, _STORE)
-                    self._loops[disk] = device
-        for name, owner, mode in (("work", 0, 0o700), ("upper", note.first, 0o755)):
-            one = store / name
-            if not one.is_dir():
-                one.mkdir()
-                os.chown(one, owner, owner)
-                one.chmod(mode)
-        return store / "upper"
+        words = ["sh", "-c", _MOUNT, "sh", _STORE, str(store), overlay, str(place / "root")]
+        if not disk.exists() or syscalls.is_mounted(store):
+            await run(self._spawner, *words, "")
+            return
+        held = self._loops.get(disk)
+        if held is not None and syscalls.backing_file(held) == str(disk):
+            await run(self._spawner, *words, held)  # never twice: two would destroy each other's files
+            return
+        with suppress(Unfit):
+            await self._fit(place, note.kib)
+        with syscalls.loop_device(disk, read_only=False) as device:
+            await run(self._spawner, *words, device)
+            self._loops[disk] = device
 
     async def _fit(self, place: Path, kib: int) -> None:
         """
@@ -306,7 +312,8 @@ class Rootfs:
     async def _copy(self, place: Path, note: _Note) -> None:
         if (place / "copied").exists():
             return
-        upper = await self._store(place, note)
+        await self._store(place, note)
+        upper = place / "store" / "upper"
         tree = await self._shelf.tree(note.image)
         await run(self._spawner, "cp", "-a", "--", f"{tree}/.", str(upper))
         python = (sys.executable, "-I", "-S", "-B", _SHIFT)
@@ -314,14 +321,14 @@ class Rootfs:
         (place / "copied").touch()
 
     async def _unmount(self, place: Path) -> None:
-        lower, mounted = place / "lower", []
-        if syscalls.is_mounted(lower):
-            syscalls.detach(lower)
-        for name in ("root", "store"):
-            if _is_mount(place / name):
-                mounted.append(str(place / name))
+        self._detach(place)
+        mounted = [str(place / name) for name in ("root", "store") if _is_mount(place / name)]
         if mounted:
             await run(self._spawner, "umount", *mounted)
+
+    def _detach(self, place: Path) -> None:
+        if syscalls.is_mounted(place / "lower"):
+            syscalls.detach(place / "lower")
 
     def _note(self, serial: int) -> _Note | None:
         numbers = homes.read_note(self._place(serial) / "note")
@@ -380,29 +387,6 @@ def _superblock(disk: Path) -> tuple[int, bool]:
 
 def _fits(disk: Path, kib: int) -> bool:
     return disk.stat().st_size >> 10 == kib and _superblock(disk)[0] == kib // _BLOCK_KIB
-
-
-def _removed(place: Path) -> bool:
-    """
-    Remove what takes no time.
-
-    @return: whether that was all.
-    """
-    disk = place / "disk"
-    try:
-        if disk.exists() and disk.stat().st_blocks * 512 > _QUICK:
-            return False
-        for name in ("disk", "disk.new", "note.new", "copied"):
-            (place / name).unlink(missing_ok=True)
-        for name in ("store", "lower", "root"):
-            with suppress(FileNotFoundError):
-                (place / name).rmdir()
-        place.rmdir()
-    except FileNotFoundError:
-        pass
-    except OSError:
-        return False
-    return True
 
 
 def _capabilities() -> int:
