@@ -75,6 +75,14 @@ class Follower:
         """
         self._later(self._random() * min(_FIRST_S, self._daemon.config.authority.period_s))
 
+    def reloaded(self) -> None:
+        """
+        The configuration may name another authority: poll soon.
+        """
+        if self._call is not None and self._call.active():
+            self._call.cancel()
+            self.start()
+
     def close(self) -> None:
         """
         Poll no more.

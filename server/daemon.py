@@ -378,6 +378,7 @@ class Daemon:
         """
         changed, wanting_restart = configuration.changes(self.config, config)
         self.config = config
+        self.follower.reloaded()
         self._operators_gid = _gid(config.operators)
         self.host.feed.kept = config.history.events
         self.host.touched()

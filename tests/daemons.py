@@ -176,7 +176,8 @@ class FakeOffload:
             turn: Deferred[None] = Deferred()
             self.waiting.append(turn)
             await turn
-        return {"check_topology": check_topology, "read_payload": read_payload}[name](argument())
+        reads: dict[str, Callable[[Any], Any]] = {"check_topology": check_topology, "read_payload": read_payload}
+        return reads[name](argument())
 
     def release(self) -> None:
         """

@@ -540,6 +540,17 @@ class PollTests(SynchronousTestCase):
         self.assertEqual(whole.connect().body("sync")["created"], ["lab_a"])
         self.assertEqual(len(times), 1)
 
+    def test_reload(self) -> None:
+        """An authority that is put into the configuration while the daemon runs is polled within a minute."""
+        whole, times, _ = self.polled(period_s=1000.0)
+        config = whole.daemon.config
+        whole.daemon.reload(Config())
+        whole.advance(3000)
+        self.assertEqual(times, [])
+        whole.daemon.reload(config)
+        whole.advance(61)
+        self.assertEqual(len(times), 1)
+
     def test_nowhere(self) -> None:
         """Without an authority in the configuration, sync wants a payload."""
         self.assertEqual(following().connect().ask("sync").body["code"], "WRONG_STATE")

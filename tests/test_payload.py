@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from bench import payload as measured
 from hostline.protocol.errors import BadPayload
 from hostline.server.slivers import entry, payload
 from hostline.server.slivers.response import read_payload
@@ -410,6 +411,22 @@ _ENTRIES = st.fixed_dictionaries(
         "slice_id": _VALUES,
     },
 )
+
+
+class MeasuredTests(SynchronousTestCase):
+    """
+    The payload that C{make bench} measures.
+    """
+
+    def test_isGood(self) -> None:
+        """None of its entries is refused or warned of, and each is another one's neighbour in one tag or key only."""
+        self.patch(measured, "SLIVERS", 30)
+        first = reading(measured.payload(1))
+        self.assertEqual((len(first["entries"]), first["refused"]), (30, {}))
+        self.assertEqual([one["warnings"] for one in first["entries"]], [[]] * 30)
+        known = {one["name"]: one["source"] for one in first["entries"]}
+        self.assertEqual(len(reading(measured.payload(2), known=known)["kept"]), 30)
+        self.assertEqual(len(reading(measured.payload(2, changed=7), known=known)["kept"]), 29)
 
 
 class AnyTests(SynchronousTestCase):
