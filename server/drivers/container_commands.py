@@ -110,6 +110,8 @@ class Commands:
             raise
         finally:
             os.close(described)
+        if terminal:
+            piped.resize(oci.ROWS, oci.COLUMNS)  # until somebody says otherwise
         running.add(piped)
         return piped
 

@@ -35,6 +35,8 @@ READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tri
 OOM_SCORE = 300
 #: Open files: soft, as everywhere; hard, as far as the daemon itself may.
 _FILES = 1024, 65536
+#: The size of a terminal for which nobody says one.
+ROWS, COLUMNS = 24, 80
 _SHM, _RUN = 64 << 20, 64 << 20
 
 
@@ -109,7 +111,9 @@ def process(
     """
     caps = list(CAPABILITIES)
     hard = min(_FILES[1], files)
+    size = {"consoleSize": {"height": ROWS, "width": COLUMNS}} if terminal else {}
     return {
+        **size,
         "terminal": terminal,
         "user": {"uid": 0, "gid": 0},
         "args": list(argv),
@@ -156,11 +160,12 @@ def config(container: Container) -> dict[str, Any]:
 
 
 def _own(memory: int) -> list[dict[str, Any]]:
-    shm = min(memory, 1 << 40) or _SHM
+    # Together less than it may use: filling them is answered by "no space left", not by the killer of processes.
+    shm, run = (memory // 2, min(memory // 8, _RUN)) if memory else (_SHM, _RUN)
     quiet = ["nosuid", "noexec", "nodev"]
     return [
         {"destination": "/proc", "type": "proc", "source": "proc", "options": quiet},
-        _tmpfs("/dev", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        _tmpfs("/dev", ["nosuid", "strictatime", "mode=755", "size=64k"]),
         {
             "destination": "/dev/pts",
             "type": "devpts",
@@ -170,7 +175,7 @@ def _own(memory: int) -> list[dict[str, Any]]:
         _tmpfs("/dev/shm", [*quiet, "mode=1777", f"size={shm}"]),
         {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": quiet},
         {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*quiet, "ro"]},
-        _tmpfs("/run", ["nosuid", "nodev", "mode=755", f"size={min(shm, _RUN)}"]),
+        _tmpfs("/run", ["nosuid", "nodev", "mode=755", f"size={run}"]),
     ]
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import unittest
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
@@ -286,12 +287,14 @@ class ContainerTests(Containers):
         A command on a terminal knows its size, also when that changes.
         """
         self.start(Workload(5, "web.exp1.lab"))
-        script = "read x; tty; stty size; read x; stty size; exit 3"
+        script = "tty; stty size; read x; stty size; read x; stty size; exit 3"
         talk, heard = self.execute("sh", "-c", script, terminal=True)
+        self.until(lambda: b"24 80" in heard.out)
+        self.assertIn(b"/dev/pts/", heard.out)
         talk.resize(40, 100)
+        support.idle(self.host.loop, 0.1)
         talk.write(b"\n")
         self.until(lambda: b"40 100" in heard.out)
-        self.assertIn(b"/dev/pts/", heard.out)
         talk.resize(20, 50)
         support.idle(self.host.loop, 0.1)
         talk.write(b"\n")
@@ -387,18 +390,14 @@ class ContainerTests(Containers):
                         Deferred.fromCoroutine(self.driver.ensure_started(workload))
                         support.idle(self.host.loop, 0.4)
                         self.abandon()
-                        self.spare_locks()
                     self.remake({one: workload})
                     self.start(workload)
-                    self.until(lambda one=one: self.status(one).start_command == "ended")
+                    self.until(partial(self.has_ended, one))
                     root = self.go(self.host.files.mount(one))
                     self.assertEqual((root / "root/log").read_text(), "once\n")
 
-    def spare_locks(self) -> None:
-        """
-        A dead daemon holds nothing in memory.
-        """
-        self.host.files = self.host.new_files()
+    def has_ended(self, serial: int) -> bool:
+        return self.status(serial).start_command == "ended"
 
     def test_stopsAfterACrash(self) -> None:
         """
