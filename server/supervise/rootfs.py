@@ -29,7 +29,8 @@ from hostline.server.supervise.spawn import Spawner
 FLAGS = syscalls.NODEV | syscalls.NOSUID
 #: Without the kernel's filling of tables that would make each file grow by a hundredth; what is deleted is given back.
 _STORE = "nodev,nosuid,noinit_itable,discard"
-#: With the options and the place of the store, those of the overlay, and the device; what is empty is not wanted.
+#: With the options and the place of the store, those of the overlay, its place, and what the store is on; what is empty
+#: is not wanted.
 _MOUNT = """
 [ -z "$5" ] || mount -n -i -t ext4 -o "$1" "$5" "$2" || exit
 [ -z "$3" ] || exec mount -n -i -t overlay -o "nodev,nosuid,$3" overlay "$4"
@@ -83,7 +84,7 @@ class Rootfs:
         self._locks: dict[int, DeferredLock] = {}
         self._loops: dict[Path, str] = {}
         self._capabilities = _capabilities() if capabilities is None else capabilities
-        self._prepared = False
+        self._prepared = self._apart = False
         self.means = means
 
     def prepare(self) -> None:
@@ -167,7 +168,7 @@ class Rootfs:
                 syscalls.mount(place / "store" / "upper", root, flags=syscalls.BIND)
                 syscalls.mount("none", root, flags=syscalls.BIND | syscalls.REMOUNT | FLAGS)
                 return root
-            syscalls.ensure_apart(self._directory)
+            self._set_apart()
             lower = place / "lower"
             if not syscalls.is_mounted(lower):
                 tree = await self._shelf.tree(note.image)
@@ -202,6 +203,7 @@ class Rootfs:
             self._loops.pop(place / "disk", None)
             if not self.serials():
                 syscalls.end_apart(self._directory)
+                self._apart = False
 
     def disk(self, serial: int) -> tuple[int, int]:
         """
@@ -248,6 +250,11 @@ class Rootfs:
 
     # Parts
 
+    def _set_apart(self) -> None:
+        if not self._apart:
+            syscalls.ensure_apart(self._directory)
+            self._apart = True
+
     def _held(self, serial: int) -> _Held:
         if not self._prepared:
             self.prepare()
@@ -262,7 +269,7 @@ class Rootfs:
         @param overlay: the overlay's options; empty: none is wanted.
         """
         store, disk = place / "store", place / "disk"
-        syscalls.ensure_apart(self._directory)
+        self._set_apart()
         words = ["sh", "-c", _MOUNT, "sh", _STORE, str(store), overlay, str(place / "root")]
         if not disk.exists() or syscalls.is_mounted(store):
             await run(self._spawner, *words, "")
@@ -273,9 +280,9 @@ class Rootfs:
             return
         with suppress(Unfit):
             await self._fit(place, note.kib)
-        with syscalls.loop_device(disk, read_only=False) as device:
-            await run(self._spawner, *words, device)
-            self._loops[disk] = device
+        words[4] += ",loop"
+        await run(self._spawner, *words, str(disk))
+        self._loops[disk] = f"/dev/loop{os.minor(os.lstat(store).st_dev)}"
 
     async def _fit(self, place: Path, kib: int) -> None:
         """
