@@ -164,19 +164,21 @@ class Initscripts:
         serial = sliver.serial
         text = sliver.workload.initscript if sliver.workload is not None else None
         mark = shim.mark(text or "")
+        interpreter = [] if text is not None and text.startswith("#!") else [shim.SHELL]
         root = self._directory / str(serial)
         (boot / "initscript").unlink(missing_ok=True)
         with suppress(OSError), (boot / "initscript.begun").open("w") as note:
             note.write("0 0 -\n")  # until its keeper says who it is
         opened: list[int] = []
         try:
-            opened.append(os.open(root / "initscript", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
-            opened.append(homes.append_log(root, "initscript"))
+            script_fd = os.open(root / "initscript", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            opened.append(execution.out_of_the_way(script_fd))
+            opened.append(execution.out_of_the_way(homes.append_log(root, "initscript")))
             os.write(opened[1], f"[hostline: initscript {word}]\n".encode())
             with execution.entrance(place) as (before, actions):
                 argv = [shim.SHELL, str(script), "init", str(serial), str(boot), mark, *map(str, place.procs)]
                 self._runners[serial] = self._spawner.spawn(
-                    [*argv, "--", *before, f"/proc/self/fd/{execution.SCRIPT}", word],
+                    [*argv, "--", *before, *interpreter, f"/proc/self/fd/{execution.SCRIPT}", word],
                     environment={"PATH": shim.PATH, shim.TAG: tag},
                     file_actions=[
                         *actions,

@@ -528,7 +528,6 @@ class ProcessDriver:
             await self._turns.mine()
             sliver.boots = self._traces.reached(serial) or self._traces.remember_end(serial)
             sliver.has_command = workload.start_command is not None
-            sliver.workload = workload
             noted = homes.read_note(self._directory / str(serial) / "builds")
             sliver.builds = noted[0] if noted else 1
             if sliver.boots:

@@ -7,6 +7,7 @@ never forks on its way: a sliver that has used up pids_max can still be helped f
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -53,9 +54,9 @@ def entrance(place: Place) -> Iterator[tuple[list[str], list[tuple[Any, ...]]]]:
     try:
         if place.uid is not None:
             proc = f"/proc/{place.node.pid}"
-            files[_ROOT] = os.open(f"{proc}/root", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            files[_ROOT] = out_of_the_way(os.open(f"{proc}/root", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
             for number, name in ((_MOUNTS, "mnt"), (_IPC, "ipc")):
-                files[number] = os.open(f"{proc}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+                files[number] = out_of_the_way(os.open(f"{proc}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC))
             known = start_time(place.node.pid)
             if known is None or known[0] != place.node.started or known[1] in "ZX":
                 raise OSError("it is not up")
@@ -63,6 +64,16 @@ def entrance(place: Place) -> Iterator[tuple[list[str], list[tuple[Any, ...]]]]:
     finally:
         for fd in files.values():
             os.close(fd)
+
+
+def out_of_the_way(fd: int) -> int:
+    """
+    @return: the same file with a number that no descriptor has which is put in place for what enters.
+    """
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _IPC + 1)
+    finally:
+        os.close(fd)
 
 
 def joining(procs: Sequence[Path], argv: Sequence[str]) -> list[str]:
