@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from hostline.server.config import Limits
+from hostline.server.rights import Caller
 from tests.test_streams import Streamed, end_line, heard, in_line
 
 BINARY = bytes(range(256)) * 2000
@@ -75,8 +76,37 @@ class ExecTests(Streamed):
         for words in ("[]", "['']", "[7]", "['a\\x00']", "'ls -l'", "{'a': 1}", repr(["x" * 1000] * 130)):
             self.assertEqual(self.ann.code(f"exec web.exp1.lab {words}"), "BAD_VALUE", words[:50])
         self.assertEqual(self.inside.talks, [])
-        self.ann.send("exec web.exp1.lab ['', '']".replace("['',", "['a',") + "\n")
+        self.ann.send("exec web.exp1.lab ['a', '']\n")
         self.assertEqual(self.talk.argv, ["a", ""])
+
+    def test_reachesFreeSlivers(self) -> None:
+        """
+        A sliver of no experiment is gone into like a node, by its owner.
+        """
+        self.daemon.connect().body("create lab_web kind=process owner=ann")
+        self.ann.send("exec lab_web ls\n")
+        self.assertEqual(self.talk.serial, self.free)
+        self.talk.end()
+        self.daemon.settle()
+        self.assertEqual(heard(self.ann)[1][0][1], "exec_reply")
+
+    @property
+    def free(self) -> int:
+        sliver = self.daemon.host.sliver_named("lab_web")
+        assert sliver is not None
+        return sliver.serial
+
+    def test_notFromInside(self) -> None:
+        """
+        Through its own socket a sliver goes into no sliver, not even as its root: neither itself nor another.
+        """
+        self.daemon.connect().body("create lab_web kind=process owner=ann")
+        inner = self.daemon.connect(0)
+        inner.connection.caller = Caller(0, via="sliver", sliver=self.free)
+        for command in ("exec %s ls", "@1 attach %s", "logs %s", "push %s f x", "pull %s f"):
+            self.assertEqual(inner.code(command % "lab_web").split()[-1], "DENIED", command)
+            self.assertEqual(inner.code(command % "web.exp1.lab").split()[-1], "NO_SUCH_SLIVER", command)
+        self.assertEqual(self.inside.talks, [])
 
     def test_isAudited(self) -> None:
         """
