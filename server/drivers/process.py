@@ -411,6 +411,7 @@ class ProcessDriver:
         try:
             place = self._starting.place(sliver, tag)
             self._initscripts.begin(sliver, word, self._starting.script, self._traces.boot(sliver), place, tag)
+            sliver.boot = shim.read_boot(self._traces.boot(sliver))
         except (OSError, ValueError) as error:
             problem = f"the initscript was not run: {error}"
             if problem not in sliver.problems:

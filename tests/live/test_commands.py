@@ -46,7 +46,7 @@ class CommandTests(Processes):
 
     def script_log(self) -> list[str]:
         """
-        @return: the lines of the initscript's log without our own, and C{Killed} and C{Terminated}, which are the shell's.
+        @return: the lines of the initscript's log without our own, and what the shell says of killed ones.
         """
         return [
             line
