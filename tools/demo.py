@@ -178,6 +178,31 @@ class Demo:
             raise Wrong("swap_in failed")
         say(f"(asked {asked} times; equal replies are shown once, and all were read by Python's ast.literal_eval)")
 
+    def lend(self) -> None:
+        """
+        Make two slivers, and have one lend the other something for a while.
+        """
+        for name in ("lab_ann", "lab_bob"):
+            self.run(f"hostline create {name} kind=process >/dev/null")
+        self.run("hostline loan lab_bob cpu_share 16 lender=lab_ann until=+3s", terminal=True)
+        self.shares({"lab_ann": 16, "lab_bob": 48})
+        self.until(lambda: "loan_expired" in self.quietly("hostline events topic=sliver/lab_bob")[1], "the loan ends")
+        self.shares({"lab_ann": 32, "lab_bob": 32})
+        for name in ("lab_ann", "lab_bob"):
+            self.run(f"hostline destroy {name} >/dev/null")
+
+    def shares(self, wanted: dict[str, int]) -> None:
+        """
+        Show what slivers have after loans, and what the kernel says.
+        """
+        for name, share in wanted.items():
+            body = self.value(f"hostline --raw sliver {name}")
+            there = {"effective": body["effective"]["cpu_share"]}
+            there |= {"in force": body["in_force"]["cpu_share"]} if "cpu_share" in body["in_force"] else {}
+            say(f"({name}: cpu_share {', '.join(f'{what} {value}' for what, value in there.items())})")
+            if set(there.values()) != {share}:
+                raise Wrong(f"{name} should have cpu_share {share}")
+
     # What is so.
 
     def pids(self) -> dict[str, int]:
@@ -210,10 +235,11 @@ class Demo:
         """
         instance = (self._state / "instance").read_text().strip()
         found = [f"process {pid}" for pid in tagged(f"HOSTLINE_SLIVER={instance}/".encode())]
-        found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/hostline-{instance[:12]}/s*")]
+        found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/hostline-{instance[:12]}/[a-z][0-9]*")]
         found += [str(path) for path in (self._state / "slivers").iterdir() if path.name != ".trash"]
         found += [str(path) for path in (self._state / "slivers" / ".trash").iterdir()]
         found += [str(path) for path in (self._state / "run" / "slivers").iterdir()]
+        found += [str(path) for path in (self._state / "run" / "doors").iterdir()]
         found += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(self._state) in line]
         return found
 
@@ -294,6 +320,9 @@ def show(demo: Demo) -> None:
         raise Wrong("node_list --extra does not list db.demo.lab")
     demo.run("hostline experiment lab/demo", terminal=True)
     demo.run("hostline logs probe.demo.lab", terminal=True)
+
+    heading("Two slivers of their own; one lends the other half of its share of the processors, for three seconds")
+    demo.lend()
 
     heading("A name misspelt")
     refused = demo.run("hostline status_request lab/dmo", status=1)

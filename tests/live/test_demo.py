@@ -57,6 +57,8 @@ class DemoTests(unittest.TestCase):
             "'probe': ['booted', 7]",
             "ast.literal_eval",
             "$ node_list --extra",
+            "(lab_bob: cpu_share effective 48",
+            "(lab_bob: cpu_share effective 32",
             "did you mean lab/demo?",
             "kill -KILL",
             "The demo took",
