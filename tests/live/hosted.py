@@ -6,10 +6,8 @@ killed and started again, a client that counts every reply, and the search for w
 from __future__ import annotations
 
 import ast
-import contextlib
 import os
 import resource
-import signal
 import socket
 import subprocess
 import sys
@@ -19,14 +17,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.live.support import DEADLINE_S, living, remove_directory, temporary_directory
+from hostline.server.supervise.subuids import BLOCK
+from tests.live.remains import Remains
+from tests.live.support import DEADLINE_S, remove_directory, temporary_directory
 
 #: The daemon in the foreground.
 HOSTLINED = (sys.executable, "-m", "hostline.server.main")
 #: What a test's daemon inherits, and nothing else.
 ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ} | {"LC_ALL": "C.UTF-8"}
+#: How many uids a host has for processes and accounts, and for containers: 256 blocks.
+UIDS, BLOCK_UIDS = 2000, 256 * BLOCK
 #: Every host has uids of its own, so that what is left over of one can be told from others.
-_uids = iter(range(400_000 + os.getpid() % 100 * 10_000, 2_000_000_000, 2000))
+_uids = iter(range(400_000 + os.getpid() % 100 * 10_000, 2_000_000_000, UIDS))
 
 
 class NoReply(Exception):
@@ -154,6 +156,9 @@ class Hosted:
         self.config = self.directory / "hostline.toml"
         self.log = self.directory / "log"
         self.uid_first = next(_uids)
+        number = self.uid_first // UIDS
+        self.block_first = (1 << 28) + number % 90 * BLOCK_UIDS
+        self.subnet = f"10.{64 + number // 128 % 64}.{number % 128 * 2}.0/23"
         self.configure(config)
         self.argv = [*argv, "--state", str(self.state), "--config", str(self.config)]
         self.process: subprocess.Popen[bytes] | None = None
@@ -165,10 +170,13 @@ class Hosted:
         """
         Write the configuration file anew.
         """
-        blocks = (1 << 28) + (self.uid_first // 2000 % 200 << 23)  # 128 of them
-        containers = f"container_uid_first = {blocks}\ncontainer_uid_count = {1 << 23}\n"
-        slivers = f"[slivers]\nuid_first = {self.uid_first}\nuid_count = 2000\n{containers}"
-        self.config.write_text(config if "[slivers]" in config else config + "\n" + slivers)
+        containers = f"container_uid_first = {self.block_first}\ncontainer_uid_count = {BLOCK_UIDS}\n"
+        slivers = f"[slivers]\nuid_first = {self.uid_first}\nuid_count = {UIDS}\n{containers}"
+        network = f'[network]\nsubnet = "{self.subnet}"\n'
+        for section in (slivers, network):
+            if section.partition("\n")[0] not in config:
+                config += f"\n{section}"
+        self.config.write_text(config)
 
     @property
     def pid(self) -> int:
@@ -294,64 +302,39 @@ class Hosted:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    @property
+    def remains(self) -> Remains:
+        """
+        What there is of our slivers on the machine.
+        """
+        uids = range(self.uid_first, self.uid_first + UIDS)
+        return Remains(self.state, self.instance, uids, range(self.block_first, self.block_first + BLOCK_UIDS))
+
     def processes(self) -> set[int]:
         """
-        @return: every living process of one of our slivers: by its tag, or by its uid.
+        @return: every living process of one of our slivers.
         """
-        wanted = f"HOSTLINE_SLIVER={self.instance}/".encode()
-        found = set()
-        for path in Path("/proc").iterdir():
-            if not path.name.isdigit():
-                continue
-            try:
-                uid = path.stat().st_uid
-                tagged = any(one.startswith(wanted) for one in (path / "environ").read_bytes().split(b"\0"))
-            except OSError:
-                continue
-            if (tagged or self.uid_first <= uid < self.uid_first + 2000) and living(int(path.name)):
-                found.add(int(path.name))
-        return found
+        return self.remains.processes()
 
     def cgroups(self) -> list[Path]:
         """
         @return: all control groups made for this state, the outer ones first.
         """
-        name = f"hostline-{self.instance[:12]}"
-        walked = (Path(top) for top, _, _ in os.walk("/sys/fs/cgroup"))
-        return [path for path in walked if name in path.parts]
+        return self.remains.cgroups()
 
     def left_over(self) -> list[str]:
         """
         @return: all that is still there of our slivers, in words.
         """
-        found = []
-        for pid in sorted(self.processes()):
-            with contextlib.suppress(OSError):
-                words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-                found.append(f"process {pid}: {words}")
-        found += [f"cgroup {path}" for path in self.cgroups() if path.name[:1] == "s"]
-        for directory in (self.state / "slivers", self.state / "slivers" / ".trash", self.state / "run" / "slivers"):
-            if directory.is_dir():
-                found += [f"file {path}" for path in directory.iterdir() if path.name != ".trash"]
-        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-        found += [f"mount {line}" for line in mounts if f"{self.state}/slivers" in line]
-        return found
+        return self.remains.in_words()
 
     def clean(self) -> None:
         """
-        End all that is ours, by pid, and remove all files.
+        End all that is ours, by pid, and remove all of it.
         """
         if self.process is not None and self.process.poll() is None:
             self.kill()
-        deadline = time.monotonic() + DEADLINE_S
-        while (left := self.processes()) and time.monotonic() < deadline:
-            for pid in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            time.sleep(0.02)
-        for path in reversed(self.cgroups()):
-            with contextlib.suppress(OSError):
-                path.rmdir()
+        self.remains.remove()
         remove_directory(self.state)
         remove_directory(self.directory)
 
