@@ -19,7 +19,7 @@ from hostline.protocol.errors import BadArguments, Cancelled, OperationFailed, T
 from hostline.server.asking import Ask, responds
 from hostline.server.drivers.driver import Conversation, Driver
 from hostline.server.inside import driver_of, needs_tag
-from hostline.server.streams import Collected, Talk
+from hostline.server.talk import Collected, Talk
 
 #: Written beside the file, then put in its place: who reads it sees the old one or the new one.
 _WRITE = """

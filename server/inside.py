@@ -13,7 +13,7 @@ from hostline.server.asking import Ask, responds
 from hostline.server.drivers.driver import Driver
 from hostline.server.follow import Follow
 from hostline.server.records import Sliver
-from hostline.server.streams import Collected, Talk
+from hostline.server.talk import Collected, Talk
 
 #: The logs that are meant when none is named.
 _LOGS = ("log", "out", "err")
