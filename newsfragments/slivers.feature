@@ -1,0 +1,1 @@
+Slivers of their own (`create`, `start`, `stop`, `recreate`, `destroy`, `set_sliver`, `sliver`, `slivers`): containers, accounts and processes with an owner, limits, keys, an initscript and an end; each with a control socket inside.
