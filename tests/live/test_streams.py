@@ -25,7 +25,7 @@ from hostline.protocol.errors import OperationFailed, Timeout, TooMany, WrongSta
 from hostline.protocol.wire import stream_data
 from tests.live.hosted import Hosted, topology, until
 from tests.live.support import living
-from tests.live.test_clients import LIMIT_S, environment, program
+from tests.live.test_clients import LIMIT_S, environment, forward, program
 from tests.scale import scaled
 
 WEB = "web.exp1.lab"
@@ -274,6 +274,17 @@ class InsideTests(TestCase):
         until(lambda: "hostline" in str(self.run_inside("ls -A /tmp")["out"]))
         client.close()
         until(lambda: self.run_inside("ls -A /tmp")["out"] == "")
+
+    def test_throughTheForwardShell(self) -> None:
+        """
+        What is piped through a delegate's shell goes in and comes out, and its end is the end of the input.
+        """
+        said = f"@1 exec {WEB} ['sort'] stream=True\n".encode() + stream_data("1", "in", b"b\na\n")
+        done = subprocess.run(forward(self.host.socket), input=said, capture_output=True, timeout=LIMIT_S, check=False)
+        lines = done.stdout.splitlines(True)
+        self.assertEqual(b"".join(lines[:-1]), stream_data("1", "out", b"a\nb\n"))
+        self.assertEqual(lines[-1], b"@1 exec_reply {'exit': 0, 'out': '', 'err': ''}\n")
+        self.assertEqual(done.returncode, 0)
 
     def test_isRefusedWhenDown(self) -> None:
         """
