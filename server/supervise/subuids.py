@@ -32,6 +32,13 @@ class SubuidRange:
         """
         return range(self.first, self.first + self.size - BLOCK + 1, BLOCK)
 
+    def natural(self, serial: int) -> int:
+        """
+        @return: the block that a sliver has if nobody is in its way.
+        """
+        blocks = self.blocks()
+        return blocks[serial % len(blocks)] if blocks else -1
+
 
 class Subuids:
     """
@@ -61,15 +68,17 @@ class Subuids:
 
     def ensure(self, serial: int) -> int:
         """
-        @return: the first uid of the sliver's block, noted before anything can belong to it. The sliver's directory is
-            there.
+        @return: the first uid of the sliver's block, noted before anything can belong to it; the sliver's directory is
+            there. A block that follows from the serial is found again if the host fails before the note is on the disk;
+            for another we wait until it is.
         @raise OSError: if it cannot be noted.
         @raise ValueError: if none is free.
         """
         first = self.by_serial.get(serial)
         if first is None:
             first = self._allocate(serial)
-            homes.write_note(self._directory / str(serial) / "subuids", str(first), lasting=True)
+            lasting = first != self._range.natural(serial)
+            homes.write_note(self._directory / str(serial) / "subuids", str(first), lasting=lasting)
             self.by_serial[serial] = first
         return first
 

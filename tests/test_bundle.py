@@ -1,0 +1,108 @@
+"""
+What the OCI runtime is told.
+"""
+
+from __future__ import annotations
+
+import json
+import unittest
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hostline.server.supervise.bundle import Bind, Container, config, host_name, process
+
+PLAIN = Container("web.exp1.lab", Path("/root"), 700000, ["/.hostline/bin/catatonit"], {"A": "b c"})
+
+
+def mounts(container: Container) -> dict[str, list[str]]:
+    return {one["destination"]: one["options"] for one in config(container)["mounts"]}
+
+
+class BundleTests(unittest.TestCase):
+    """
+    C{config.json}, as a function.
+    """
+
+    def test_isolates(self) -> None:
+        """
+        It has every namespace of its own, its own uids, no device, and nothing may become more than it is.
+        """
+        found = config(PLAIN)
+        linux = found["linux"]
+        kinds = {one["type"] for one in linux["namespaces"]}
+        self.assertEqual(kinds, {"user", "pid", "mount", "ipc", "uts", "network", "cgroup"})
+        self.assertEqual(linux["uidMappings"], [{"containerID": 0, "hostID": 700000, "size": 65536}])
+        self.assertEqual(linux["gidMappings"], linux["uidMappings"])
+        self.assertEqual(linux["resources"], {"devices": [{"allow": False, "access": "rwm"}]})
+        self.assertTrue(found["process"]["noNewPrivileges"])
+        json.dumps(found)
+
+    def test_hasFewCapabilities(self) -> None:
+        """
+        None of the capabilities by which hosts were taken over; commands that join have no more.
+        """
+        for one in (config(PLAIN)["process"], process(["sh"], {}, terminal=True)):
+            for kind, caps in one["capabilities"].items():
+                with self.subTest(kind):
+                    dangerous = ("ADMIN", "RAW", "MKNOD", "PTRACE", "MODULE", "DAC_READ_SEARCH", "SETFCAP", "AUDIT")
+                    self.assertFalse([cap for cap in caps if any(word in cap for word in dangerous)])
+            self.assertNotIn("inheritable", one["capabilities"])
+            self.assertNotIn("ambient", one["capabilities"])
+
+    def test_hidesTheHost(self) -> None:
+        """
+        /sys is read-only, and so is what in /proc changes the kernel.
+        """
+        self.assertIn("ro", mounts(PLAIN)["/sys"])
+        linux = config(PLAIN)["linux"]
+        self.assertLessEqual({"/proc/sys", "/proc/sysrq-trigger"}, set(linux["readonlyPaths"]))
+        self.assertLessEqual({"/proc/kcore", "/sys/firmware", "/proc/keys"}, set(linux["maskedPaths"]))
+
+    def test_bindsReadOnly(self) -> None:
+        """
+        What is shown inside can be written and executed only if that is said.
+        """
+        binds = [Bind(Path("/a"), "/x"), Bind(Path("/b"), "/y", writable=True), Bind(Path("/c"), "/z", executable=True)]
+        found = mounts(evolve(PLAIN, binds=binds))
+        self.assertLessEqual({"ro", "noexec", "nosuid", "nodev"}, set(found["/x"]))
+        self.assertLessEqual({"rw", "noexec", "nosuid", "nodev"}, set(found["/y"]))
+        self.assertLessEqual({"ro", "nosuid", "nodev"}, set(found["/z"]))
+        self.assertNotIn("noexec", found["/z"])
+
+    @given(st.integers(16 << 20, 1 << 44))
+    def test_sharesLessMemoryThanItHas(self, memory: int) -> None:
+        """
+        All its file systems in memory together are smaller than its memory.
+        """
+        sizes = []
+        for options in mounts(evolve(PLAIN, memory=memory)).values():
+            for option in options:
+                if option.startswith("size="):
+                    sizes.append(int(option[5:].replace("k", "000")))
+        self.assertLess(sum(sizes), memory)
+        self.assertEqual(len(sizes), 3)
+
+    def test_asksForNoMoreFilesThanTheDaemonHas(self) -> None:
+        """
+        Limits of open files are never above the daemon's own.
+        """
+        limits: list[dict[str, Any]] = process(["sh"], {}, files=500)["rlimits"]
+        self.assertEqual(limits[0], {"type": "RLIMIT_NOFILE", "soft": 500, "hard": 500})
+
+    def test_hasAName(self) -> None:
+        """
+        The host name inside is the sliver's, as far as the kernel takes it.
+        """
+        names = ("web.exp1.lab", "lab_web", "a" * 80, "n." + "x" * 70, "_")
+        self.assertEqual([host_name(name) for name in names], ["web.exp1.lab", "lab-web", "a" * 64, "n", "sliver"])
+
+    @given(st.text(min_size=1, max_size=100))
+    def test_anyNameCanBeOne(self, name: str) -> None:
+        """
+        Whatever a sliver is called, the kernel takes its host name.
+        """
+        self.assertRegex(host_name(name), r"\A[A-Za-z0-9.-]{1,64}\Z")
