@@ -58,6 +58,7 @@ class Follower:
         self._turn = DeferredLock()
         self._call: IDelayedCall | None = None
         self._closed = False
+        self._polling = False
         self.trouble = ""
         self.failures = 0
 
@@ -81,7 +82,11 @@ class Follower:
         """
         if self._call is not None and self._call.active():
             self._call.cancel()
-            self.start()
+            self._call = None
+        elif self._polling:
+            return  # whoever polls goes on with the new one
+        self.trouble, self.failures = "", 0
+        self.start()
 
     def close(self) -> None:
         """
@@ -294,14 +299,18 @@ class Follower:
     # Polling.
 
     def _later(self, seconds: float) -> None:
-        if not self._closed:
+        if not self._closed and self.follows and self._call is None:
             self._call = self._daemon.clock.callLater(seconds, self._due)
 
     def _due(self) -> None:
-        self._call = None
+        self._call, self._polling = None, True
         polled = Deferred.fromCoroutine(self._poll())
         polled.addErrback(lambda failure: self._log.failure("polling the authority", failure))
-        polled.addBoth(lambda _: self._later(self._wait()))
+        polled.addBoth(self._again)
+
+    def _again(self, _: None) -> None:
+        self._polling = False
+        self._later(self._wait())
 
     def _wait(self) -> float:
         settings = self._daemon.config.authority
@@ -310,9 +319,6 @@ class Follower:
         return min(period * 2.0 ** min(self.failures, 30), most) + self._random() * settings.jitter_s
 
     async def _poll(self) -> None:
-        if not self.follows:
-            self.polled("")
-            return
         daemon = self._daemon
         begun: list[Change] = []
 

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from hostline.server.records import (
     KINDS,
+    Authority,
     Damaged,
     Delegate,
     Experiment,
@@ -49,6 +50,7 @@ SAMPLES: list[Record] = [
         causes=("a", "b"),
     ),
     Token(serial=0, name="user:1 once", digest="00", reply={"a": [1, None]}, time=4.5),
+    Authority(serial=0, timestamp=6.5, received=7.5, refused={"lab_a": "bad"}, held="", wall=8.5, up=9.5, boot="b"),
     Image(serial=9, name="tiny", created=5.5, packages=("a", "b"), command=("/a", "b"), environment={"A": "b"}),
 ]
 _JSON = st.recursive(
