@@ -5,7 +5,7 @@ PYTHON = python3
 VENV = .venv
 BIN = $(VENV)/bin
 # What the tests want of Debian, beyond what every Debian has.
-DEBIAN_FOR_TESTS = busybox-static debootstrap e2fsprogs iproute2 mount nftables openssh-client openssh-server passwd procps socat util-linux zsh zstd
+DEBIAN_FOR_TESTS = busybox-static catatonit conmon debootstrap e2fsprogs golang-github-containers-common iproute2 mount nftables openssh-client openssh-server passwd procps runc socat util-linux zsh zstd
 PYTEST = $(BIN)/python -m pytest
 # pytest-xdist: the tests of the pure parts on all cores; those with real processes and sockets one after the other.
 TEST_FLAGS = -rs -n 2 --dist loadgroup
