@@ -17,11 +17,12 @@ from pathlib import Path
 from attrs import frozen
 from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
 from hostline.server.supervise import homes, syscalls
 from hostline.server.supervise.idmap import user_namespace
 from hostline.server.supervise.means import MKFS, Means, mounts_below, overlay_options
-from hostline.server.supervise.running import run
+from hostline.server.supervise.running import Failed, run
 from hostline.server.supervise.shelf import Shelf
 from hostline.server.supervise.spawn import Spawner
 
@@ -43,6 +44,10 @@ rm -f "$place/note" && exec rm -rf --one-file-system -- "$place"
 """
 _SHIFT = str(Path(__file__).with_name("shift.py"))
 _CAP_SYS_RESOURCE = 24
+#: How often mounting is tried, and seconds between two tries.
+_TRIES, _PAUSE_S = 5, 0.05
+#: How often it is looked whether a loop device is gone, and seconds between two looks.
+_LOOKS, _LOOK_S = 100, 0.005
 _BLOCK_KIB = 4
 #: ext4 wants a few blocks for itself.
 LEAST_KIB = 1024
@@ -241,6 +246,8 @@ class Rootfs:
                 homes.write_note(place / "note", wanted.text(), lasting=True)
             try:
                 if not syscalls.is_mounted(place / "store"):
+                    if await self._holder(place / "disk") is not None:
+                        return f"disk_max: {disk_kib} KiB when nothing holds the old file system any more"
                     await self._fit(place, disk_kib)
                 elif not _fits(place / "disk", disk_kib):
                     return await self._grow(place, disk_kib)
@@ -270,19 +277,39 @@ class Rootfs:
         """
         store, disk = place / "store", place / "disk"
         self._set_apart()
-        words = ["sh", "-c", _MOUNT, "sh", _STORE, str(store), overlay, str(place / "root")]
-        if not disk.exists() or syscalls.is_mounted(store):
-            await run(self._spawner, *words, "")
-            return
-        held = self._loops.get(disk)
-        if held is not None and syscalls.backing_file(held) == str(disk):
-            await run(self._spawner, *words, held)  # never twice: two would destroy each other's files
-            return
-        with suppress(Unfit):
-            await self._fit(place, note.kib)
-        words[4] += ",loop"
-        await run(self._spawner, *words, str(disk))
-        self._loops[disk] = f"/dev/loop{os.minor(os.lstat(store).st_dev)}"
+        for left in reversed(range(_TRIES)):
+            options, on = _STORE, ""
+            if disk.exists() and not syscalls.is_mounted(store):
+                held = await self._holder(disk)
+                if held is not None:
+                    on = held  # never twice: two would destroy each other's files
+                else:
+                    with suppress(Unfit):
+                        await self._fit(place, note.kib)
+                    options, on = f"{_STORE},loop", str(disk)
+            try:
+                await run(
+                    self._spawner, "sh", "-c", _MOUNT, "sh", options, str(store), overlay, str(place / "root"), on
+                )
+                break
+            except Failed:
+                if not left:
+                    raise
+                await deferLater(self._clock, _PAUSE_S)  # a loop device goes a moment after its last mount
+        if syscalls.is_mounted(store):
+            self._loops[disk] = f"/dev/loop{os.minor(os.lstat(store).st_dev)}"
+
+    async def _holder(self, disk: Path) -> str | None:
+        """
+        @return: the loop device that still has a container's disk, for a process has a copy of its mount; None if none
+            has: one goes a moment after its last mount.
+        """
+        device = self._loops.get(disk)
+        for _ in range(_LOOKS):
+            if device is None or syscalls.backing_file(device) != str(disk):
+                return None
+            await deferLater(self._clock, _LOOK_S)
+        return device
 
     async def _fit(self, place: Path, kib: int) -> None:
         """

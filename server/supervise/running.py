@@ -51,7 +51,7 @@ async def run(spawner: Spawner, *argv: str) -> None:
         code = await ended
         if code != 0:
             text = os.pread(said, _KEPT, max(os.fstat(said).st_size - _KEPT, 0)).decode("utf-8", "replace")
-            lines = [line.strip() for line in text.splitlines() if line.strip()]
+            lines = [line.strip() for line in text.splitlines() if line.strip() and "dmesg(1)" not in line]
             raise Failed(lines[-1] if lines else f"{argv[0]} ended with status {code}")
     finally:
         os.close(said)

@@ -230,11 +230,14 @@ class RootfsTests(Shelved):
         disk = self.rootfs._place(1) / "disk"
         seen = disk.read_bytes()
         self.run_to_end(self.rootfs.unmount(1))
+        self.assertIsNone(self.run_to_end(self.rootfs._holder(disk)))
         disk.write_bytes(seen)
         self.assertFalse(module._superblock(disk)[1])
-        root = self.run_to_end(self.files(self.rootfs.means).mount(1))
+        later = self.files(self.rootfs.means)
+        root = self.run_to_end(later.mount(1))
         self.assertEqual((root / "mine").read_text(), "1\n")
-        self.run_to_end(self.rootfs.unmount(1))
+        self.run_to_end(later.unmount(1))
+        self.assertIsNone(self.run_to_end(later._holder(disk)))
         self.assertTrue(module._superblock(disk)[1])
 
     def test_heldElsewhere(self) -> None:
