@@ -80,12 +80,14 @@ def main(argv: list[str] | None = None) -> None:
     argv = sys.argv if argv is None else argv
     try:
         account = pwd.getpwuid(os.getuid())
-        ask(door_of(account.pw_dir))
+        door = door_of(account.pw_dir)
+        ask(door)
     except (Refused, KeyError) as error:
         os.write(2, f"hostline: you cannot log in now: {error}\n".encode())
         sys.exit(1)
     shell = next((path for path in _SHELLS if os.access(path, os.X_OK)), "/bin/sh")
     os.environ["SHELL"] = shell
+    os.environ["HOSTLINE_SOCKET"] = door
     name = os.path.basename(shell)  # noqa: PTH119
     try:
         os.execv(shell, [name, *argv[1:]] if argv[1:] else [f"-{name}"])

@@ -92,7 +92,8 @@ class AccountDriver(ProcessDriver):
             grace_s=grace_s,
         )
         self._login = login
-        self._accounts = Accounts(spawner, instance, uids, login)
+        noted = self._uids.by_serial if self._uids is not None else {}
+        self._accounts = Accounts(spawner, instance, uids, login, noted=noted)
         self._sweep_s = sweep_s
         self._sweep_call: IDelayedCall | None = None
         self._open_doors: set[int] = set()

@@ -2,8 +2,8 @@
 The Unix accounts that are slivers: made, let in, shut and removed by the host's own C{useradd}, C{usermod} and
 C{userdel}, one at a time.
 
-An account is ours if its comment says C{hostline INSTANCE/SERIAL} and its uid is one that we give. Any other is never
-touched, whatever its name.
+An account is ours if its comment says C{hostline INSTANCE/SERIAL} and its uid is the one that this sliver was given.
+Any other is never touched, whatever its name.
 """
 
 from __future__ import annotations
@@ -60,9 +60,19 @@ class Accounts:
     The accounts of one state directory.
     """
 
-    def __init__(self, spawner: Spawner, instance: str, uids: UidRange, login: Path, root: Path = Path("/")) -> None:
+    def __init__(
+        self,
+        spawner: Spawner,
+        instance: str,
+        uids: UidRange,
+        login: Path,
+        root: Path = Path("/"),
+        noted: Mapping[int, int] | None = None,
+    ) -> None:
         """
         @param uids: those that accounts of ours may have.
+        @param noted: serial to the uid that it was given, looked at anew each time; where there is one it decides: the
+            comment alone could have been written by somebody else.
         @param login: the shell of those who may come in.
         @param root: of the host, for tests.
         """
@@ -71,16 +81,21 @@ class Accounts:
         self._uids = uids
         self._login = str(login)
         self._root = root
+        self._noted = {} if noted is None else noted
         self._lock = DeferredLock()
+        self._seen: tuple[tuple[int, int, int], list[Account]] = ((0, 0, 0), [])
 
     def own(self) -> dict[int, Account]:
         """
         @return: our accounts, by serial.
         """
         found: dict[int, Account] = {}
-        for account in read_accounts(self._root / "etc/passwd"):
+        for account in self._everybody():
             serial = account.comment.removeprefix(self._mark)
-            if serial != account.comment and serial.isdigit() and len(serial) < 19 and account.uid in self._uids:
+            if serial == account.comment or not serial.isdigit() or len(serial) > 18:
+                continue
+            noted = self._noted.get(int(serial))
+            if account.uid in self._uids if noted is None else account.uid == noted:
                 found[int(serial)] = account
         return found
 
@@ -157,7 +172,7 @@ class Accounts:
             await run(self._spawner, "userdel", "--force", name)
 
     async def _add(self, serial: int, name: str, uid: int, home: str) -> None:
-        for other in read_accounts(self._root / "etc/passwd"):
+        for other in self._everybody():
             if other.name == name:
                 raise OSError(f"the name {name} is taken by an account of this host that is not ours")
             if other.uid == uid:
@@ -171,6 +186,17 @@ class Accounts:
         words += ["--shell", NO_LOGIN, "--expiredate", _LONG_AGO, "--password", "*"]
         await run(self._spawner, "useradd", *words, "--comment", f"{self._mark}{serial}", name)
 
+    def _everybody(self) -> list[Account]:
+        """
+        @return: all accounts; read again only if the file is another than last time.
+        """
+        passwd = self._root / "etc/passwd"
+        about = passwd.stat()
+        seen = about.st_ino, about.st_mtime_ns, about.st_size
+        if self._seen[0] != seen:
+            self._seen = seen, read_accounts(passwd)
+        return self._seen[1]
+
     def _groups(self) -> Mapping[str, int]:
         found = {}
         for line in (self._root / "etc/group").read_text("utf-8", "surrogateescape").splitlines():
@@ -180,7 +206,7 @@ class Accounts:
         return found
 
     def _has(self, gid: int) -> bool:
-        return any(account.gid == gid for account in read_accounts(self._root / "etc/passwd"))
+        return any(account.gid == gid for account in self._everybody())
 
     def _expiry(self, name: str) -> str | None:
         """

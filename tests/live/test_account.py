@@ -11,15 +11,18 @@ import socket
 import struct
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
+from unittest import mock
 
 from attrs import evolve
 
 from hostline.clients import login
 from hostline.server.drivers.account import AccountDriver
 from hostline.server.drivers.driver import Status, Workload
+from hostline.server.supervise import accounts, running
 from hostline.server.supervise.accounts import NO_LOGIN, Accounts
 from hostline.server.supervise.uids import UidRange
 from tests import needs
@@ -89,8 +92,8 @@ class AccountTests(Processes):
         """
         @return: the names of our accounts.
         """
-        accounts = Accounts(self.spawner, self.instance, UidRange(self.first_uid, 1000), self.login)
-        return sorted(account.name for account in accounts.own().values())
+        own = Accounts(self.spawner, self.instance, UidRange(self.first_uid, 1000), self.login).own()
+        return sorted(account.name for account in own.values())
 
     @property
     def home(self) -> Path:
@@ -242,8 +245,8 @@ class AccountTests(Processes):
         subprocess.run(["usermod", "--shell", "/bin/sh", "--expiredate", "1", self.web], check=True)
         self.go(self.driver.ensure_configured(workload))
         self.assertEqual(pwd.getpwnam(self.web).pw_shell, "/bin/false")
-        accounts = Accounts(self.spawner, self.instance, UidRange(self.first_uid, 1000), self.login)
-        self.assertIsNone(accounts.problem(5, self.first_uid + 5, True))
+        found = Accounts(self.spawner, self.instance, UidRange(self.first_uid, 1000), self.login)
+        self.assertIsNone(found.problem(5, self.first_uid + 5, True))
 
     def test_isNotShutWhenTheDaemonRestarts(self) -> None:
         """
@@ -263,6 +266,36 @@ class AccountTests(Processes):
         subprocess.run(["groupadd", "--gid", str(self.first_uid + 5), self.web], check=True)
         self.remake({})
         self.assertNotIn(self.web, Path("/etc/group").read_text())
+
+    def test_isFinishedOrUndoneAfterACrash(self) -> None:
+        """
+        A daemon that dies at any step of making or removing an account: the next one finishes, or removes all of it.
+        """
+        for steps in range(3):
+            for removing in (False, True):
+                workload = Workload(5, self.web)
+                if removing:
+                    self.start(workload)
+                left = steps
+
+                async def run(*words: Any) -> None:
+                    nonlocal left
+                    if left == 0:
+                        raise OSError("the daemon dies here")
+                    left -= 1
+                    await running.run(*words)
+
+                with mock.patch.object(accounts, "run", run):
+                    asked = self.driver.ensure_destroyed(5) if removing else self.driver.ensure_started(workload)
+                    with suppress(OSError):
+                        self.go(asked)
+                if steps % 2:
+                    self.remake({5: workload})
+                    self.start(evolve(workload, boots=self.status(5).boots + 1 if 5 in self.driver.status() else 1))
+                    self.assertEqual(self.accounts(), [self.web])
+                self.remake({})
+                self.assertEqual(self.accounts(), [])
+                self.assertNotIn(self.web, Path("/etc/group").read_text())
 
     def test_keepsKeysAsTheyShouldBe(self) -> None:
         """
@@ -335,10 +368,10 @@ class AccountTests(Processes):
         With a key people log in, run commands as the account and within its limits, and hear their exit status.
         """
         self.open_house(rspec={"pids_max": 50})
-        code, out, err = self.ssh('id -un; echo "$SHELL" ~; cat /proc/self/cgroup; exit 7')
+        code, out, err = self.ssh('id -un; echo "$SHELL" "$HOSTLINE_SOCKET" ~; cat /proc/self/cgroup; exit 7')
         self.assertEqual((code, err), (7, ""))
         lines = out.splitlines()
-        self.assertEqual(lines[:2], [self.web, f"/bin/bash {self.home}"])
+        self.assertEqual(lines[:2], [self.web, f"/bin/bash {self.directory}/door/hostline.sock {self.home}"])
         self.assertIn(f"/hostline-{self.instance[:12]}/a5", out)
 
     def test_letsNobodyInWhoseKeyWasTaken(self) -> None:
