@@ -4,8 +4,10 @@ The container driver with real containers: what every driver promises, and what 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import unittest
@@ -18,8 +20,10 @@ from unittest import mock
 from attrs import evolve
 from twisted.internet.defer import Deferred
 
+from hostline.server import config
 from hostline.server.drivers.container import ContainerDriver
 from hostline.server.drivers.driver import Driver, Workload
+from hostline.server.network.network import Network
 from hostline.server.supervise.rootfs import Rootfs
 from hostline.server.supervise.runtime import Runtime
 from hostline.server.supervise.subuids import BLOCK
@@ -27,6 +31,8 @@ from tests import needs
 from tests.drivers import DriverContract, Heard
 from tests.live import support
 from tests.live.containers import Host, Shelved
+
+_NEWNET = 0x40000000
 
 
 class Containers(DriverContract, unittest.TestCase):
@@ -447,6 +453,88 @@ class ContainerTests(Containers):
         self.assertEqual((self.status(5).boot, self.status(5).code), ("dead", 0))
         self.assertEqual((self.status(6).boots, self.status(6).boot), (0, None))
         self.start(two)
+
+
+@needs.needs_root
+@needs.needs_tool("conmon", "runc", "catatonit", "busybox", "ip", "tc", "nft")
+class NetworkedTests(unittest.TestCase):
+    """
+    With a network, on a host of its own: a network namespace of the test's.
+    """
+
+    def setUp(self) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        before = os.open("/proc/self/ns/net", os.O_RDONLY)
+        self.addCleanup(os.close, before)
+        if libc.unshare(_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), "unshare")
+        self.addCleanup(libc.setns, before, _NEWNET)
+        subprocess.run(["ip", "link", "set", "dev", "lo", "up"], check=True, timeout=10)
+        shelved = Shelved()
+        self.addCleanup(shelved.close)
+        self.host = Host(shelved)
+        self.addCleanup(self.host.close)
+
+    def make(self, *known: int) -> ContainerDriver:
+        """
+        @return: a daemon's driver that has not recovered yet.
+        """
+        host = self.host
+        settings = config.Network(subnet="10.97.0.0/24")
+        state = host.directory / "network"
+        found, why = host.go(Network.find(settings, host.instance, state, host.spawner, host.clock))
+        if found is None:
+            self.skipTest(f"{needs.CANNOT}{why}")
+        host.go(found.recover(known))
+        return host.driver(network=found)
+
+    def test_isReached(self) -> None:
+        """
+        A container has an address and a name, is reached there, keeps it when the daemon restarts, and gives it back.
+        """
+        driver = self.make()
+        self.host.go(driver.recover({}))
+        rspec = {"net_max": 8_000_000, "disk_max": 32 << 10}
+        command = "while :; do echo hello | nc -l -p 7777; done"
+        workload = Workload(5, "web.exp1.lab", start_command=command, rspec=rspec)
+        self.host.go(driver.ensure_created(workload))
+        self.host.go(driver.ensure_started(workload))
+        self.host.until(lambda: driver.status()[5].boot == "booted")
+        address = driver.status()[5].address
+        assert address is not None
+        self.assertTrue(address.startswith("10.97.0."))
+        self.assertEqual(driver.status()[5].problems, tuple(driver._standing))
+        self.assertEqual(self.greeting(address), b"hello\n")
+        self.assertEqual(driver.in_force(5).get("net_max"), 8_000_000)
+        root = self.host.run / "bundles/5/1"
+        self.assertIn(f"{address}\tweb.exp1.lab", (root / "hosts").read_text())
+        before = driver.status()[5]
+        driver.close()
+        driver = self.make(5)
+        self.host.go(driver.recover({5: workload}))
+        self.assertEqual(driver.status()[5], before)
+        self.assertEqual(self.greeting(address), b"hello\n")
+        self.host.go(driver.ensure_configured(evolve(workload, rspec={**rspec, "net_max": 16_000_000})))
+        self.assertEqual(driver.in_force(5).get("net_max"), 16_000_000)
+        self.host.go(driver.ensure_destroyed(5))
+        links = subprocess.run(["ip", "-o", "link"], check=True, capture_output=True, text=True, timeout=10).stdout
+        self.assertEqual([line for line in links.splitlines() if "@" in line], [])
+        self.assertEqual(self.host.left(), [])
+        driver.close()
+
+    def greeting(self, address: str) -> bytes:
+        """
+        @return: what it says to who connects.
+        """
+        deadline = self.host.loop.time() + 10
+        while True:
+            try:
+                with socket.create_connection((address, 7777), 2) as link:
+                    return link.recv(100)
+            except OSError:
+                if self.host.loop.time() > deadline:
+                    raise
+            support.idle(self.host.loop, 0.05)
 
 
 del Containers, DriverContract
