@@ -7,6 +7,8 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from hostline.protocol.errors import OperationFailed
@@ -14,6 +16,7 @@ from hostline.server.config import Authority, Config
 from hostline.server.records import Sliver
 from hostline.server.slivers.trusted_time import Moment
 from tests.daemons import EPOCH, Client, FakeOffload, MemoryDaemon
+from tests.scale import scaled
 from tests.test_payload import KEY, full, sliver
 
 GRACE = 7 * 86400.0
@@ -460,6 +463,60 @@ class TimeTests(FollowingCase):
         self.whole.advance(200)
         self.assertEqual(self.state("lab_b"), "doomed")
         self.whole.check()
+
+
+_LETTERS = st.sampled_from("abcd")
+_STEPS = st.one_of(
+    st.tuples(st.just("sync"), st.dictionaries(_LETTERS, st.integers(0, 2)), st.booleans()),
+    st.tuples(st.just("undo"), _LETTERS, st.none()),
+    st.tuples(st.just("destroy"), _LETTERS, st.none()),
+    st.tuples(st.just("stop"), _LETTERS, st.none()),
+    st.tuples(st.just("wait"), st.sampled_from([10.0, 3600.0, GRACE / 2]), st.none()),
+    st.tuples(st.just("crash"), st.none(), st.none()),
+)
+
+
+class AnyHistoryTests(FollowingCase):
+    """
+    What holds whatever an authority, operators and time do, and however often the daemon dies.
+    """
+
+    def setUp(self) -> None:
+        pass  # a new daemon for each history
+
+    @settings(max_examples=scaled(25, 300), deadline=None)
+    @given(st.lists(_STEPS, max_size=10))
+    def test_any(self, steps: list[tuple[str, Any, Any]]) -> None:
+        """Memory is what is on the disk; what was made here lives; nobody goes who was not doomed or destroyed."""
+        super().setUp()
+        self.operator.body("create lab_mine kind=process")
+        for what, about, force in steps:
+            before = {one.name: one for one in self.whole.host.free_slivers()}
+            if what == "sync":
+                entries = [lasting(f"lab_{one}", tags={"cpu_share": str(40 + share)}) for one, share in about.items()]
+                self.operator.ask(f"sync {self.payload(*entries)} force={force}")
+            elif what == "wait":
+                self.whole.advance(about)
+            elif what == "crash":
+                self.whole.crash()
+                self.operator = self.whole.connect()
+            else:
+                self.operator.ask(f"{what} lab_{about}")
+            self.whole.advance(1)
+            self.whole.check()
+            now = {one.name: one for one in self.whole.host.free_slivers()}
+            self.assertEqual(self.state("lab_mine"), "running")
+            for name in before.keys() - now.keys():
+                doomed = before[name].doomed
+                self.assertTrue(what == "destroy" or (what == "wait" and doomed is not None), (what, name))
+                if what == "wait":
+                    assert doomed is not None
+                    self.assertGreaterEqual(self.whole.now(), doomed + GRACE)
+            for name in before.keys() & now.keys():
+                self.assertEqual(before[name].serial, now[name].serial)
+            for name, one in now.items():
+                up = self.operator.body(f"sliver {name}")["pid"] is not None
+                self.assertEqual(up, one.aim == "started", (name, one))
 
 
 class PollTests(SynchronousTestCase):
