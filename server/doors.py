@@ -8,6 +8,7 @@ it, through C{RUN/doors/SERIAL}: a driver whose slivers come that way lets them,
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import socket
 from collections.abc import Callable, Container
@@ -20,6 +21,9 @@ from hostline.server.sockets import SocketTaken, listen
 
 #: Connections of one sliver that may wait to be taken.
 _BACKLOG = 64
+#: How many are taken at once, and then one each time so many seconds have passed: who connects and hangs up as fast as
+#: it can delays itself.
+_BURST, _EACH_S = 50, 0.05
 
 
 class Doors:
@@ -92,6 +96,70 @@ class Doors:
         """
         while self._open:
             self._open.popitem()[1]()
+
+
+class Door:
+    """
+    One sliver's listening socket, served no faster than it may take of the daemon.
+    """
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        loop: asyncio.AbstractEventLoop,
+        make: Callable[[], asyncio.Protocol],
+        full: Callable[[], bool],
+    ) -> None:
+        """
+        @param make: a protocol for a new connection.
+        @param full: whether the sliver has as many connections as it may have; who comes then waits.
+        """
+        self._listening = listening
+        self._loop = loop
+        self._make = make
+        self._full = full
+        self._credit = float(_BURST)
+        self._counted = loop.time()
+        self._resuming: asyncio.TimerHandle | None = None
+        self._coming: set[asyncio.Task[object]] = set()
+        loop.add_reader(listening.fileno(), self._come)
+
+    def close(self) -> None:
+        """
+        Let nobody in any more; who is in stays.
+        """
+        if self._resuming is not None:
+            self._resuming.cancel()
+        else:
+            self._loop.remove_reader(self._listening.fileno())
+        self._listening.close()
+
+    def _come(self) -> None:
+        now = self._loop.time()
+        self._credit = min(_BURST, self._credit + (now - self._counted) / _EACH_S)
+        self._counted = now
+        if self._credit < 1 or self._full():
+            self._loop.remove_reader(self._listening.fileno())
+            self._resuming = self._loop.call_later(_EACH_S, self._resume)
+            return
+        try:
+            connection, _ = self._listening.accept()
+        except OSError:
+            return  # gone again, or the daemon has no descriptor left: tried again as long as it waits
+        self._credit -= 1
+        connection.setblocking(False)
+        task = self._loop.create_task(self._loop.connect_accepted_socket(self._make, connection))
+        self._coming.add(task)
+        task.add_done_callback(self._came)
+
+    def _came(self, task: asyncio.Task[object]) -> None:
+        self._coming.discard(task)
+        if not task.cancelled():
+            task.exception()  # it has hung up already: nobody is to be told
+
+    def _resume(self) -> None:
+        self._resuming = None
+        self._loop.add_reader(self._listening.fileno(), self._come)
 
 
 def _nothing() -> None:

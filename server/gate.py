@@ -77,13 +77,20 @@ class Gate:
     def _refuse_sliver(self, limits: Limits, account: Account | None) -> str | None:
         if self._counts[_SLIVERS] >= limits.sliver_connections:
             return f"want at most {limits.sliver_connections} connections from slivers; try again later"
-        if account is not None and len(account.connections) >= limits.own_connections:
+        if account is not None and len(account.connections) >= limits.own_connections:  # as is_full, but for a race
             return f"want at most {limits.own_connections} connections from one sliver"
         return None
 
     def _count(self, connection: Connection, kind: str) -> None:
         self._inside[connection] = kind
         self._counts[kind] += 1
+
+    def is_full(self, sliver: int) -> bool:
+        """
+        Whether a sliver has as many connections through its own socket as it may have.
+        """
+        account = self._accounts.get(("sliver", sliver))
+        return account is not None and len(account.connections) >= self._limits().own_connections
 
     def left(self, connection: Connection) -> None:
         """

@@ -28,7 +28,7 @@ from twisted.python.failure import Failure
 from hostline.server.config import BadConfig, Config, read_config
 from hostline.server.connection import Connection
 from hostline.server.daemon import ROUND_S, Daemon, open_host
-from hostline.server.doors import Doors
+from hostline.server.doors import Door, Doors
 from hostline.server.drivers.driver import Driver
 from hostline.server.lock import Locked, StateLock
 from hostline.server.loop import loop_of
@@ -225,17 +225,8 @@ class HostlineService(Service):
         """
         daemon = self.daemon
         assert daemon is not None, "doors are opened by the daemon"
-        opening = loop.create_unix_server(lambda: Connection(daemon, serial), sock=listening, backlog=64)
-        server = asyncio.ensure_future(opening, loop=loop)
-
-        def stop() -> None:
-            if server.done() and not server.cancelled():
-                server.result().close()
-            else:
-                server.cancel()
-                listening.close()
-
-        return stop
+        door = Door(listening, loop, lambda: Connection(daemon, serial), lambda: daemon.gate.is_full(serial))
+        return door.close
 
     def _failed(self, failure: Failure, reactor: Any) -> None:
         self._log.failure("the daemon could not start", failure)

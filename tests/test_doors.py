@@ -4,6 +4,7 @@ The own sockets of slivers.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import stat
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from hostline.server.doors import Doors
+from hostline.server.doors import Door, Doors
 
 
 class DoorsTests(SynchronousTestCase):
@@ -96,3 +97,91 @@ class DoorsTests(SynchronousTestCase):
         self.doors.open(5)
         self.assertEqual(self.serving, {})
         self.flushLoggedErrors()
+
+
+class DoorTests(SynchronousTestCase):
+    """
+    One door, on a real loop of its own.
+    """
+
+    def setUp(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.addCleanup(self.loop.close)
+        self.runtime = Path(self.mktemp())
+        self.full = False
+        self.came: list[asyncio.Protocol] = []
+        self.doors = Doors(
+            self.runtime, lambda listening, serial: Door(listening, self.loop, self.make, self.is_full).close
+        )
+        self.doors.open(5)
+        self.addCleanup(self.doors.close)
+
+    def serve(self, listening: socket.socket, serial: int) -> Callable[[], None]:
+        return Door(listening, self.loop, self.make, self.is_full).close
+
+    def make(self) -> asyncio.Protocol:
+        self.came.append(asyncio.Protocol())
+        return self.came[-1]
+
+    def is_full(self) -> bool:
+        return self.full
+
+    def connect(self, count: int) -> list[socket.socket]:
+        found = []
+        for _ in range(count):
+            client = socket.socket(socket.AF_UNIX)
+            self.addCleanup(client.close)
+            client.setblocking(False)
+            client.connect(str(self.doors.directory(5) / "hostline.sock"))
+            found.append(client)
+            self.turn()
+        return found
+
+    def turn(self, seconds: float = 0.0) -> None:
+        self.loop.run_until_complete(asyncio.sleep(seconds))
+
+    def test_letsIn(self) -> None:
+        """
+        Who connects is served.
+        """
+        self.connect(3)
+        self.turn(0.05)
+        self.assertEqual(len(self.came), 3)
+
+    def test_letsWaitWhileItIsFull(self) -> None:
+        """
+        Who comes when the sliver has all its connections waits, and costs nothing.
+        """
+        self.full = True
+        self.connect(3)
+        self.turn(0.2)
+        self.assertEqual(self.came, [])
+        self.full = False
+        self.turn(0.3)
+        self.assertEqual(len(self.came), 3)
+
+    def test_slowsAFloodDown(self) -> None:
+        """
+        Who connects again and again as fast as it can is let in at first, and then no faster than 20 times a second.
+        """
+        begun = self.loop.time()
+        for _ in range(70):
+            try:
+                self.connect(1)[0].close()
+            except BlockingIOError:
+                break
+        self.turn(0.1)
+        most = 50 + (self.loop.time() - begun) / 0.05 + 1
+        self.assertGreaterEqual(len(self.came), 50)
+        self.assertLessEqual(len(self.came), most)
+
+    def test_isSilentWhenClosed(self) -> None:
+        """
+        A door that was closed while it let somebody wait leaves nothing behind in the loop.
+        """
+        self.full = True
+        self.connect(1)
+        self.turn(0.01)
+        self.doors.close()
+        self.turn(0.2)
+        self.assertEqual(self.came, [])
