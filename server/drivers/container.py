@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 
 from hostline.server.drivers.container_boot import Booting, Files, Net, tidy_groups
 from hostline.server.drivers.container_commands import Commands
-from hostline.server.drivers.container_lives import Lives
+from hostline.server.drivers.container_lives import LEFT, Lives
 from hostline.server.drivers.containers import ContainerSliver, Kept
 from hostline.server.drivers.driver import Conversation, Hearer, Status, Workload
 from hostline.server.supervise import inside, said, within
@@ -69,6 +69,7 @@ class ContainerDriver:
         cgroups: Cgroups | None = None,
         no_cgroups: str = "limits not applied: control groups are switched off",
         no_network: str = "no network: this host is not set up for it",
+        lacks: Sequence[str] = (),
         runtimes: Sequence[str] = ("runc", "crun"),
         grace_s: float = 5.0,
         proc: Path = Path("/proc"),
@@ -80,6 +81,7 @@ class ContainerDriver:
         @param uids: what containers' blocks of uids are cut from.
         @param cgroups: None if they cannot be used, for the reason C{no_cgroups}.
         @param network: None if there is none, for the reason C{no_network}.
+        @param lacks: what else no container of this host has, in words for its user (L{Means.problems}).
         @param runtimes: names or paths of OCI runtimes; the first that works is used.
         @param grace_s: how long a container may take to end politely.
         """
@@ -106,6 +108,7 @@ class ContainerDriver:
         self._standing: tuple[str, ...] = tuple(cgroups.problems) if cgroups is not None else (no_cgroups,)
         if network is None:
             self._standing += (no_network,)
+        self._standing += tuple(lacks)
         self._strays = ""
         self._lasting: set[int] = set()
         self._closed = False
@@ -150,6 +153,8 @@ class ContainerDriver:
         try:
             if sliver.boots < workload.boots:
                 await self._lives.end(sliver, self._grace_s)
+                if not sliver.cleared:
+                    raise OSError(sliver.left or LEFT)
                 await self._lives.begin(sliver, workload)
         finally:
             sliver.lock.release()

@@ -20,10 +20,11 @@ from hostline.server.drivers.container_commands import Commands
 from hostline.server.drivers.containers import ContainerSliver
 from hostline.server.drivers.driver import Workload
 from hostline.server.supervise import homes, inside, said
-from hostline.server.supervise.runtime import Bundle, Ended, parent, read_ended
+from hostline.server.supervise.runtime import Bundle, Ended, Runtime, parent, read_ended
 from hostline.server.supervise.said import Ear, Said
 from hostline.server.supervise.shim import Process
-from hostline.server.supervise.spawn import Child, Spawner, start_time
+from hostline.server.supervise.spawn import Spawner, start_time
+from hostline.server.supervise.survey import signal_process
 
 #: How many containers may be on their way up, or down, at the same time.
 _AT_ONCE = 6
@@ -81,6 +82,9 @@ class Lives:
             try:
                 pid, keeper = await self._booting.begin(sliver, workload)
                 self._adopt(sliver, pid, keeper)
+                if not sliver.alive:  # it was over before we looked
+                    sliver.starting = False
+                    await self._clear(sliver)
             except (Unstartable, OSError, ValueError) as error:
                 await self._fail(sliver, bundle, str(error))
             for boots in self._kept.boots(sliver.serial):
@@ -313,27 +317,25 @@ class Lives:
 
     async def _undo(self, sliver: ContainerSliver, boots: int, keeper: Process | None) -> None:
         """
-        Take away a boot that was not reached, or is over.
+        Take away a boot that was not reached, or is over; its conmon may just be creating it.
         """
-        bundle = self._kept.bundle(sliver.serial, boots)
-        watched = None
-        if keeper is not None:
-            gone: Deferred[None] = Deferred()
-            watched = self._spawner.adopt(keeper.pid, keeper.started, lambda _: gone.callback(None))
-        with suppress(OSError):
-            if self._booting.runtime is not None:
-                await self._booting.runtime.delete(bundle)
-        if watched is not None:
-            await self._leave(watched)
-        self._kept.remove_boot(bundle)
+        bundle, runtime = self._kept.bundle(sliver.serial, boots), self._booting.runtime
+        keepers: list[Process] = []
 
-    async def _leave(self, keeper: Child) -> None:
         async def gone() -> bool:
-            return not keeper.alive
+            nonlocal keepers
+            if runtime is not None:
+                with suppress(OSError):
+                    await runtime.delete(bundle)
+            found = Runtime.keepers(self._kept.bundles) if keeper is not None else ()
+            keepers = [process for *of, process in found if of == [sliver.serial, boots]]
+            return not keepers and (runtime is None or not runtime.knows(bundle))
 
         if not await self._until(gone, END_S):
-            keeper.kill(signal.SIGKILL)
+            for process in keepers:
+                signal_process(process, signal.SIGKILL)
             await self._until(gone, END_S)
+        self._kept.remove_boot(bundle)
 
     async def _kill_all(self, serial: int) -> bool:
         """

@@ -228,30 +228,27 @@ class Runtime:
 
         @raise Failed: if that cannot be done.
         """
-        if not (self.root / bundle.name).exists():
+        if not self.knows(bundle):
             return
         try:
             await self._run("delete", "--force", bundle.name)
         except Failed as error:
-            if "does not exist" not in str(error) or not (self.root / bundle.name).exists():
+            if "does not exist" not in str(error):
                 raise
         # Killed at its first breath, it left a directory that it cannot read itself.
         shutil.rmtree(self.root / bundle.name, ignore_errors=True)
+
+    def knows(self, bundle: Bundle) -> bool:
+        """
+        @return: whether the runtime has notes of a container.
+        """
+        return (self.root / bundle.name).exists()
 
     def waits(self, bundle: Bundle) -> bool:
         """
         @return: whether it was created, and not started yet: its own process waits at this FIFO.
         """
         return (self.root / bundle.name / "exec.fifo").exists()
-
-    def names(self) -> list[str]:
-        """
-        @return: what the runtime has notes of.
-        """
-        try:
-            return sorted(os.listdir(self.root))  # noqa: PTH208
-        except FileNotFoundError:
-            return []
 
     @staticmethod
     def keepers(directory: Path, proc: Path = Path("/proc")) -> Iterator[tuple[int, int, Process]]:
