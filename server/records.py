@@ -7,6 +7,7 @@ References between records are by serial, never by name, so that a new holder of
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable
 from typing import Any, ClassVar, TypeVar
 
@@ -421,6 +422,15 @@ class Image(Named):
     command: tuple[str, ...] = field(default=(), converter=_all_texts, validator=_texts)
     environment: dict[str, str] = field(factory=dict, validator=_reasons)
     directory: str = field(default="/", validator=_text)
+
+    @property
+    def start_command(self) -> str | None:
+        """
+        What a sliver runs that says nothing else, for C{/bin/sh -c}; None if the image says nothing either.
+        """
+        if not self.command:
+            return None
+        return f"cd {shlex.quote(self.directory)} && exec {shlex.join(self.command)}"
 
 
 KINDS: dict[str, type[Record]] = {

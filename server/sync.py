@@ -23,7 +23,7 @@ from hostline.server.doors import Doors
 from hostline.server.drivers.driver import CANNOT_START, Driver, Status, Workload
 from hostline.server.host import Change, Host
 from hostline.server.operations import Operations
-from hostline.server.records import Sliver
+from hostline.server.records import Image, Sliver
 from hostline.server.slivers import plan
 from hostline.server.slivers.rota import Rota
 
@@ -198,11 +198,14 @@ class Sync:
                 rspec=sliver.rspec,
                 door=self._doors.directory(sliver.serial),
             )
+        image = self._host.by_serial(Image, sliver.image) if sliver.image is not None else None
+        command = sliver.start_command
         return Workload(
             sliver.serial,
             sliver.name,
             sliver.boots,
-            sliver.start_command,
+            image.start_command if image is not None and command is None else command,
+            environment=image.environment if image is not None else {},
             rspec=self._host.effective(sliver),
             builds=sliver.builds,
             image=sliver.image,

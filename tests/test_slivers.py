@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from hostline.server.connection import Connection
-from hostline.server.records import Sliver, User
+from hostline.server.records import Image, Sliver, User
 from tests.daemons import Client, FakePeer, FakeTransport, MemoryDaemon, make
 
 KEY = "ssh-ed25519 AAAA ann@lab"
@@ -269,6 +269,40 @@ class SettingTests(SliverTests):
         ):
             self.assertNotEqual(self.operator.code(f"set_sliver lab_web {option}"), "set_sliver_reply", option)
         self.assertEqual(self.operator.body("slivers"), [before])
+
+
+class ImageTests(SliverTests):
+    """
+    What the image says, where the sliver says nothing.
+    """
+
+    def test_runsWhatTheImageSays(self) -> None:
+        """
+        A sliver without a start command runs the image's, in its directory; the sliver's own comes first.
+        """
+        change = self.daemon.host.change(self.daemon.now())
+        image = Image(
+            serial=change.serial(),
+            name="shop",
+            created=0.0,
+            sha256="0" * 64,
+            command=("serve", "a b"),
+            environment={"PORT": "80"},
+            directory="/srv/it's",
+        )
+        change.put(image)
+        sliver = Sliver(serial=change.serial(), name="lab_web", kind="process", created=0.0, image=image.serial)
+        other = Sliver(
+            serial=change.serial(), name="lab_o", kind="process", created=0.0, image=image.serial, start_command="own"
+        )
+        for one in (sliver, other):
+            change.add(one)
+        self.daemon.daemon.commit(change)
+        self.daemon.settle()
+        workloads = self.daemon.daemon.sync._configured
+        self.assertEqual(workloads[sliver.serial].start_command, """cd '/srv/it'"'"'s' && exec serve 'a b'""")
+        self.assertEqual(workloads[sliver.serial].environment, {"PORT": "80"})
+        self.assertEqual(workloads[other.serial].start_command, "own")
 
 
 class RecordTests(SliverTests):
