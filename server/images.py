@@ -62,7 +62,6 @@ class Images:
         self._begun: set[int] = set()
         self._failed: dict[int, str] = {}
         self._forgetting: set[int] = set()
-        self._recovered = False
 
     async def recover(self, keep_strays: bool = False) -> None:
         """
@@ -89,7 +88,7 @@ class Images:
             elif serial in self._building:
                 if self.shelf is not None:
                     self.shelf.cancel(serial)
-            else:
+            elif serial not in self._host.unended:  # else it is not durable yet that somebody waits
                 self._forget(image)
 
     def status(self, serial: int) -> Status | None:
