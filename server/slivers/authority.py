@@ -97,7 +97,7 @@ def decide(
     @param reading: from L{hostline.server.slivers.payload.read_payload}.
     @param last: timestamp of the payload taken over last; an older one is refused, and one of the same time only adds.
     @param now: Unix seconds.
-    @param brake: which part of the authority's slivers may be doomed at once, 0 to 1; never all of them.
+    @param brake: which part of the authority's slivers may be doomed at once, 0 to 1; an empty payload dooms none.
     @param force: take it whatever its timestamp, and however many it dooms.
     @raise BadPayload: if it is stale, or from the future.
     @raise Held: if it would doom too many.
