@@ -606,7 +606,7 @@ class RootTests(RootWithoutCgroupsTests):
         self.go(self.driver.ensure_created(evolve(workload, rspec={**rspec, "memory_max": 32 << 20, "cpu_max": 0})))
         found = self.cgroups.read(5)
         self.assertEqual((found["memory_max"], found["cpu_max"]), (32 << 20, 0))
-        self.assertGreaterEqual(len(self.cgroups.members(5)), 2)
+        self.until(lambda: self.cgroups is not None and len(self.cgroups.members(5)) >= 2)
         self.assertEqual(self.status(5).problems, ())
 
     def test_endsWhatHasNoGroup(self) -> None:
