@@ -16,9 +16,9 @@ from attrs import define, field
 
 from hostline.protocol import wire
 from hostline.protocol.errors import HostError, TooMany, WrongState
-from hostline.server.account import Account
 from hostline.server.rights import Caller
 from hostline.server.streams import Streams
+from hostline.server.tally import Tally
 from hostline.server.watch import Watch
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Connection(asyncio.Protocol):
         self.format = "literal"
         self.client: str | None = None
         self.caller = Caller(-1)
-        self._account = Account()
+        self._tally = Tally()
         self._admitted = False
         self._counted = self._counted_tagged = 0
 
@@ -104,7 +104,7 @@ class Connection(asyncio.Protocol):
         if self._streams is None:
             self._streams = Streams(
                 self._daemon.loop,
-                self._account,
+                self._tally,
                 lambda: self._daemon.config.limits.principal_streams,
                 self._send_data,
                 self._drained,
@@ -129,8 +129,8 @@ class Connection(asyncio.Protocol):
             transport.close()
             return
         self._admitted = True
-        self._account = self._daemon.account(self.caller)
-        self._account.connections.add(self)
+        self._tally = self._daemon.tally(self.caller)
+        self._tally.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """
@@ -150,24 +150,24 @@ class Connection(asyncio.Protocol):
         if self._watch is not None:
             self._watch.close()
         if self._admitted:
-            self._account.connections.discard(self)
+            self._tally.connections.discard(self)
             self._daemon.left(self)
 
     def data_received(self, data: bytes) -> None:
         """
         Bytes came.
         """
-        account = self._account
-        if account.generation != self._daemon.host.generation:
-            account.renew(self._daemon.host.generation)
-        elif not (self._slots or self._queue or self._held or self._paused or self._lines.waiting or account.full):
-            kept = account.kept[self.format]
+        tally = self._tally
+        if tally.generation != self._daemon.host.generation:
+            tally.renew(self._daemon.host.generation)
+        elif not (self._slots or self._queue or self._held or self._paused or self._lines.waiting or tally.full):
+            kept = tally.kept[self.format]
             reply = kept.get(data)
             if reply is not None:
                 self._transport.write(reply)
-                account.written += len(reply)
-                if account.written > self._look:
-                    account.look(self.most_unread, self._daemon.loop)
+                tally.written += len(reply)
+                if tally.written > self._look:
+                    tally.look(self.most_unread, self._daemon.loop)
                 return
             if data[-1] == 10:
                 try:
@@ -175,7 +175,7 @@ class Connection(asyncio.Protocol):
                 except KeyError:
                     pass
                 else:
-                    if len(replies) * account.longest <= self._limits.unread_bytes:
+                    if len(replies) * tally.longest <= self._limits.unread_bytes:
                         self._write(b"".join(replies))
                         return
         lines = self._lines.feed(data)
@@ -209,7 +209,7 @@ class Connection(asyncio.Protocol):
         self._regulate()
         if self._streams is not None:
             self._streams.pause()
-        self._account.look(self.most_unread, self._daemon.loop)
+        self._tally.look(self.most_unread, self._daemon.loop)
         self._unread_timer = self._daemon.loop.call_later(self._limits.unread_seconds, self._unread_late, self.unread)
 
     def resume_writing(self) -> None:
@@ -242,18 +242,18 @@ class Connection(asyncio.Protocol):
 
     def turn(self) -> None:
         """
-        Go on; called by the account.
+        Go on; called by the tally.
         """
         self._turning = False
         if not self._transport.is_closing():
             self._work()
 
     def _write(self, data: bytes) -> None:
-        account = self._account
+        tally = self._tally
         self._transport.write(data)
-        account.written += len(data)
-        if account.written > self._look:
-            account.look(self.most_unread, self._daemon.loop)
+        tally.written += len(data)
+        if tally.written > self._look:
+            tally.look(self.most_unread, self._daemon.loop)
 
     # The order of lines.
 
@@ -263,16 +263,16 @@ class Connection(asyncio.Protocol):
         """
         if self._turning:
             return
-        account = self._account
-        while not (self._paused or account.full) and (line := self._next()) is not None:
+        tally = self._tally
+        while not (self._paused or tally.full) and (line := self._next()) is not None:
             self._bytes -= len(line.line)
             if line.tag is not None:
                 self._answer_tagged(line)
             else:
                 self._answer(line)
-        if (account.full or not account.budget) and not self._paused and (self._queue or self._held):
+        if (tally.full or not tally.budget) and not self._paused and (self._queue or self._held):
             self._turning = True
-            account.wait(self, self._daemon.loop)
+            tally.wait(self, self._daemon.loop)
         if self._streams is not None and self._ended and not (self._queue or self._held):
             self._streams.end_input()
         self._count()
@@ -285,15 +285,15 @@ class Connection(asyncio.Protocol):
         The next line that may be answered: in order, but a tagged line passes those that wait. None, if there is none
         or the turn is over: to take lines apart only to hold them back costs time too.
         """
-        account = self._account
-        if account.budget and self._held and self._may_begin(self._held[0]):
-            account.budget -= 1
+        tally = self._tally
+        if tally.budget and self._held and self._may_begin(self._held[0]):
+            tally.budget -= 1
             return self._held.popleft()
-        while account.budget and self._queue and not (self._paused or account.full):
-            account.budget -= 1
+        while tally.budget and self._queue and not (self._paused or tally.full):
+            tally.budget -= 1
             line = self._queue.popleft()
-            if not (self._slots or self._held) and account.generation == self._daemon.host.generation:
-                reply = account.kept[self.format].get(line + b"\n")
+            if not (self._slots or self._held) and tally.generation == self._daemon.host.generation:
+                reply = tally.kept[self.format].get(line + b"\n")
                 if reply is not None:
                     self._bytes -= len(line)
                     self._write(reply)
@@ -320,7 +320,7 @@ class Connection(asyncio.Protocol):
         answer = self._daemon.answers.answer(self, line)
         if answer.reply is not None and not self._slots:
             if answer.keep:
-                self._account.keep(self._daemon.host.generation, self.format, line.line, answer.reply)
+                self._tally.keep(self._daemon.host.generation, self.format, line.line, answer.reply)
             self._write(answer.reply)
             return
         slot = _Slot(answer.reply, answer.blocks)
@@ -352,7 +352,7 @@ class Connection(asyncio.Protocol):
         if line.command == "data" or (self._streams is not None and line.tag in self._streams):
             self._take_data(line)
             return
-        if self._account.tagged + self._tagged - self._counted_tagged >= self._limits.principal_tagged:
+        if self._tally.tagged + self._tagged - self._counted_tagged >= self._limits.principal_tagged:
             most = self._limits.principal_tagged
             error = TooMany(f"want at most {most} tagged requests of one principal under way; try again later")
             self._write(self._daemon.answers.refuse(self, line, error))
@@ -399,12 +399,12 @@ class Connection(asyncio.Protocol):
 
     def _count(self) -> None:
         waiting = len(self._queue) + len(self._held) + len(self._slots) + self._tagged
-        self._account.waiting += waiting - self._counted
+        self._tally.waiting += waiting - self._counted
         self._counted = waiting
-        self._account.tagged += self._tagged - self._counted_tagged
+        self._tally.tagged += self._tagged - self._counted_tagged
         self._counted_tagged = self._tagged
         waiting_bytes = self._bytes + (self._streams.unwritten if self._streams else 0)
-        self._account.bytes_waiting += waiting_bytes - self._counted_bytes
+        self._tally.bytes_waiting += waiting_bytes - self._counted_bytes
         self._counted_bytes = waiting_bytes
 
     def _regulate(self) -> None:
@@ -418,8 +418,8 @@ class Connection(asyncio.Protocol):
             and (
                 self._counted == 0
                 or (
-                    self._account.waiting < self._limits.principal_lines_waiting
-                    and self._account.bytes_waiting < self._limits.principal_bytes_waiting
+                    self._tally.waiting < self._limits.principal_lines_waiting
+                    and self._tally.bytes_waiting < self._limits.principal_bytes_waiting
                 )
             )
         )

@@ -23,7 +23,6 @@ from twisted.python.failure import Failure
 from hostline.protocol.errors import StoreFailed, WrongState
 from hostline.server import config as configuration
 from hostline.server import rights
-from hostline.server.account import Account
 from hostline.server.authority import Follower
 from hostline.server.blobs import Blobs
 from hostline.server.board import Board
@@ -54,6 +53,7 @@ from hostline.server.slivers.trusted_time import Moment
 from hostline.server.store import Loaded, Store
 from hostline.server.supervise.shelf import Shelf
 from hostline.server.sync import Sync
+from hostline.server.tally import Tally
 
 #: Seconds between the rounds that end, purge and look again.
 ROUND_S = 5.0
@@ -280,11 +280,11 @@ class Daemon:
         found = peer(connection, self._operators_gid)
         return Caller(found.uid, via="sliver", sliver=sliver, pid=found.pid) if sliver else found
 
-    def account(self, caller: Caller) -> Account:
+    def tally(self, caller: Caller) -> Tally:
         """
         What is counted and kept for a principal.
         """
-        return self.gate.account(caller)
+        return self.gate.tally(caller)
 
     def admit(self, connection: Connection) -> str | None:
         """

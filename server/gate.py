@@ -8,11 +8,11 @@ import os
 from collections import Counter
 from collections.abc import Callable
 
-from hostline.server.account import Account
 from hostline.server.config import Limits
 from hostline.server.connection import Connection
 from hostline.server.host import Host
 from hostline.server.rights import Caller
+from hostline.server.tally import Tally
 
 _OPERATORS, _KNOWN, _STRANGERS, _SLIVERS = "operators", "known", "strangers", "slivers"
 
@@ -32,7 +32,7 @@ class Gate:
         """
         self._host = host
         self._limits = limits
-        self._accounts: dict[tuple[str, int], Account] = {}
+        self._tallies: dict[tuple[str, int], Tally] = {}
         self._inside: dict[Connection, str] = {}
         self._counts: Counter[str] = Counter()
 
@@ -43,11 +43,11 @@ class Gate:
         """
         return len(self._inside)
 
-    def account(self, caller: Caller) -> Account:
+    def tally(self, caller: Caller) -> Tally:
         """
         What is counted and kept for a principal. An operator by group is another one than the same uid without it.
         """
-        return self._accounts.setdefault(_key(caller), Account())
+        return self._tallies.setdefault(_key(caller), Tally())
 
     def admit(self, connection: Connection) -> str | None:
         """
@@ -56,9 +56,9 @@ class Gate:
         @return: why it is refused, if it is.
         """
         limits, caller = self._limits(), connection.caller
-        account = self._accounts.get(_key(caller))
+        tally = self._tallies.get(_key(caller))
         if caller.sliver:
-            refusal = self._refuse_sliver(limits, account)
+            refusal = self._refuse_sliver(limits, tally)
             if refusal is None:
                 self._count(connection, _SLIVERS)
             return refusal
@@ -69,15 +69,15 @@ class Gate:
             return f"want at most {limits.connections} connections to this host; try again later"
         if kind == _STRANGERS and self._counts[kind] >= limits.stranger_connections:
             return f"want at most {limits.stranger_connections} connections from uids not known here; try again later"
-        if account is not None and len(account.connections) >= limits.principal_connections:
+        if tally is not None and len(tally.connections) >= limits.principal_connections:
             return f"want at most {limits.principal_connections} connections from one principal"
         self._count(connection, kind)
         return None
 
-    def _refuse_sliver(self, limits: Limits, account: Account | None) -> str | None:
+    def _refuse_sliver(self, limits: Limits, tally: Tally | None) -> str | None:
         if self._counts[_SLIVERS] >= limits.sliver_connections:
             return f"want at most {limits.sliver_connections} connections from slivers; try again later"
-        if account is not None and len(account.connections) >= limits.own_connections:  # as is_full, but for a race
+        if tally is not None and len(tally.connections) >= limits.own_connections:  # as is_full, but for a race
             return f"want at most {limits.own_connections} connections from one sliver"
         return None
 
@@ -89,8 +89,8 @@ class Gate:
         """
         Whether a sliver has as many connections through its own socket as it may have.
         """
-        account = self._accounts.get(("sliver", sliver))
-        return account is not None and len(account.connections) >= self._limits().own_connections
+        tally = self._tallies.get(("sliver", sliver))
+        return tally is not None and len(tally.connections) >= self._limits().own_connections
 
     def left(self, connection: Connection) -> None:
         """
@@ -98,9 +98,9 @@ class Gate:
         """
         self._counts[self._inside.pop(connection)] -= 1
         key = _key(connection.caller)
-        account = self._accounts.get(key)
-        if account is not None and not account.connections:
-            del self._accounts[key]
+        tally = self._tallies.get(key)
+        if tally is not None and not tally.connections:
+            del self._tallies[key]
 
 
 def _key(caller: Caller) -> tuple[str, int]:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from hostline.protocol.errors import BadValue, HostError, NoSuchStream, TooMany, WrongState
 
 if TYPE_CHECKING:
-    from hostline.server.account import Account
     from hostline.server.line import Prepared
     from hostline.server.talk import Talk
+    from hostline.server.tally import Tally
 
 #: Seconds between two looks whether who opened a stream still may.
 RIGHTS_S = 1.0
@@ -33,7 +33,7 @@ class Streams:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        account: Account,
+        tally: Tally,
         most: Callable[[], int],
         write: Callable[[str, str, bytes], None],
         drained: Callable[[], None],
@@ -46,7 +46,7 @@ class Streams:
         @param paused: whether the client reads slower than it is written to.
         """
         self._loop = loop
-        self._account = account
+        self._tally = tally
         self._most = most
         self._drained = drained
         self._paused = paused
@@ -77,9 +77,9 @@ class Streams:
         """
         if talk.tag in self._tags:
             raise WrongState(f"a stream is open under tag {talk.tag}; take another tag")
-        if self._account.streams >= self._most():
+        if self._tally.streams >= self._most():
             raise TooMany(f"want at most {self._most()} streams and commands of one principal open at the same time")
-        self._account.streams += 1
+        self._tally.streams += 1
         self._talks[talk] = None
         if talk.tag is not None:
             self._tags[talk.tag] = talk
@@ -100,7 +100,7 @@ class Streams:
         if talk not in self._talks:
             return
         del self._talks[talk]
-        self._account.streams -= 1
+        self._tally.streams -= 1
         if talk.tag is not None:
             del self._tags[talk.tag]
             self._over.append(talk.tag)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from hostline.server import account
+from hostline.server import tally
 from hostline.server.config import Config, Limits
 from hostline.server.peer import peer
 from hostline.server.rights import Caller
@@ -270,7 +270,7 @@ class EndTests(SynchronousTestCase):
         self.ann.send("watch all\nwait_for lab/exp1 failed\n" + "ping\n" * 300 + "@1 wait_for lab/exp1 failed\npin")
         self.ann.hang_up()
         self.daemon.advance(5)
-        self.assertEqual(self.daemon.daemon.gate._accounts, {})
+        self.assertEqual(self.daemon.daemon.gate._tallies, {})
         self.assertEqual(self.daemon.daemon.connections, 0)
         self.assertEqual(self.timers(), before)
         self.assertEqual(self.daemon.host.feed._listeners, set())
@@ -400,7 +400,7 @@ class LimitTests(SynchronousTestCase):
         for client in clients:
             self.assertEqual(client.lines(), ["TIMEOUT"] + ["ping_reply"] * 5)
             self.assertTrue(client.transport.reading)
-        self.assertEqual(daemon.daemon.account(Caller(5001)).waiting, 0)
+        self.assertEqual(daemon.daemon.tally(Caller(5001)).waiting, 0)
 
     def test_refusesTooManyTaggedRequests(self) -> None:
         """
@@ -419,7 +419,7 @@ class LimitTests(SynchronousTestCase):
         clients[0].hang_up()
         self.assertEqual(clients[2].code("@a ping"), "@a ping_reply")
         daemon.advance(6)
-        self.assertEqual(daemon.daemon.account(Caller(5001)).tagged, 0)
+        self.assertEqual(daemon.daemon.tally(Caller(5001)).tagged, 0)
 
     def test_givesUpWhatChangesNothing(self) -> None:
         """
@@ -609,7 +609,7 @@ class KeptTests(SynchronousTestCase):
         """
         However a request is spelt, and however long its replies, little is kept; what is polled is.
         """
-        self.patch(account, "_KEPT_BYTES", 3000)
+        self.patch(tally, "_KEPT_BYTES", 3000)
         daemon = make()
         ann = daemon.lab()
         for number in range(10):
@@ -620,7 +620,7 @@ class KeptTests(SynchronousTestCase):
                 ann.send("status_request lab/e1" + " " * blanks + "\nstatus_request\tlab/e1\n")
             for number in range(10):
                 ann.send(f"status_request lab/e{number}\nexperiment lab/e{number}\n")
-        kept = daemon.daemon.account(Caller(5001)).kept["literal"]
+        kept = daemon.daemon.tally(Caller(5001)).kept["literal"]
         self.assertLess(sum(map(len, kept.values())), 3000)
         self.assertEqual([line for line in kept if b"e1" in line and b"status" in line], [b"status_request lab/e1\n"])
         self.assertIn(b"status_request lab/e9\n", kept)
@@ -677,10 +677,10 @@ class KeptTests(SynchronousTestCase):
                 if settled:
                     daemon.settle()
                 for poller in pollers:
-                    poller.connection._account.budget = 100
+                    poller.connection._tally.budget = 100
                     poller.send("".join(f"{line}\n" for line in self.LINES), settle=False)
                     kept = poller.raw()
-                    poller.connection._account.renew(-2)
+                    poller.connection._tally.renew(-2)
                     poller.send("".join(f"{line}\n" for line in self.LINES), settle=False)
                     self.assertEqual(kept, poller.raw())
 

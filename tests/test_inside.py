@@ -66,8 +66,8 @@ class ExecTests(Streamed):
         for line in ("exec web.exp1.lab ls", "@1 attach web.exp1.lab", "pull web.exp1.lab f", "push web.exp1.lab f x"):
             body = self.ann.ask(line).body
             self.assertEqual((body["code"], body["message"]), ("WRONG_STATE", "web.exp1.lab is not up"), line)
-        account = self.daemon.daemon.account(self.ann.connection.caller)
-        self.assertEqual((account.streams, account.tagged, account.waiting), (0, 0, 0))
+        tally = self.daemon.daemon.tally(self.ann.connection.caller)
+        self.assertEqual((tally.streams, tally.tagged, tally.waiting), (0, 0, 0))
 
     def test_readsArguments(self) -> None:
         """

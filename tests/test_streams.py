@@ -296,7 +296,7 @@ class EndTests(Streamed):
         client.send("@1 logs web.exp1.lab follow=True\n")
         client.hang_up()
         self.daemon.advance(5)
-        self.assertEqual(self.daemon.daemon.account(client.connection.caller).streams, 0)
+        self.assertEqual(self.daemon.daemon.tally(client.connection.caller).streams, 0)
 
     def test_endOfInputIsTheEndOfItsInput(self) -> None:
         """
@@ -421,10 +421,10 @@ class FlowTests(Streamed):
             client.send(CAT + "\n")
             self.talk.takes = False
             client.send(in_line(b"x" * 9000))
-            account = self.daemon.daemon.account(client.connection.caller)
-            self.assertGreater(account.bytes_waiting, 8000)
+            tally = self.daemon.daemon.tally(client.connection.caller)
+            self.assertGreater(tally.bytes_waiting, 8000)
             client.hang_up()
-            self.assertEqual((account.bytes_waiting, account.streams, account.waiting, account.tagged), (0, 0, 0, 0))
+            self.assertEqual((tally.bytes_waiting, tally.streams, tally.waiting, tally.tagged), (0, 0, 0, 0))
 
     def test_countsStreams(self) -> None:
         """

@@ -19,7 +19,7 @@ _KEPT_LINE = 200
 _KEPT_BYTES = 2 << 20
 
 
-class Account:
+class Tally:
     """
     What all connections of one principal take together, and the replies kept for it.
 
