@@ -203,6 +203,14 @@ class Follower:
         @return: the names of what was created. What turns out not to be possible is refused.
         """
         life = self._daemon.slivers
+        # Who gives back comes first: what it had may be what another is promised.
+        for entry in sorted(decision.changed, key=lambda one: _more(one, known[one["name"]])):
+            sliver = known[entry["name"]]
+            try:
+                life.set(change, sliver, **self._fields(entry, sliver.serial), **_turned(sliver, entry))
+            except HostError as error:
+                decision.refused[sliver.name] = error.message
+                decision.changed.remove(entry)
         created = []
         for entry in decision.created:
             try:
@@ -219,13 +227,6 @@ class Follower:
                 continue
             life.tell(change, sliver, "created")
             created.append(sliver.name)
-        for entry in list(decision.changed):
-            sliver = known[entry["name"]]
-            try:
-                life.set(change, sliver, **self._fields(entry, sliver.serial), **_turned(sliver, entry))
-            except HostError as error:
-                decision.refused[sliver.name] = error.message
-                decision.changed.remove(entry)
         for name, found in list(decision.back.items()):
             sliver = known[name]
             try:
@@ -440,6 +441,14 @@ def _only_time(ask: Ask) -> dict[str, Any]:
 def _expire(ask: Ask, change: Change, body: dict[str, Any]) -> None:
     found = ask.daemon.expiry.look(change, force=True)
     body["stopped"] = body["stopped"] + [one.name for one in found.expired]
+
+
+def _more(entry: dict[str, Any], sliver: Sliver) -> int:
+    """
+    How much more of the host an entry wants to be promised than its sliver was.
+    """
+    more: int = entry["rspec"]["cpu_min"] - sliver.rspec.get("cpu_min", 0)
+    return more
 
 
 def _turned(sliver: Sliver, entry: dict[str, Any]) -> dict[str, Any]:

@@ -108,6 +108,16 @@ class SyncTests(FollowingCase):
         self.assertEqual(self.operator.body("get_ssh_keys lab_a"), {"lab_a": [KEY]})
         self.whole.check()
 
+    def test_givesBackFirst(self) -> None:
+        """What one sliver is promised less another may be promised by the same payload, in any order."""
+        cores = self.whole.daemon.cores
+        most = str(cores * 900)
+        self.sync(lasting("lab_b", tags={"cpu_min": most}))
+        found = self.sync(lasting("lab_a", tags={"cpu_min": most}), lasting("lab_b", tags={"cpu_min": "0"}))
+        self.assertEqual((found["created"], found["changed"], found["refused"]), (["lab_a"], ["lab_b"], {}))
+        found = self.sync(lasting("lab_a", tags={"cpu_min": "0"}), lasting("lab_b", tags={"cpu_min": most}))
+        self.assertEqual((sorted(found["changed"]), found["refused"]), (["lab_a", "lab_b"], {}))
+
     def test_delegated(self) -> None:
         """A delegated sliver has a record only, until its owner asks for it; destroyed, the record stays."""
         self.whole.lab()
