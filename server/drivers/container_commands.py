@@ -9,10 +9,11 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -88,7 +89,7 @@ class Commands:
             running.discard(piped)
             judged.over()
 
-        piped = Piped(self._loop, self._clock, judged, partial(self._kill, sliver, pid_file), over)
+        piped = Piped(self._loop, self._clock, judged, partial(self._kill, sliver, judged), over)
         environment = oci.environment(sliver.name) | ({"TERM": "xterm"} if terminal else {})
         words = list(argv) if terminal else [*_WITHOUT_TERMINAL, *argv]
         process = oci.process(words, environment, terminal=terminal, files=open_files())
@@ -152,7 +153,8 @@ class Commands:
         path = self._kept.bundle(sliver.serial, sliver.boots).path
         for pid_file in path.glob(f"{_PID_FILE}*.pid"):
             if not pid_file.name.startswith(f"{_PID_FILE}{self._token}-"):
-                self._go(self._end_session(sliver, None, pid_file))
+                self._go(self._end_session(sliver, None, partial(_itself, _pid(pid_file))))
+                pid_file.unlink(missing_ok=True)
 
     def close(self) -> None:
         """
@@ -162,17 +164,18 @@ class Commands:
             for piped in list(self._running.pop(serial)):
                 piped.close()
 
-    def _kill(self, sliver: ContainerSliver, pid_file: Path, child: Child) -> None:
-        self._go(self._end_session(sliver, child, pid_file))
+    def _kill(self, sliver: ContainerSliver, judged: _Judged, child: Child) -> None:
+        self._go(self._end_session(sliver, child, judged.pid))
 
-    async def _end_session(self, sliver: ContainerSliver, child: Child | None, pid_file: Path) -> None:
+    async def _end_session(self, sliver: ContainerSliver, child: Child | None, pid: Callable[[], int | None]) -> None:
         """
         Kill a command and all in its session, until nobody is left; and the runtime's process that waits for it.
+
+        @param pid: the command's own, once there is one.
         """
         deadline = self._clock.seconds() + _END_S
-        first = _pid(pid_file)
         while self._clock.seconds() < deadline:
-            first = first or _pid(pid_file)
+            first = pid()
             if first is not None:
                 if not self._kill_session(sliver, first):
                     break
@@ -181,7 +184,6 @@ class Commands:
             await deferLater(self._clock, _AGAIN_S)
         if child is not None:
             child.kill(signal.SIGKILL)
-        pid_file.unlink(missing_ok=True)
 
     def _kill_session(self, sliver: ContainerSliver, session: int) -> bool:
         """
@@ -206,8 +208,8 @@ class Commands:
                     os.close(fd)
         return there
 
-    def _go(self, coroutine: object) -> None:
-        Deferred.fromCoroutine(coroutine).addErrback(  # type: ignore[arg-type]
+    def _go(self, coroutine: Coroutine[Deferred[Any], Any, None]) -> None:
+        Deferred.fromCoroutine(coroutine).addErrback(
             lambda failure: self._log.failure("a command was not ended", failure)
         )
 
@@ -228,13 +230,22 @@ class _Judged:
         self._stream = stream
         self._up = up
         self._began = True
+        self._pid: int | None = None
         self._reason = ""
+
+    def pid(self) -> int | None:
+        """
+        @return: the command's own, also after its end; None if there is none yet.
+        """
+        if self._pid is None:
+            self._pid = _pid(self._pid_file)
+        return self._pid
 
     def over(self) -> None:
         """
         The runtime's process has ended.
         """
-        self._began = _pid(self._pid_file) is not None
+        self._began = self.pid() is not None
         self._pid_file.unlink(missing_ok=True)
         if self._said >= 0:
             self._reason = _reason(os.pread(self._said, 1 << 16, 0).decode("utf-8", "replace"))
@@ -276,6 +287,10 @@ def _pid(path: Path) -> int | None:
     with suppress(OSError, ValueError):
         return int(path.read_text())
     return None
+
+
+def _itself(pid: int | None) -> int | None:
+    return pid
 
 
 def _session(pid: int) -> int | None:
