@@ -16,7 +16,6 @@ from pathlib import Path
 from shutil import which
 
 import hostline
-from hostline import clients, protocol
 from hostline.server.supervise.bundle import OURS
 from hostline.server.supervise.shim import PATH
 
@@ -54,10 +53,10 @@ def install(run: Path) -> Path:
         "bin/hostline": _CLIENT.encode(),
         "lib/hostline/__init__.py": Path(hostline.__file__).read_bytes(),
     }
-    for package in (protocol, clients):
-        top = Path(package.__path__[0])
+    for package in ("protocol", "clients"):
+        top = Path(hostline.__file__).with_name(package).resolve()
         for source in sorted(top.rglob("*.py")):
-            files[f"lib/hostline/{package.__name__.rpartition('.')[2]}/{source.relative_to(top)}"] = source.read_bytes()
+            files[f"lib/hostline/{package}/{source.relative_to(top)}"] = source.read_bytes()
     digest = hashlib.sha256()
     for name, content in files.items():
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
