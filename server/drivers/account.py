@@ -229,8 +229,13 @@ class AccountDriver(ProcessDriver):
         return None if mode & 0o001 else f"nobody can log in: others may not run {self._login}"
 
     def _path_problem(self) -> str | None:
-        for path in (self._login, self._directory):
-            for above in path.absolute().parents:
+        paths = [self._login.resolve(), self._directory.absolute()]
+        with suppress(OSError), self._login.open("rb") as file:
+            first = file.readline(1000)
+            if first.startswith(b"#!") and first[2:].split():
+                paths.append(Path(os.fsdecode(first[2:].split()[0])).resolve())
+        for path in paths:
+            for above in path.parents:
                 with suppress(OSError):
                     if not above.stat().st_mode & 0o001:
                         return f"nobody can log in: others may not pass through {above}"

@@ -297,6 +297,29 @@ class AccountTests(Processes):
                 self.assertEqual(self.accounts(), [])
                 self.assertNotIn(self.web, Path("/etc/group").read_text())
 
+    def test_saysWhyNobodyCanLogIn(self) -> None:
+        """
+        A login shell that is missing, that others may not run, or whose interpreter they cannot reach is named.
+        """
+        self.assertEqual(self.driver.problems(), [])
+        private = self.directory / "private"
+        private.mkdir(mode=0o700)
+        shutil.copy("/bin/sh", private / "sh")
+        script = self.directory / "script"
+        for shebang, mode, reason in (
+            (f"#!{private}/sh -e\n", 0o755, f"others may not pass through {private}"),
+            ("#!/bin/sh\n", 0o700, f"others may not run {script}"),
+            ("#!/bin/sh\n", 0o755, None),
+        ):
+            script.write_text(shebang)
+            script.chmod(mode)
+            self.login = script
+            self.remake({})
+            self.assertEqual(self.driver.problems(), [f"nobody can log in: {reason}"] if reason else [])
+        self.login = self.directory / "missing"
+        self.remake({})
+        self.assertIn("No such file", self.driver.problems()[0])
+
     def test_keepsKeysAsTheyShouldBe(self) -> None:
         """
         A key added by hand is gone with the next round.
