@@ -9,16 +9,17 @@ import os
 import tarfile
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from hostline.protocol.errors import NoSuchImage, WrongState
-from hostline.server.records import Image, Sliver
+from hostline.server.records import Image, Project, Sliver
 from hostline.server.supervise import unpack
-from hostline.server.supervise.shelf import cause_of, step_of
+from hostline.server.supervise.shelf import Recipe, Shelf, cause_of, step_of
 from tests.daemons import make
 
 KINDS = st.sampled_from(
@@ -274,3 +275,47 @@ class UsedTests(SynchronousTestCase):
             code = self.said(f"image_build deb packages={packages}")[1]["code"]
             self.assertEqual(code, "BAD_VALUE", packages)
         self.assertEqual(self.said("image_build deb base=busybox packages=['vim']")[1]["code"], "BAD_VALUE")
+
+
+class _Shelf:
+    """
+    Makes nothing, and never ends.
+    """
+
+    async def build(self, serial: int, recipe: Recipe) -> None:
+        await Deferred()
+
+    async def remove(self, serial: int) -> None:
+        pass
+
+    def progress(self, serial: int) -> tuple[str, float | None]:
+        return "unpacking", None
+
+    def made(self, serial: int) -> None:
+        return None
+
+
+class BeginTests(SynchronousTestCase):
+    """
+    The moment in which an image is asked for.
+    """
+
+    def test_whileOthersChangeSomething(self) -> None:
+        """
+        An image is not given up because something else becomes durable just before it.
+        """
+        daemon = make()
+        daemon.daemon.images.shelf = cast(Shelf, _Shelf())
+        client = daemon.connect(0)
+        client.send("image_build tiny base=busybox wait=0\n")
+        while not daemon.store.pending:
+            daemon.loop.turn()
+        image, change = daemon.store.pending.pop(), daemon.host.change(1.0)
+        change.put(Project(serial=change.serial(), name="lab", created=1.0))
+        daemon.daemon.commit(change)
+        daemon.store.pending.append(image)
+        daemon.settle()
+        self.assertEqual([reply.word for reply in client.replies()], ["operation_reply"])
+        client.send("images\n")
+        daemon.settle()
+        self.assertEqual([image["state"] for image in client.replies()[-1].body], ["building"])
