@@ -93,7 +93,8 @@ class Remains:
         """
         @return: what is mounted for slivers; images may stay mounted while there are none.
         """
-        return [path for path in mounts_below(self.state) if self.state / "images" not in path.parents]
+        images = self.state / "images"
+        return [path for path in mounts_below(self.state) if images not in (path, *path.parents)]
 
     def files(self) -> list[Path]:
         """
