@@ -117,6 +117,7 @@ class ContainerDriver:
 
     async def recover(self, known: Mapping[int, Workload], keep_strays: bool = False) -> None:
         self._prepare()
+        self._files.prepare()
         if self._network is not None:
             await self._network.recover(known.keys(), keep_strays)
         self._take(await self._look_around())

@@ -93,9 +93,7 @@ class Host:
         @return: root file systems, as a daemon that starts has them.
         """
         shelf = self.shelved.shelf(self.spawner, self.clock)
-        files = OneImage(self.shelved.state / "containers", shelf, self.spawner, self.shelved.means, self.clock)
-        files.prepare()
-        return files
+        return OneImage(self.shelved.state / "containers", shelf, self.spawner, self.shelved.means, self.clock)
 
     def driver(self, **more: Any) -> ContainerDriver:
         """
