@@ -60,7 +60,13 @@ async def find_drivers(
     """
     processes, accounts, blocks = ranges(config)
     drivers["process"] = ProcessDriver(
-        state / "slivers", run, instance=instance, uids=processes, cgroups=cgroups, **common
+        state / "slivers",
+        run,
+        instance=instance,
+        uids=processes,
+        cgroups=cgroups,
+        hidden=[state / "images", state / "roots"],
+        **common,
     )
     if shelf is None:
         missing |= dict.fromkeys(("account", "container"), "the daemon does not run as root")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -78,6 +78,7 @@ class ProcessLives:
         wall: Callable[[], float] = time.time,
         proc: Path = Path("/proc"),
         inside: Path = Path("/run/hostline"),
+        hidden: Sequence[Path] = (),
     ) -> None:
         """
         @param directory: for what lasts (C{STATE/slivers}), made if missing.
@@ -87,6 +88,7 @@ class ProcessLives:
         @param cgroups: None if they cannot be used, for the reason C{no_cgroups}.
         @param as_root: whether to give slivers uids and mounts; None: if we are root.
         @param grace_s: how long processes may take to end politely.
+        @param hidden: mount points that slivers with mounts of their own do not keep in use, with all below.
         @param inside: where slivers with mounts of their own see the directory of their own socket; made if missing.
         """
         self._as_root = os.geteuid() == 0 if as_root is None else as_root
@@ -110,6 +112,7 @@ class ProcessLives:
         self._trash = Trash(directory / ".trash", spawner)
         self._traces = Traces(directory, run)
         self._starting = Starting(directory, self._traces, self._uids, cgroups, wall)
+        self._starting.hidden = hidden
         self._slivers: dict[int, ProcessSliver] = {}
         self._statuses: dict[int, Status] = {}
         self._turns = Turns(clock)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hostline.server.drivers.boots import ProcessSliver
@@ -26,6 +26,7 @@ class Starting:
     @ivar script: the shim that is to keep new boots.
     @ivar mounts: whether slivers have mounts of their own on this host.
     @ivar private: what else they have of their own.
+    @ivar hidden: mount points that they do not see, with all below.
     @ivar door: where they see the directory with their own socket; None: they cannot.
     """
 
@@ -33,6 +34,7 @@ class Starting:
     mounts = False
     private = Private()
     door: str | None = None
+    hidden: Sequence[Path] = ()
 
     def __init__(
         self, directory: Path, traces: Traces, uids: Uids | None, cgroups: Cgroups | None, wall: Callable[[], float]
@@ -78,6 +80,7 @@ class Starting:
         fstab = None
         if self.mounts:
             fstab = boots / "fstab"
+            (boots / "fstab.out").write_text("".join(f"{place}\n" for place in self.hidden))
             own = self.private.fstab(workload.rspec.get("memory_max", 0))
             # The door first: it may be below what is about to be covered.
             fstab.write_text(self._door_line(sliver, workload) + shim.fstab(home.binds()) + own)

@@ -61,6 +61,9 @@ shift
 exec 7<>../../../never 8<>../../../bell # now: the sliver's own socket may be mounted over our directory
 me >node || fail "could not write to the run directory"
 [ -z "$fstab" ] || mount --make-rprivate / 2>/dev/null # fails in a chroot that is no mount point: see mounts.py
+[ -z "$fstab" ] || while IFS= read -r place; do # or what is mounted there would stay in use as long as we live
+    umount -R -l "$place" 2>/dev/null
+done <"$fstab.out"
 [ -z "$fstab" ] || mount -a -T "$fstab" || fail "could not mount the sliver's own directories"
 echo "up $#" >up || fail "could not write to the run directory"
 if [ $# -gt 0 ]; then

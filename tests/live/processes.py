@@ -67,6 +67,7 @@ class Processes(DriverContract, unittest.TestCase):
             cgroups=self.cgroups,
             as_root=self.root,
             grace_s=self.grace_s,
+            hidden=[self.directory / "hidden"],
         )
 
     def go(self, coroutine: Coroutine[Any, Any, Any]) -> None:

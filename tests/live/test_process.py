@@ -609,6 +609,23 @@ class RootTests(RootWithoutCgroupsTests):
         self.until(lambda: self.cgroups is not None and len(self.cgroups.members(5)) >= 2)
         self.assertEqual(self.status(5).problems, ())
 
+    def test_keepsNoMountOfOthersInUse(self) -> None:
+        """
+        What is mounted for containers can be unmounted for good while a sliver runs that was started meanwhile.
+        """
+        place = self.directory / "hidden" / "it's one"
+        place.mkdir(parents=True)
+        for at in (place.parent, place):
+            subprocess.run(["mount", "-t", "tmpfs", "hostline-test", str(at)], check=True)
+            at.joinpath("it's one").mkdir(exist_ok=True)
+        try:
+            self.start(Workload(5, self.web))
+            seen = Path(f"/proc/{self.node(5)}/mountinfo").read_text()
+        finally:
+            subprocess.run(["umount", "-R", str(place.parent)], check=True)
+        self.assertIn("/tmp", seen)
+        self.assertNotIn("hostline-test", seen)
+
     def test_endsWhatHasNoGroup(self) -> None:
         """
         A sliver whose control groups could not be made says so, and is ended like any other.
