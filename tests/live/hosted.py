@@ -27,8 +27,8 @@ HOSTLINED = (sys.executable, "-m", "hostline.server.main")
 ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ} | {"LC_ALL": "C.UTF-8"}
 #: How many uids a host has for processes and accounts, and for containers: 256 blocks.
 UIDS, BLOCK_UIDS = 2000, 256 * BLOCK
-#: Every host has uids of its own, so that what is left over of one can be told from others.
-_uids = iter(range(400_000 + os.getpid() % 100 * 10_000, 2_000_000_000, UIDS))
+#: How many hosts of tests there may be at once, on one machine.
+_HOSTS = 90
 
 
 class NoReply(Exception):
@@ -155,10 +155,10 @@ class Hosted:
         self.socket = self.state / "run" / "hostline.sock"
         self.config = self.directory / "hostline.toml"
         self.log = self.directory / "log"
-        self.uid_first = next(_uids)
-        number = self.uid_first // UIDS
-        self.block_first = (1 << 28) + number % 90 * BLOCK_UIDS
-        self.subnet = f"10.{64 + number // 128 % 64}.{number % 128 * 2}.0/23"
+        number, self._number = _own_number()
+        self.uid_first = 400_000 + number * UIDS
+        self.block_first = (1 << 28) + number * BLOCK_UIDS
+        self.subnet = f"10.{100 + number}.64.0/23"
         self.configure(config)
         self.argv = [*argv, "--state", str(self.state), "--config", str(self.config)]
         self.process: subprocess.Popen[bytes] | None = None
@@ -337,6 +337,24 @@ class Hosted:
         self.remains.remove()
         remove_directory(self.state)
         remove_directory(self.directory)
+        self._number.close()
+
+
+def _own_number() -> tuple[int, socket.socket]:
+    """
+    @return: a number that no other host of a test on this machine has, whoever runs it, until the socket is closed. So
+        what is left over of one can be told from others by uid.
+    """
+    for attempt in range(_HOSTS):
+        number = (os.getpid() + attempt) % _HOSTS
+        held = socket.socket(socket.AF_UNIX)
+        try:
+            held.bind(f"\0hostline-tests/{number}")
+        except OSError:
+            held.close()
+        else:
+            return number, held
+    raise AssertionError(f"{_HOSTS} hosts of tests are there already")
 
 
 def until(true: Callable[[], object], limit_s: float = DEADLINE_S, what: object = "") -> None:
