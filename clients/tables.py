@@ -17,6 +17,21 @@ if TYPE_CHECKING:
 COLUMNS: dict[str, tuple[str, ...]] = {
     "experiments_reply": ("name", "state", "owner", "nodes", "created", "swapped_in"),
     "operations_reply": ("operation", "command", "target", "state", "step", "started", "ended", "causes"),
+    "slivers_reply": (
+        "name",
+        "kind",
+        "image",
+        "state",
+        "code",
+        "owner",
+        "address",
+        "loans",
+        "expires",
+        "doomed_until",
+        "instantiation",
+        "problems",
+    ),
+    "images_reply": ("name", "kind", "state", "step", "progress", "sha256", "size", "created", "slivers", "problems"),
     "events_reply": ("cursor", "time", "topic", "what", "request"),
     "users_reply": ("name", "uid", "projects", "keys"),
     "doctor_reply": ("check", "ok", "detail", "remedy"),
@@ -25,8 +40,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 NODES = ("name", "host", "pnode", "kind", "boot", "code", "start_command", "address", "problems")
 LINKS = ("link", "kind", "members", "rate_kbps", "delay_ms", "loss", "by")
 #: Columns that say nothing when they are empty everywhere.
-_DISPENSABLE = frozenset(("pnode", "image", "address", "problems", "remedy", "causes", "by", "swapped_in", "request"))
-_TIMES = frozenset(("time", "created", "swapped_in", "started", "ended", "expires", "submitted", "until"))
+_DISPENSABLE = frozenset(
+    "pnode image address problems remedy causes by swapped_in request loans expires doomed_until step progress".split()
+)
+_TIMES = frozenset("time created swapped_in started ended expires doomed_until submitted until".split())
 _LONGEST_CELL = 60
 
 

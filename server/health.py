@@ -128,8 +128,8 @@ class Health:
                 _found(
                     f"driver {kind}",
                     not problems,
-                    "; ".join(problems) or f"slivers run with all that this kind can hold them to ({driver.unheld})",
-                    "run the daemon as root, with control groups, to give slivers uids and limits of their own; "
+                    "; ".join(problems) or f"{driver.version}; {driver.holds}",
+                    "mend what it says; a daemon of root's with control groups gives slivers uids and limits of their own; "
                     "to end slivers without a record, remove keep-strays from the state directory and start again",
                 )
             )

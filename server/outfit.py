@@ -88,7 +88,7 @@ async def find_drivers(
     spawner, clock = common["spawner"], common["clock"]
     network, no_network = await Network.find(config.network, instance, state / "network", spawner, clock)
     means = await Means.find(state / "roots", spawner, clock)
-    drivers["container"] = ContainerDriver(
+    drivers["container"] = driver = ContainerDriver(
         state / "containers",
         run / "containers",
         files=Rootfs(state / "roots", shelf, spawner, means, clock),
@@ -98,3 +98,4 @@ async def find_drivers(
         no_network=no_network,
         **common,
     )
+    driver.holds = f"{driver.holds}: {means.describe()}; what they receive from the network is not limited"

@@ -50,7 +50,7 @@ class AccountDriver(ProcessDriver):
     """
 
     kind = "account"
-    unheld = "not to a limit of disk or network use"
+    holds = "limits of processor, memory and processes are held, of disk and network not"
     letter = "a"
     with_mounts = False
     thorough = True

@@ -50,7 +50,7 @@ class ContainerDriver:
     """
 
     kind = "container"
-    unheld = ""
+    holds = "all limits are held"
     version = ""
     changed: Callable[[int], None]
     _log = Logger()

@@ -157,14 +157,14 @@ class Driver(Protocol):
     One kind of sliver at work on this host.
 
     @ivar kind: the word in C{hv:KIND:pnode-NNNN}.
-    @ivar unheld: what this kind cannot hold a sliver to on any host, in words.
+    @ivar holds: which limits it holds slivers to on this host, by which means, in words for the operator.
     @ivar version: of what runs them, for C{host_status}.
     @ivar changed: called with a serial whenever its L{Status} is no longer what it was; set by the owner before
         L{recover}.
     """
 
     kind: str
-    unheld: str
+    holds: str
     version: str
     changed: Callable[[int], None]
 

@@ -107,7 +107,7 @@ class FakeDriver:
 
     version = "fake 1"
 
-    unheld = "not to any limit"
+    holds = "no limit is held"
     changed: Callable[[int], None]
 
     def __init__(

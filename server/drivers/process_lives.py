@@ -50,7 +50,7 @@ class ProcessLives:
     """
 
     kind = "process"
-    unheld = "not to a limit of disk or network use"
+    holds = "limits of processor, memory and processes are held, of disk and network not"
     version = ""
     #: Of its control groups.
     letter = "p"
