@@ -21,8 +21,8 @@ end() { # the daemon sends TERM; again when half of the time is over; and then k
     fi
     trap '' TERM
     echo 'going down'
-    kill -s TERM -- -1 2>/dev/null # everybody but this shell and PID 1
-    while kill -s 0 -- -1 2>/dev/null; do
+    kill -TERM -1 2>/dev/null # everybody but this shell and PID 1
+    while kill -0 -1 2>/dev/null; do
         sleep 0.05 2>/dev/null || sleep 1
     done
     exit 0

@@ -242,7 +242,7 @@ class ContainerTests(Containers):
         before = self.host.loop.time()
         self.go(self.driver.ensure_stopped(5))
         self.assertLess(self.host.loop.time() - before, 4.0)
-        self.assertEqual((self.status(5).code, self.log("out")), (0, b"politely\n"))
+        self.assertEqual((self.status(5).code, self.log("out")), (0, b"politely\n"), self.log("console"))
 
     def test_hasItsKeys(self) -> None:
         """
