@@ -17,6 +17,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -36,6 +37,7 @@ from hostline.server.supervise.shim import Process
 from hostline.server.supervise.spawn import Spawner
 from hostline.server.supervise.subuids import SubuidRange, Subuids, of_accounts
 
+_AGAIN_S = (0.02, 0.2)
 _LOGS = {
     "log": "start_command.log",
     "out": "start_command.out",
@@ -175,8 +177,7 @@ class ContainerDriver:
         sliver = await self._hold(serial)
         try:
             await self._lives.stop(sliver, self._grace_s)
-            if self._network is not None:
-                await self._network.forget(serial)
+            await self._forget_network(serial)
             await self._files.destroy(serial)
             for boots in self._kept.boots(serial):
                 self._kept.remove_boot(self._kept.bundle(serial, boots))
@@ -325,6 +326,20 @@ class ContainerDriver:
     def _tidy_groups(self) -> None:
         if not self._slivers and self._cgroups is not None:
             tidy_groups(self._cgroups)
+
+    async def _forget_network(self, serial: int) -> None:
+        """
+        @raise OSError: if something is left of it.
+        """
+        if self._network is None:
+            return
+        for pause_s in _AGAIN_S:  # its interfaces go with its namespace, at the same moment as we remove them
+            try:
+                await self._network.forget(serial)
+                return
+            except OSError:
+                await deferLater(self._clock, pause_s)
+        await self._network.forget(serial)
 
     async def _destroy_stray(self, serial: int) -> None:
         try:

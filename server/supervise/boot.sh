@@ -22,6 +22,7 @@ end() { # the daemon sends TERM; again when half of the time is over; and then k
     trap '' TERM
     echo 'going down'
     kill -TERM -1 2>/dev/null # everybody but this shell and PID 1
+    wait
     while kill -0 -1 2>/dev/null; do
         sleep 0.05 2>/dev/null || sleep 1
     done
