@@ -342,7 +342,7 @@ class Daemon:
         self.loan_clock.look()
         if startup:
             await self._start_all(stagger_s)
-        self.sync.run(list(self.host.slivers_by_serial))
+        self.sync.go_on()
         self.expiry.start()
         self.follower.start()
 

@@ -67,6 +67,7 @@ class Sync:
         self._removing: set[int] = set()
         self._told: dict[int, Status | None] = {}
         self._closed = False
+        self._recovering = False
         self._doors = doors
         self._configured: dict[int, Workload] = {}
         self._held: dict[int, IDelayedCall] = {}
@@ -95,10 +96,12 @@ class Sync:
 
     async def recover(self, keep_strays: bool) -> None:
         """
-        Have every driver find its slivers again.
+        Have every driver find its slivers again. What they tell meanwhile is not acted on before L{go_on}: a start
+        may have to wait for others.
 
         @param keep_strays: what has no record is left alone.
         """
+        self._recovering = True
         for sliver in self._host.slivers_by_serial.values():
             self._configured[sliver.serial] = self._workload(sliver)
         self._doors.keep(self._configured.keys(), keep_strays)
@@ -114,10 +117,19 @@ class Sync:
             self._told[sliver.serial] = self.status(sliver.serial)
             self._board.place(sliver, self._told[sliver.serial])
 
+    def go_on(self) -> None:
+        """
+        What was found by L{recover} may be acted on.
+        """
+        self._recovering = False
+        self.run(list(self._host.slivers_by_serial))
+
     def run(self, serials: Iterable[int]) -> None:
         """
         Take the next step of each of these slivers, if there is one; returns at once.
         """
+        if self._recovering:
+            return  # go_on looks at all of them
         for serial in serials:
             sliver = self._host.slivers_by_serial.get(serial)
             if sliver is None or self._closed or serial in self._host.unsettled:

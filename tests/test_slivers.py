@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from hostline.server.connection import Connection
+from hostline.server.drivers.driver import Status
 from hostline.server.records import Image, Sliver, User
 from tests.daemons import Client, FakePeer, FakeTransport, MemoryDaemon, make
 
@@ -448,6 +449,26 @@ class StartupTests(SliverTests):
         self.daemon.advance(60)
         self.assertEqual(self.started(), serials[1:3])
         self.assertEqual(self.show("lab_s3")["state"], "stopped")
+
+    def test_waitsThoughDriversTellNews(self) -> None:
+        """
+        What drivers tell while they look at the host that has come up starts nothing ahead of its turn.
+        """
+        serials = [self.create(f"lab_s{number}")["serial"] for number in range(3)]
+        driver = self.daemon.driver
+        driver.host.statuses.update({serial: Status(serial) for serial in serials})
+
+        async def recover(known: Any, keep_strays: bool = False) -> None:
+            for serial in known:
+                driver.changed(serial)
+
+        self.patch(driver, "recover", recover)
+        driver.calls.clear()
+        Deferred.fromCoroutine(self.daemon.daemon.recover(startup=True, stagger_s=2.0))
+        self.daemon.settle()
+        self.assertEqual(self.started(), serials[:1])
+        self.daemon.advance(60)
+        self.assertEqual(self.started(), serials)
 
     def started(self) -> list[int]:
         return [serial for name, serial in self.daemon.driver.calls if name == "ensure_started"]
