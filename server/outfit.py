@@ -96,6 +96,7 @@ async def find_drivers(
         uids=blocks,
         cgroups=cgroups.of("c") if cgroups is not None else None,
         no_network=no_network,
+        lacks=means.problems,
         **common,
     )
     driver.holds = f"{driver.holds}: {means.describe()}; what they receive from the network is not limited"
