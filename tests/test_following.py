@@ -136,6 +136,36 @@ class SyncTests(FollowingCase):
         self.sync(lasting("lab_d"))
         self.assertEqual(self.state("lab_d"), "running")
 
+    def test_delegatedFollows(self) -> None:
+        """A delegated sliver that runs follows its record like any other, and so it does loans."""
+        self.sync(lasting("lab_d", instantiation="delegated"), A)
+        self.operator.body("create lab_d")
+        pid = self.operator.body("sliver lab_d")["pid"]
+        found = self.sync(lasting("lab_d", instantiation="delegated", keys=[], tags={"cpu_share": "64"}), A)
+        self.assertEqual(found["changed"], ["lab_d"])
+        body = self.operator.body("sliver lab_d")
+        self.assertEqual((body["in_force"]["cpu_share"], body["pid"]), (64, pid))
+        self.assertEqual(self.operator.body("get_ssh_keys lab_d"), {"lab_d": []})
+        self.operator.body("set_loans lab_d [['lab_a','cpu_share',16]]")
+        self.assertEqual(self.operator.body("sliver lab_d")["in_force"]["cpu_share"], 48)
+        self.assertEqual(self.operator.body("sliver lab_a")["in_force"]["cpu_share"], 48)
+
+    def test_otherLanguages(self) -> None:
+        """What a payload says in other languages comes back as it was, also after a crash; in errors it is quoted."""
+        script, key = "#!/bin/sh\necho caf\u00e9 \u6f22\u5b57 \U0001f600\n", "ssh-ed25519 AAAA Ren\u00e9 \u6f22"
+        named = lasting("lab_a", keys=[key], tags={"cpu_share": "\u6f22", "initscript_code": script})
+        found = self.sync(named, B, lasting("lab_\u6f22"))
+        self.assertEqual(list(found["refused"]), ["'lab_\\u6f22'"])
+        for _ in range(2):
+            self.assertEqual(self.operator.body("get_ssh_keys lab_a"), {"lab_a": [key]})
+            made = self.whole.host.sliver_named("lab_a")
+            assert made is not None
+            self.assertEqual(made.initscript, script)
+            self.assertIn("got '\\u6f22'", str(self.operator.body("sliver lab_a")["problems"][0]))
+            self.assertIn("\\u6f22", self.operator.ask("sliver lab_\u6f22").body["message"])
+            self.whole.crash()
+            self.operator = self.whole.connect()
+
     def test_oneBadRecord(self) -> None:
         """One bad entry is named, in the reply and by doctor, and the others are made."""
         bad = lasting("lab_b")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -352,6 +353,50 @@ class RecordTests(SliverTests):
         self.daemon.daemon.commit(change)
         self.daemon.settle()
         self.assertEqual((self.show()["state"], self.show()["serial"]), ("running", serial))
+
+
+class WhoTests(SliverTests):
+    """
+    What others than operators see of slivers, and do with them.
+    """
+
+    def test_seeTheirOwnUidsAndKeys(self) -> None:
+        """
+        get_xids and get_ssh_keys hold what one may see: an operator all, a user its own, a stranger nothing.
+        """
+        self.create(keys=[KEY])
+        self.operator.body("create tum_x kind=process owner=bob")
+        host = self.daemon.driver.host
+        for at, serial in enumerate(sorted(host.statuses)):
+            host.put(evolve(host.statuses[serial], uid=7000 + at))
+        everybodys = {"lab_web": 7000, "tum_x": 7001}
+        self.assertEqual(self.operator.body("get_xids"), everybodys)
+        self.assertEqual(self.operator.body("get_ssh_keys"), {"lab_web": [KEY], "tum_x": []})
+        for client, names in ((self.ann, ["lab_web"]), (self.bob, ["tum_x"]), (self.daemon.connect(5077), [])):
+            self.assertEqual(client.body("get_xids"), {name: everybodys[name] for name in names})
+            self.assertEqual(list(client.body("get_ssh_keys")), names)
+
+    def test_delegatesDoWhatTheyWereGranted(self) -> None:
+        """
+        Several delegates of one sliver may each say the commands that they were granted, of that sliver, and no others.
+        """
+        self.create()
+        self.create("lab_other")
+        self.operator.body("add_delegate del_read uid=5008 commands=['get_rspec'] slivers=['lab_web']")
+        self.operator.body("add_delegate del_stop uid=5009 commands=['stop','start'] slivers=['lab_web']")
+        reads, stops = self.daemon.connect(5008), self.daemon.connect(5009)
+        self.assertEqual(reads.body("get_rspec lab_web")["cpu_share"], 32)
+        self.assertEqual(stops.body("stop lab_web")["state"], "stopped")
+        self.assertEqual(stops.body("start lab_web")["state"], "running")
+        for client, line in (
+            (reads, "stop lab_web"),
+            (reads, "get_rspec lab_other"),
+            (stops, "get_rspec lab_web"),
+            (stops, "stop lab_other"),
+            (stops, "destroy lab_web"),
+        ):
+            self.assertEqual(client.code(line), "NO_SUCH_SLIVER", line)
+        self.assertEqual([self.show(name)["state"] for name in ("lab_web", "lab_other")], ["running"] * 2)
 
 
 class InsideTests(SliverTests):
