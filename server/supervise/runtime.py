@@ -29,6 +29,9 @@ from hostline.server.supervise import console
 from hostline.server.supervise.shim import PATH, Process
 from hostline.server.supervise.spawn import Spawner, start_time
 
+#: GNU's, which changes the directory.
+_ENV = shutil.which("env", path=PATH) or "/usr/bin/env"
+
 #: How long the runtime may take over one step.
 STEP_S = 60.0
 _LONGEST = 1 << 16
@@ -198,7 +201,8 @@ class Runtime:
         log.unlink(missing_ok=True)
         reading, writing = os.pipe()
         try:
-            argv = conmon_argv(self._conmon, self.program, self.root, bundle, log)
+            # conmon leaves a file in its own directory when the kernel kills for want of memory: let it be the bundle's.
+            argv = [_ENV, "-C", str(path), *conmon_argv(self._conmon, self.program, self.root, bundle, log)]
             environment = {"PATH": PATH, "_OCI_SYNCPIPE": "3"}
             duplicated = [(os.POSIX_SPAWN_DUP2, writing, 3)]
             self.spawner.spawn(argv, environment=environment, file_actions=duplicated, ended=lambda _: None)

@@ -89,6 +89,7 @@ class HostileTests(unittest.TestCase):
         self.assertNotIn(b"200000000", heard.out)
         self.assertIn(b"after", heard.out)
         self.assertEqual(self.driver.status()[5].start_command, "running")
+        self.assertFalse(Path("oom").exists(), "conmon wrote to our own directory")
 
     def test_diskHog(self) -> None:
         """
