@@ -133,6 +133,8 @@ class Door:
         else:
             self._loop.remove_reader(self._listening.fileno())
         self._listening.close()
+        for task in self._coming:
+            task.cancel()
 
     def _come(self) -> None:
         now = self._loop.time()

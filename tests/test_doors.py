@@ -99,6 +99,19 @@ class DoorsTests(SynchronousTestCase):
         self.flushLoggedErrors()
 
 
+class Guest(asyncio.Protocol):
+    """
+    Who came in.
+    """
+
+    def __init__(self, transports: list[asyncio.Transport]) -> None:
+        self._transports = transports
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transports.append(transport)
+
+
 class DoorTests(SynchronousTestCase):
     """
     One door, on a real loop of its own.
@@ -106,21 +119,27 @@ class DoorTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.loop = asyncio.new_event_loop()
-        self.addCleanup(self.loop.close)
+        self.addCleanup(self.end)
         self.runtime = Path(self.mktemp())
         self.full = False
         self.came: list[asyncio.Protocol] = []
-        self.doors = Doors(
-            self.runtime, lambda listening, serial: Door(listening, self.loop, self.make, self.is_full).close
-        )
+        self.transports: list[asyncio.Transport] = []
+        self.doors = Doors(self.runtime, self.serve)
         self.doors.open(5)
-        self.addCleanup(self.doors.close)
+
+    def end(self) -> None:
+        self.doors.close()
+        self.turn(0.01)
+        for transport in self.transports:
+            transport.abort()
+        self.turn(0.01)
+        self.loop.close()
 
     def serve(self, listening: socket.socket, serial: int) -> Callable[[], None]:
         return Door(listening, self.loop, self.make, self.is_full).close
 
     def make(self) -> asyncio.Protocol:
-        self.came.append(asyncio.Protocol())
+        self.came.append(Guest(self.transports))
         return self.came[-1]
 
     def is_full(self) -> bool:
