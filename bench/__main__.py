@@ -19,6 +19,7 @@ from types import FrameType
 
 from bench import table
 from bench.child import ROOT, CannotStart
+from bench.containers import containers
 from bench.daemon import ASSUMED_REPLY, STATUS_REQUEST, Daemon, Refused
 from bench.durable import durable
 from bench.encoding import encoding
@@ -85,6 +86,8 @@ class Run:
                 self._part("loans", lambda: [loans(self._setting)])
             if "payload" in names:
                 self._part("payload", lambda: [payloads(self._setting)])
+            if "containers" in names:
+                self._part("containers", lambda: [containers(self._setting)])
             if "reading" in names:
                 self._part("reading", lambda: reading(self._setting))
             if up and "starts" in names:
@@ -130,7 +133,7 @@ class Run:
             print(f"{name} could not be measured: {error}\n", file=sys.stderr, flush=True)
 
 
-PARTS = ("polling", "encoding", "loans", "payload", "reading", "starts", "durable", "stalls")
+PARTS = ("polling", "encoding", "loans", "payload", "containers", "reading", "starts", "durable", "stalls")
 
 
 def main(arguments: list[str]) -> int:
