@@ -117,7 +117,22 @@ class DriverContract(_Base):
         A sliver that was created and never started has reached no boot.
         """
         self.go(self.driver.ensure_created(Workload(5, self.web)))
-        self.assertEqual(self.status(5), Status(5))
+        self.assertEqual(self.status(5), Status(5, uid=self.status(5).uid))
+
+    def test_saysItsUid(self) -> None:
+        """
+        A sliver's uid is known as soon as it is made, and is the same when it is up, to the next daemon, and stopped.
+        """
+        workload = Workload(5, self.web)
+        self.go(self.driver.ensure_created(workload))
+        uid = self.status(5).uid
+        self.assertIsInstance(uid, int)
+        self.start(workload)
+        self.assertEqual(self.status(5).uid, uid)
+        self.remake({5: workload})
+        self.assertEqual(self.status(5).uid, uid)
+        self.go(self.driver.ensure_stopped(5))
+        self.assertEqual(self.status(5).uid, uid)
 
     def test_bootsWithoutCommand(self) -> None:
         """
@@ -295,7 +310,7 @@ class DriverContract(_Base):
         self.assertEqual(self.status(5).builds, 1)
         self.go(self.driver.ensure_destroyed(5))
         self.go(self.driver.ensure_created(again))
-        self.assertEqual(self.status(5), Status(5, builds=2))
+        self.assertEqual(self.status(5), Status(5, builds=2, uid=self.status(5).uid))
         self.start(again)
         self.remake({5: again})
         self.assertEqual((self.status(5).boot, self.status(5).builds), ("booted", 2))
@@ -316,7 +331,7 @@ class DriverContract(_Base):
         self.go(self.driver.ensure_created(Workload(6, self.db)))
         self.go(self.driver.ensure_configured(Workload(6, self.db, rspec={"pids_max": 70})))
         self.go(self.driver.ensure_configured(Workload(7, self.web)))
-        self.assertEqual(self.status(6), Status(6))
+        self.assertEqual(self.status(6), Status(6, uid=self.status(6).uid))
         self.assertNotIn(7, self.driver.status())
 
     def execute(self, *argv: str, terminal: bool = False) -> tuple[Conversation, Heard]:

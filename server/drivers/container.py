@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -358,7 +359,7 @@ class ContainerDriver:
     def _tell(self, sliver: ContainerSliver) -> None:
         if self._closed or self._slivers.get(sliver.serial) is not sliver or not (sliver.builds or sliver.boots):
             return
-        status = sliver.status(self._standing)
+        status = evolve(sliver.status(self._standing), uid=self._uids.by_serial.get(sliver.serial))
         if self._statuses.get(sliver.serial) != status:
             self._statuses[sliver.serial] = status
             self.changed(sliver.serial)

@@ -20,6 +20,8 @@ from hostline.server.drivers.driver import CANNOT_START, Conversation, Hearer, S
 from hostline.server.drivers.fake_conversation import FakeConversation
 
 _WORD = re.compile(r"\s*(sleep|exit)\s+(\d+(?:\.\d+)?)\s*\Z")
+#: What the slivers' uids are counted from.
+FIRST_UID = 100_000
 
 
 @define
@@ -171,6 +173,7 @@ class FakeDriver:
             builds=builds,
             initscript=script,
             initscript_code=0 if script == "ended" else None,
+            uid=FIRST_UID + serial,
         )
         if serial in self.refusals:
             problems = (f"could not be started: {self.refusals[serial]}",)
@@ -262,7 +265,7 @@ class FakeDriver:
 
     def _create(self, workload: Workload) -> None:
         if workload.serial not in self.host.statuses:
-            self.host.put(Status(workload.serial, builds=workload.builds))
+            self.host.put(Status(workload.serial, builds=workload.builds, uid=FIRST_UID + workload.serial))
 
     def _hold(self, workload: Workload) -> None:
         self.host.in_force[workload.serial] = dict(workload.rspec)

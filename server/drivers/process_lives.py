@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -302,7 +303,8 @@ class ProcessLives:
     def _tell(self, sliver: ProcessSliver) -> None:
         if self._closed or self._slivers.get(sliver.serial) is not sliver:
             return
-        status = sliver.status(self._problems)
+        uid = self._uids.by_serial.get(sliver.serial) if self._uids is not None else os.geteuid()
+        status = evolve(sliver.status(self._problems), uid=uid)
         if status.boot != "running":
             self._vacate(sliver)
         if status.boot == "dead" and not sliver.ending and not sliver.cleared:
