@@ -11,18 +11,15 @@ import threading
 import time
 import unittest
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from attrs import evolve, frozen
 
-from hostline.server.supervise.spawn import start_time
-from tests.live.hosted import Client, Hosted, NoReply, topology, until
+from tests.live.hosted import Client, topology, until
+from tests.live.killing import SEED, KilledTest, Ledger
 from tests.live.support import living
 from tests.scale import scaled
 
-#: HOSTLINE_SEED=N does the same things again that a failed run printed.
-SEED = int(os.environ.get("HOSTLINE_SEED") or scaled(20, int(time.time())))
 _PASSING = ("new", "activating", "swapping", "modifying", "terminating")
 
 
@@ -44,71 +41,53 @@ def commands(codes: dict[str, int]) -> str:
     return topology({name: f"exit {code}" for name, code in codes.items()})
 
 
-class Ledger:
+class People(Ledger):
     """
-    One user of the host, who remembers everything acknowledged; and, of what was asked when the daemon died, both
-    possible outcomes.
+    One who makes users and experiments.
 
     @ivar users: whether each exists.
     @ivar experiments: None if it does not exist.
-    @ivar open: what was not acknowledged: table and name, the value before and the one after.
-    @ivar replay: the request that was not answered, if it carries a token.
     """
 
+    refusals = ("WRONG_STATE", "EXISTS")  # what was asked for with wait=0 is still under way
+
     def __init__(self, number: int, random_: random.Random) -> None:
+        super().__init__(random_)
         self.project = f"p{number}"
         self.users: dict[str, bool] = {}
         self.experiments: dict[str, Experiment | None] = {f"{self.project}/e{n}": None for n in range(2)}
-        self.open: tuple[dict[str, Any], str, Any, Any] | None = None
-        self.replay: str | None = None
-        self.acknowledged: Counter[str] = Counter()
-        self.failure: BaseException | None = None
-        self._random = random_
         self._count = 0
 
-    def work(self, path: Path) -> None:
-        """
-        Ask for one thing after the other, until the daemon dies.
-        """
-        try:
-            with Client(path) as client:
-                while True:
-                    self._step(client)
-        except (NoReply, OSError):
-            pass
-        except BaseException as failure:
-            self.failure = failure
-
-    def _step(self, client: Client) -> None:
-        if self._random.random() < 0.3:
+    def step(self, client: Client) -> None:
+        if self.random.random() < 0.3:
             self._user(client)
         else:
             self._experiment(client)
 
     def _user(self, client: Client) -> None:
         there = [name for name, is_there in self.users.items() if is_there]
-        if there and self._random.random() < 0.3:
-            name = self._random.choice(there)
-            self._ask(client, f"remove_user {name}", self.users, name, False)
+        if there and self.random.random() < 0.3:
+            name = self.random.choice(there)
+            self.ask(client, f"remove_user {name}", self.users, name, False)
             return
         self._count += 1
         name = f"{self.project}u{self._count}"
-        self._ask(client, f"add_user {name} token={name}", self.users, name, True)
+        self.ask(client, f"add_user {name} token={name}", self.users, name, True)
 
     def _experiment(self, client: Client) -> None:
-        name = self._random.choice(list(self.experiments))
-        wait = self._random.choice(["wait=0", "wait=20", "wait=20"])
+        name = self.random.choice(list(self.experiments))
+        wait = self.random.choice(["wait=0", "wait=20", "wait=20"])
         before = self.experiments[name]
-        codes = {node: self._random.randrange(1, 100) for node in self._random.sample("abcd", 3)}
+        codes = {node: self.random.randrange(1, 100) for node in self.random.sample("abcd", 3)}
         if before is None:
             request = f"create_experiment {name} {commands(codes)} {wait}"
-            if self._random.random() < 0.5:
-                self._ask(client, request, self.experiments, name, Experiment(False, codes, {}))
+            if self.random.random() < 0.5:
+                self.ask(client, request, self.experiments, name, Experiment(False, codes, {}))
             else:
                 up = Experiment(True, codes, dict.fromkeys(codes, 1))
-                self._ask(client, f"{request} swap_in=True", self.experiments, name, up)
+                self.ask(client, f"{request} swap_in=True", self.experiments, name, up)
             return
-        command = self._random.choice(
+        command = self.random.choice(
             ["swap_out", "terminate", "modify_experiment", "node_reboot", "node_reboot"]
             if before.active
             else ["swap_in", "swap_in", "terminate", "modify_experiment"]
@@ -127,45 +106,25 @@ class Ledger:
                 boots[node] = 1 if node not in before.codes else before.boots[node] + (0 if same else 1)
             after = evolve(before, codes=codes, boots=boots)
         elif command == "node_reboot":
-            node = self._random.choice(list(before.codes))
+            node = self.random.choice(list(before.codes))
             request = f"{command} {name} {node} {wait}"
             after = evolve(before, boots=before.boots | {node: before.boots[node] + 1})
-        self._ask(client, request, self.experiments, name, after)
-
-    def _ask(self, client: Client, request: str, table: dict[str, Any], name: str, after: Any) -> None:
-        self.open = (table, name, table.get(name), after)
-        self.replay = request if "token=" in request else None
-        word, body = client.refusal(request)
-        if word != "error_reply":
-            table[name] = after
-        elif body["code"] not in ("WRONG_STATE", "EXISTS"):  # what was asked for with wait=0 is still under way
-            raise AssertionError(f"{request}: {body}")
-        self.open = self.replay = None
-        self.acknowledged[request.split()[0]] += 1
+        self.ask(client, request, self.experiments, name, after)
 
     def compare(self, test: unittest.TestCase, client: Client) -> None:
         """
         See whether all is as it was acknowledged; settle what was open.
         """
-        if self.replay is not None and self.open is not None:
-            client.ask(self.replay)  # a token makes it safe to ask again: done before or not, it is done now
-            table, name, _, after = self.open
-            table[name] = after
-            self.open = self.replay = None
+        self.settle(client)
         there = {one["name"] for one in client.ask("users")}
-        for name, known in self.users.items():
-            test.assertIn(name in there, self._allowed(self.users, name, known), name)
+        for name in self.users:
+            test.assertIn(name in there, self.allowed(self.users, name), name)
             self.users[name] = name in there
-        for name, expected in self.experiments.items():
+        for name in self.experiments:
             found = self._settled(client, name)
-            test.assertIn(found, self._allowed(self.experiments, name, expected), f"{name}, {self.open}")
+            test.assertIn(found, self.allowed(self.experiments, name), f"{name}, {self.open}")
             self.experiments[name] = found
         self.open = None
-
-    def _allowed(self, table: dict[str, Any], name: str, expected: Any) -> list[Any]:
-        if self.open is not None and self.open[0] is table and self.open[1] == name:
-            return [self.open[2], self.open[3]]
-        return [expected]
 
     def _settled(self, client: Client, name: str) -> Experiment | None:
         found: Experiment | None = None
@@ -197,48 +156,16 @@ class Ledger:
         return found
 
 
-class KilledTest(unittest.TestCase):
+class Nodes(KilledTest):
     """
-    A daemon that is killed at any instant.
+    With experiments.
     """
-
-    def setUp(self) -> None:
-        self.host = Hosted(self)
-        self.host.start()
-        self.helpers: set[tuple[int, int]] = set()
-
-    def note_children(self) -> None:
-        """
-        Remember all children of the daemon that are about to lose it.
-        """
-        for name in Path(f"/proc/{self.host.pid}/task/{self.host.pid}/children").read_text().split():
-            started = start_time(int(name))
-            if started is not None:
-                self.helpers.add((int(name), started[0]))
-
-    def kill(self) -> None:
-        self.note_children()
-        self.host.kill()
-
-    def assertNothingLeft(self) -> None:
-        """
-        No process, control group, file or mount of any sliver, and no helper of any daemon.
-        """
-        running = [one for one in self.host.ask("operations") if one["ended"] is None]
-        self.assertEqual(running, [])
-        until(lambda: not self.host.left_over(), 10, self.host.left_over)
-        self.note_children()
-        self.assertEqual(self.host.stop(), 0)
-        helpers = [pid for pid, started in self.helpers if living(pid) and (start_time(pid) or (0,))[0] == started]
-        self.assertEqual(helpers, [])
-        self.assertEqual(self.host.cgroups(), [])
-        self.assertEqual(self.host.tracebacks(), "")
 
     def pids(self, name: str) -> dict[str, Any]:
         return {node: one["pid"] for node, one in self.host.ask(f"experiment {name}")["nodes"].items()}
 
 
-class Killed(KilledTest):
+class Killed(Nodes):
     """
     While people work.
     """
@@ -249,7 +176,7 @@ class Killed(KilledTest):
         so, once; what nobody was told is either done or not; nodes go on with their pids.
         """
         seed = random.Random(SEED)
-        ledgers = [Ledger(number, random.Random(seed.random())) for number in range(4)]
+        ledgers = [People(number, random.Random(seed.random())) for number in range(4)]
         for ledger in ledgers:
             self.host.ask(f"add_project {ledger.project}")
         self.host.ask("add_project keep")
@@ -304,7 +231,7 @@ class Killed(KilledTest):
         self.assertNothingLeft()
 
 
-class KilledAtBadMoments(KilledTest):
+class KilledAtBadMoments(Nodes):
     """
     Killed a few milliseconds into something, each time a little later.
     """
