@@ -116,20 +116,21 @@ class Commands:
         running.add(piped)
         return piped
 
-    def restart(self, sliver: ContainerSliver, begun: Callable[[], None]) -> None:
+    def run_script(self, sliver: ContainerSliver, verb: str, begun: Callable[[], None]) -> None:
         """
-        Run the initscript's C{restart}; one that still runs from before is ended.
+        Run the initscript that is new; one that still runs from before is ended.
 
+        @param verb: C{restart}, or C{start} if there was none before.
         @param begun: called once it runs.
         """
         old = self._restarts.pop(sliver.serial, None)
         if old is not None:
             old.close()
         try:
-            argv = ["/bin/sh", f"{oci.OURS}/bin/initscript", "restart"]
+            argv = ["/bin/sh", f"{oci.OURS}/bin/initscript", verb]
             self._restarts[sliver.serial] = self.execute(sliver, argv, _Deaf(), terminal=False)
         except OSError as error:
-            self._log.warn("no restart of an initscript: {error}", error=str(error))
+            self._log.warn("no {verb} of an initscript: {error}", verb=verb, error=str(error))
         else:
             begun()
 

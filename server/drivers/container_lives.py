@@ -396,14 +396,16 @@ class Lives:
         if not own.parent.is_dir():
             return
         wanted = bundle.path / "restart"
-        if inside.read_own(own) != text:
+        known = inside.read_own(own)
+        if known != text:
             if text is None:
                 own.unlink(missing_ok=True)
                 return
-            self._kept.mark(bundle, "restart")
+            self._kept.mark(bundle, "restart", "start" if known is None else "restart")
             inside.write_own(own, self._booting.uids.ensure(sliver.serial), text)
         if wanted.exists():
-            self._commands.restart(sliver, lambda: wanted.unlink(missing_ok=True))
+            verb = wanted.read_text("utf-8").strip() or "restart"
+            self._commands.run_script(sliver, verb, lambda: wanted.unlink(missing_ok=True))
 
     def _bundle(self, sliver: ContainerSliver) -> Bundle:
         return self._kept.bundle(sliver.serial, sliver.boots)
