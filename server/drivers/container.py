@@ -37,6 +37,7 @@ from hostline.server.supervise.said import Ear
 from hostline.server.supervise.shim import Process
 from hostline.server.supervise.spawn import Spawner
 from hostline.server.supervise.subuids import SubuidRange, Subuids, of_accounts
+from hostline.server.supervise.turns import Turns
 
 _AGAIN_S = (0.02, 0.2)
 _LOGS = {
@@ -114,6 +115,7 @@ class ContainerDriver:
         self._standing += tuple(lacks)
         self._strays = ""
         self._lasting: set[int] = set()
+        self._turns = Turns(clock)
         self._closed = False
 
     # The interface
@@ -246,11 +248,19 @@ class ContainerDriver:
 
     def tidy(self) -> None:
         """
-        Try again to remove strays that could not be.
+        Try again to remove strays that could not be; see to it that keys are still what they should be.
         """
         lasting, self._lasting = self._lasting, set()
         for serial in lasting:
             self._go(self._destroy_stray(serial))
+        self._go(self._mend_keys())
+
+    async def _mend_keys(self) -> None:
+        for sliver in list(self._slivers.values()):
+            await self._turns.mine()
+            if not self._closed and sliver.up and sliver.root is not None and sliver.keys is not None:
+                self._booting.put_keys(sliver, sliver.root, sliver.keys)
+                self._tell(sliver)
 
     def close(self) -> None:
         self._closed = True

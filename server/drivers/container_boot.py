@@ -133,6 +133,7 @@ class Booting:
         """
         Have these keys in its root's C{authorized_keys}; what cannot be is in its C{problems}.
         """
+        sliver.keys = keys
         first = self.uids.ensure(sliver.serial)
         try:
             with within.opened(rootfs, "root", within.DIRECTORY) as home:

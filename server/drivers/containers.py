@@ -43,7 +43,7 @@ class ContainerSliver:
     @ivar stopped: it was ended on purpose.
     @ivar problems: what it lacks, by subject.
     @ivar root: where its files are mounted, if they are.
-    @ivar rspec: in force, or to be.
+    @ivar rspec: in force, or to be; C{keys}: the same; None if not known.
     @ivar cleared: nothing of this boot is left but its files.
     @ivar left: why not.
     @ivar lock: one piece of work at a time.
@@ -65,6 +65,7 @@ class ContainerSliver:
     problems: dict[str, tuple[str, ...]] = field(factory=dict)
     root: Path | None = None
     rspec: Mapping[str, int] = field(factory=dict)
+    keys: tuple[str, ...] | None = None
     ending: bool = False
     cleared: bool = True
     left: str = ""
