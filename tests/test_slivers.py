@@ -515,5 +515,23 @@ class StartupTests(SliverTests):
         self.daemon.advance(60)
         self.assertEqual(self.started(), serials)
 
+    def test_startsTheOthersOnceAfterACrash(self) -> None:
+        """
+        A daemon that dies between these starts: the next one starts those that still waited, and no other again.
+        """
+        serials = [self.create(f"lab_s{number}")["serial"] for number in range(3)]
+        for serial in serials:
+            self.daemon.driver.end(serial, 137)
+        self.daemon.settle()
+        Deferred.fromCoroutine(self.daemon.daemon.recover(startup=True, stagger_s=2.0))
+        self.daemon.settle()
+        first = self.show("lab_s0")["pid"]
+        self.daemon.crash()
+        self.daemon.advance(1)
+        self.operator = self.daemon.connect()
+        self.assertEqual([self.show(f"lab_s{number}")["state"] for number in range(3)], ["running"] * 3)
+        self.assertEqual([self.show(f"lab_s{number}")["boots"] for number in range(3)], [2] * 3)
+        self.assertEqual(self.show("lab_s0")["pid"], first)
+
     def started(self) -> list[int]:
         return [serial for name, serial in self.daemon.driver.calls if name == "ensure_started"]

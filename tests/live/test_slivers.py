@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import pwd
-import signal
+import shutil
 import stat
 import subprocess
 import sys
@@ -21,7 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from tests.live.hosted import ENVIRONMENT, Hosted, until
-from tests.live.support import DEADLINE_S, remove_directory
+from tests.live.support import remove_directory
 from tests.needs import needs_root, needs_tool
 from tests.scale import scaled
 from tests.test_payload import KEY
@@ -65,6 +65,14 @@ class SliversTest(unittest.TestCase):
             pwd.getpwnam(name)
             subprocess.run(["userdel", "-f", name], check=True)
 
+    def restarted(self) -> None:
+        """
+        The host goes down with all that runs and all that is not on its disk, and is up again; no daemon yet.
+        """
+        self.host.kill()
+        self.host.remains.remove()
+        shutil.rmtree(self.host.state / "run")
+
     def becomes(self, name: str, key: str, value: object) -> None:
         """
         Wait until that is shown of a sliver.
@@ -91,19 +99,6 @@ class StartupTests(SliversTest):
         When a sliver was started so far.
         """
         return [float(line) for line in self.out(name, "cat $HOME/starts").split()]
-
-    def restarted(self) -> None:
-        """
-        The host goes down with all that runs, and is up again; no daemon yet.
-        """
-        self.host.kill()
-        deadline = time.monotonic() + DEADLINE_S
-        while left := self.host.processes():
-            self.assertLess(time.monotonic(), deadline)
-            for pid in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        (self.host.state / "run" / "boot_id").write_text("another boot")
 
     def test_startsEachOnceSpaced(self) -> None:
         """
@@ -188,6 +183,26 @@ class EveryKindTests(SliversTest):
         self.assertEqual(self.host.ask("get_xids"), uids)
         self.assertIn(KEY, self.out(self.names["account"], "cat .ssh/authorized_keys"))
         self.assertIn(KEY, self.out(self.names["container"], "cat /root/.ssh/authorized_keys"))
+
+    def test_areUpAgainAfterTheHost(self) -> None:
+        """
+        After a restart of the host each is up, with the files, uid and keys that it had; what was stopped is not.
+        """
+        self.host.ask("create lab_off kind=container image=tiny")
+        self.host.ask("stop lab_off")
+        uids = self.host.ask("get_xids")
+        for name in self.names.values():
+            self.out(name, "echo mine >$HOME/kept")
+        self.restarted()
+        self.host.start()
+        for name in self.names.values():
+            self.becomes(name, "state", "running")
+            self.assertEqual(self.out(name, "cat $HOME/kept"), "mine\n", name)
+            self.assertEqual(self.host.ask(f"sliver {name}")["boots"], 2)
+        self.assertEqual(self.host.ask("get_xids"), uids)
+        self.assertIn(KEY, self.out(self.names["container"], "cat /root/.ssh/authorized_keys"))
+        self.assertEqual(self.host.ask("sliver lab_off")["state"], "stopped")
+        self.assertEqual(self.host.tracebacks(), "")
 
     def test_runTheirScripts(self) -> None:
         """
