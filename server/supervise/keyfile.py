@@ -44,7 +44,8 @@ def write_keys(home: int, keys: Sequence[str], uid: int, gid: int) -> bool:
     with _ssh(home, uid, gid) as (ssh, changed):
         if _so(ssh, content, uid, gid):
             return changed
-        _replace(ssh, content, uid, gid)
+        # Where there was nothing, nothing is as good as an empty file should the host crash: no wait for the disk.
+        _replace(ssh, content, uid, gid, durable=bool(content) or _there(ssh))
         return True
 
 
@@ -158,7 +159,15 @@ def _read(ssh: int, uid: int) -> bytes | None:
         os.close(fd)
 
 
-def _replace(ssh: int, content: bytes, uid: int, gid: int) -> None:
+def _there(ssh: int) -> bool:
+    try:
+        os.stat(_FILE, dir_fd=ssh, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _replace(ssh: int, content: bytes, uid: int, gid: int, *, durable: bool) -> None:
     _unlink(ssh, _FRESH)
     fd = os.open(_FRESH, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=ssh)
     try:
@@ -167,7 +176,8 @@ def _replace(ssh: int, content: bytes, uid: int, gid: int) -> None:
             view = view[os.write(fd, view) :]
         os.fchmod(fd, 0o600)
         os.fchown(fd, uid, gid)
-        os.fsync(fd)
+        if durable:
+            os.fsync(fd)
     finally:
         os.close(fd)
     for _ in range(_TRIES):
@@ -179,7 +189,8 @@ def _replace(ssh: int, content: bytes, uid: int, gid: int) -> None:
                 os.rename(_FILE, f"{_FILE}.aside-{os.urandom(6).hex()}", src_dir_fd=ssh, dst_dir_fd=ssh)
     else:
         raise OSError("keys not written: a directory comes into their place again and again")
-    os.fsync(ssh)
+    if durable:
+        os.fsync(ssh)
     if not _so(ssh, content, uid, gid):  # its owner may have been at work at the same time
         raise OSError("keys not written: somebody else writes there too")
 
