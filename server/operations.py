@@ -253,7 +253,10 @@ class Operations:
         elif sliver is not None and not sliver.free and operation.then:
             # A node may be stopped or rebooted while its experiment comes up: then that is what it comes up to.
             wanted, boots = sliver.wanted, sliver.boots
-        return plan.reached(wanted, boots, self.status(serial), sliver.builds if sliver is not None else 1)
+        status = self.status(serial)
+        if status is None and self._busy(serial):
+            return None  # what is being made may be there in a moment
+        return plan.reached(wanted, boots, status, sliver.builds if sliver is not None else 1)
 
     def _finish(self, operation: Operation) -> None:
         causes: list[str] = []

@@ -304,6 +304,8 @@ class Sync:
         finally:
             self._stepping.discard(serial)
             self._busy.discard(serial)
+        if self.operations is not None:
+            self.operations.news(serial)  # who waits for nothing to be left waits for the end of the step as well
         self.run([serial])
 
     def _later(self, sliver: Sliver) -> None:

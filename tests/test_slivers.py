@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from hostline.server.connection import Connection
-from hostline.server.drivers.driver import Status
+from hostline.server.drivers.driver import Status, Workload
 from hostline.server.records import Image, Sliver, User
 from tests.daemons import Client, FakePeer, FakeTransport, MemoryDaemon, make
 
@@ -130,6 +130,29 @@ class LifeTests(SliverTests):
         self.operator.send("create lab_web kind=process wait=0\nstop lab_web wait=0\ndestroy lab_web wait=0\n")
         self.daemon.advance(1)
         self.assertEqual(self.operator.body("slivers"), [])
+        self.daemon.check()
+
+    def test_isDestroyedThoughItIsBeingMade(self) -> None:
+        """
+        A sliver that is destroyed while it is being made is gone once it has been made and taken away, and not before.
+        """
+        driver, made = self.daemon.driver, Deferred[None]()
+        create = driver.ensure_created
+
+        async def slowly(workload: Workload) -> None:
+            await made
+            await create(workload)
+
+        self.patch(driver, "ensure_created", slowly)
+        for line in ("create lab_web kind=process wait=0", "stop lab_web wait=0", "destroy lab_web wait=0"):
+            number = self.operator.body(line).get("operation")
+        self.daemon.advance(10)
+        self.assertEqual(self.operator.body(f"operation {number}")["state"], "running")
+        self.assertEqual(self.show()["state"], "destroying")
+        made.callback(None)
+        self.daemon.settle()
+        self.assertEqual(self.operator.body(f"operation {number}")["state"], "done")
+        self.assertEqual((self.operator.body("slivers"), dict(driver.status())), ([], {}))
         self.daemon.check()
 
     def test_saysWhyItFailed(self) -> None:

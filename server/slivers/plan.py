@@ -76,7 +76,7 @@ def state(sliver: Sliver, status: Status | None, busy: bool) -> str:
     failed = status is not None and status.boot == "dead" and status.exit_code == CANNOT_START
     up = status is not None and status.boot in ("running", "booted")
     if sliver.aim == ABSENT:
-        return "absent" if status is None else "destroying"
+        return "absent" if status is None and not busy else "destroying"
     if failed and not busy:
         return "failed"
     if status is None or status.builds < sliver.builds:
