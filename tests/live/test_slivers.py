@@ -184,6 +184,28 @@ class EveryKindTests(SliversTest):
         self.assertIn(KEY, self.out(self.names["account"], "cat .ssh/authorized_keys"))
         self.assertIn(KEY, self.out(self.names["container"], "cat /root/.ssh/authorized_keys"))
 
+    def test_leaveNothing(self) -> None:
+        """
+        Destroyed while they are up, or asked for, stopped and destroyed in one breath: nothing is left of them.
+        """
+        again = f"hl{os.getpid()}_b"
+        self.addCleanup(self.no_account, again)
+        for kind, name in {"process": "lab_q", "account": again, "container": "lab_d"}.items():
+            for pause_s in (0.0, 0.05, 0.2):
+                with self.host.client() as client:
+                    image = " image=tiny" if kind == "container" else ""
+                    client.send(f"create {name} kind={kind}{image} wait=0\n")
+                    time.sleep(pause_s)
+                    client.send(f"stop {name} wait=0\ndestroy {name}\n")
+                    replies = [client.reply() for _ in range(3)]
+                self.assertEqual((replies[2][0], replies[2][1]["state"]), ("destroy_reply", "absent"))
+        for name in self.names.values():
+            self.host.ask(f"destroy {name}")
+        self.assertEqual(self.host.ask("slivers"), [])
+        until(lambda: not self.host.left_over(), what=self.host.left_over)
+        self.assertRaises(KeyError, pwd.getpwnam, again)
+        self.assertEqual(self.host.tracebacks(), "")
+
     def test_areUpAgainAfterTheHost(self) -> None:
         """
         After a restart of the host each is up, with the files, uid and keys that it had; what was stopped is not.
