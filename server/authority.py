@@ -237,6 +237,9 @@ class Follower:
                 del decision.back[name]
         for name in decision.doomed:
             life.doom(change, known[name], _MISSING)
+        for name in decision.kept:
+            if name in known:
+                life.again(change, known[name])
         return created
 
     def _fields(self, entry: dict[str, Any], serial: int) -> dict[str, Any]:

@@ -208,6 +208,22 @@ class SyncTests(FollowingCase):
         self.sync(A, lasting("lab_b", keys=[]))
         self.assertEqual(self.state("lab_a"), "stopped")
 
+    def test_failedIsTriedAgain(self) -> None:
+        """What could not be made or started is tried again with the next payload, unless it was stopped since."""
+        driver = self.whole.driver
+        driver.errors["ensure_created"] = [OSError("no room"), OSError("no room")]
+        self.sync(A, B)
+        self.assertEqual([self.state(name) for name in ("lab_a", "lab_b")], ["failed", "failed"])
+        self.operator.body("stop lab_b")
+        self.assertEqual(self.sync(A, B)["kept"], ["lab_a", "lab_b"])
+        self.assertEqual(self.state("lab_a"), "running")
+        self.assertIsNone(self.operator.body("sliver lab_b")["pid"])
+        driver.end(self.operator.body("sliver lab_a")["serial"], 137)
+        self.whole.settle()
+        self.sync(A, B)
+        self.assertIsNone(self.operator.body("sliver lab_a")["pid"])
+        self.whole.check()
+
     def test_unchangedIsOneWrite(self) -> None:
         """A payload with nothing new writes one record, whatever the number of slivers."""
         self.sync(*(lasting(f"lab_{at}") for at in range(50)))

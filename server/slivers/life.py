@@ -138,6 +138,19 @@ class SliverLife:
         self.tell(change, fresh, "brought_back")
         return fresh
 
+    def again(self, change: Change, sliver: Sliver) -> bool:
+        """
+        Begin a sliver anew that should be up and could not be made or started; the cause may be gone.
+
+        @return: whether it is one.
+        """
+        status = self._operations.status(sliver.serial)
+        if sliver.aim != STARTED or status is None or not plan.failed(status) or status.boots < sliver.boots:
+            return False
+        fresh = change.put(attrs.evolve(sliver, boots=self._next_boot(sliver)))
+        self.tell(change, fresh, "start")
+        return True
+
     def end(self, change: Change, sliver: Sliver) -> Sliver:
         """
         The grace time is over: take it off the host with all its files, and forget it.

@@ -43,10 +43,17 @@ def reached(wanted: str, boots: int, status: Status | None, builds: int = 1) -> 
     if next_action(wanted, boots, status, builds) is not None:
         return None
     if wanted == STARTED and status is not None:
-        if status.boot == "dead" and status.exit_code == CANNOT_START:
+        if failed(status):
             return "; ".join(status.problems) or "could not be started"
         return "" if status.boot in ("booted", "dead") else None
     return ""
+
+
+def failed(status: Status) -> bool:
+    """
+    Whether a sliver could not be made, or this boot could not be started.
+    """
+    return status.boot == "dead" and status.exit_code == CANNOT_START
 
 
 def progress(goals: int, left: int) -> float:
@@ -73,11 +80,10 @@ def state(sliver: Sliver, status: Status | None, busy: bool) -> str:
     """
     if sliver.doomed is not None and sliver.wanted != ABSENT:
         return "doomed"
-    failed = status is not None and status.boot == "dead" and status.exit_code == CANNOT_START
     up = status is not None and status.boot in ("running", "booted")
     if sliver.aim == ABSENT:
         return "absent" if status is None and not busy else "destroying"
-    if failed and not busy:
+    if status is not None and failed(status) and not busy:
         return "failed"
     if status is None or status.builds < sliver.builds:
         return "creating" if sliver.aim == STARTED or busy else "absent"
