@@ -28,7 +28,7 @@ from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise.conversation import Piped
 from hostline.server.supervise.runtime import Runtime, exec_argv, open_files, shortened
 from hostline.server.supervise.shim import PATH
-from hostline.server.supervise.spawn import Child, Spawner
+from hostline.server.supervise.spawn import Child, Spawner, state
 
 #: How long all in the session of a closed command may take to end.
 _END_S, _AGAIN_S = 5.0, 0.02
@@ -297,7 +297,7 @@ def _itself(pid: int | None) -> int | None:
 def _session(pid: int) -> int | None:
     with suppress(OSError, IndexError, ValueError):
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()
-        if fields[0] not in (b"Z", b"X"):
+        if state(fields) not in "ZX":
             return int(fields[3])
     return None
 

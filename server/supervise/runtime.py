@@ -27,7 +27,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from hostline.server.supervise import console
 from hostline.server.supervise.shim import PATH, Process
-from hostline.server.supervise.spawn import Spawner, start_time
+from hostline.server.supervise.spawn import Spawner, start_time, state
 
 #: GNU's, which changes the directory.
 _ENV = shutil.which("env", path=PATH) or "/usr/bin/env"
@@ -328,7 +328,7 @@ def parent(pid: int) -> int | None:
     """
     with suppress(OSError, IndexError, ValueError):
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()
-        if fields[0] not in (b"Z", b"X"):
+        if state(fields) not in "ZX":
             return int(fields[1])
     return None
 

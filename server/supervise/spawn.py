@@ -49,15 +49,25 @@ def keep_descriptors() -> None:
 
 def start_time(pid: int) -> tuple[int, str] | None:
     """
-    @return: when a process was started (field 22 of C{/proc/PID/stat}, clock ticks after boot) and its state letter;
-        None if there is none. A pid together with its start time is never used again.
+    @return: when a process was started (field 22 of C{/proc/PID/stat}, clock ticks after boot) and its state letter
+        (L{state}); None if there is none. A pid together with its start time is never used again.
     """
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123 (a Path costs more than the read)
             fields = file.read(2048).rpartition(b") ")[2].split()
-        return int(fields[19]), fields[0].decode("ascii")
+        return int(fields[19]), state(fields)
     except (OSError, IndexError, ValueError):
         return None
+
+
+def state(fields: Sequence[bytes]) -> str:
+    """
+    @param fields: of C{/proc/PID/stat}, from the state on.
+    @return: the state letter of a process, C{Z} or C{X} if it is dead. One whose first thread has ended while others go
+        on is C{S}: the kernel calls that a zombie too, and whoever wants to be overlooked can be one.
+    """
+    letter = fields[0].decode("ascii")
+    return "S" if letter in "ZX" and int(fields[17]) > 1 else letter
 
 
 class Child:

@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from hostline.server.supervise.shim import TAG, Process
-from hostline.server.supervise.spawn import start_time
+from hostline.server.supervise.spawn import start_time, state
 
 _LIMIT = 1 << 18
 _WANTED = TAG.encode() + b"="
@@ -113,10 +113,10 @@ class Survey:
     def _see(self, path: str, pid: int) -> Seen | None:
         try:
             fields = _read(path + "/stat").rpartition(b") ")[2].split()
-            if fields[0] in (b"Z", b"X"):
+            if state(fields) in "ZX":
                 return None
             uid = os.stat(path).st_uid  # noqa: PTH116
-        except (OSError, IndexError):
+        except (OSError, IndexError, ValueError):
             return None
         process = Process(pid, int(fields[19]))
         tag: bytes | None = None
@@ -250,7 +250,7 @@ def session_of(pid: int) -> int | None:
     """
     with suppress(OSError, IndexError, ValueError):
         fields = _read(f"/proc/{pid}/stat").rpartition(b") ")[2].split()
-        if fields[0] not in (b"Z", b"X"):
+        if state(fields) not in "ZX":
             return int(fields[3])
     return None
 

@@ -361,6 +361,28 @@ class AccountTests(Processes):
         with subprocess.Popen(self.become("sleep", "1000")) as strange:
             self.until(lambda: strange.poll() is not None)
 
+    def test_endsWhoLooksDead(self) -> None:
+        """
+        A process whose first thread has ended, which the kernel calls a zombie, is held and ended like any other.
+        """
+        self.start(Workload(5, self.web))
+        script = "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(20,)).start(); "
+        script += "ctypes.CDLL(None).pthread_exit(None)"
+        python = next(p for p in ("/usr/bin/python3", "/usr/local/bin/python3", sys.executable) if Path(p).exists())
+
+        def groups(pid: int) -> set[str]:
+            return {
+                (task / "cgroup").read_text() for task in Path(f"/proc/{pid}/task").iterdir() if task.name != str(pid)
+            }
+
+        with subprocess.Popen(self.become(python, "-c", script)) as strange:
+            self.until(lambda: any(f"{self.instance[:12]}/a5" in text for text in groups(strange.pid)))
+            self.go(self.driver.ensure_stopped(5))
+            self.assertIsNotNone(strange.poll())
+        with subprocess.Popen(self.become(python, "-c", script)) as strange:
+            self.until(lambda: strange.poll() is not None)
+            self.assertEqual(strange.returncode, -9)
+
     def test_removesTheAccountWithAllItsFiles(self) -> None:
         """
         After destroy there is no account, no group, no home; what links in the home point to stays.
