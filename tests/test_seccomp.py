@@ -73,6 +73,17 @@ class SeccompTests(unittest.TestCase):
         rules = [rule for rule in seccomp(SMALL, [], "x86_64")["syscalls"] if rule["names"] == ["personality"]]
         self.assertEqual(rules[0]["args"], [{"index": 0, "value": 8, "valueTwo": 0, "op": "SCMP_CMP_EQ"}])
 
+    def test_letsFewFamiliesOfSockets(self) -> None:
+        """
+        Sockets are allowed by family only, whatever the profile says, and never where the family cannot be seen.
+        """
+        small = {**SMALL, "syscalls": [{"names": ["socket", "socketcall"], "action": "SCMP_ACT_ALLOW", "args": []}]}
+        found = seccomp(small, [], "x86_64")
+        self.assertNotIn("socketcall", allowed(found))
+        rules = [rule for rule in found["syscalls"] if "socket" in rule["names"]]
+        self.assertEqual([rule["args"][0]["valueTwo"] for rule in rules], [1, 2, 10, 16])
+        self.assertEqual({rule["args"][0]["op"] for rule in rules}, {"SCMP_CMP_MASKED_EQ"})
+
     def test_refusesNamespaces(self) -> None:
         """
         Mounts and new namespaces are refused whatever the profile says, and clone3 is not there.

@@ -38,6 +38,8 @@ _FILES = 1024, 65536
 #: The size of a terminal for which nobody says one.
 ROWS, COLUMNS = 24, 80
 _SHM, _RUN = 64 << 20, 64 << 20
+#: Pseudo-terminals at the same time, of some 3000 that all containers of a host share.
+_TERMINALS = 128
 
 
 @frozen
@@ -170,7 +172,7 @@ def _own(memory: int) -> list[dict[str, Any]]:
             "destination": "/dev/pts",
             "type": "devpts",
             "source": "devpts",
-            "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+            "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5", f"max={_TERMINALS}"],
         },
         _tmpfs("/dev/shm", [*quiet, "mode=1777", f"size={shm}"]),
         {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": quiet},

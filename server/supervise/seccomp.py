@@ -31,11 +31,15 @@ _FOR_ADMIN = (
     "setns", "umount", "umount2", "unshare", "fanotify_mark", "quotactl", "syslog",
 )  # fmt: skip
 #: Refused always: kernel keyrings know no user namespaces worth the name; nobody in here reboots.
-_FOR_NOBODY = ("add_key", "keyctl", "request_key", "reboot", "name_to_handle_at", "open_by_handle_at")
+_FOR_NOBODY = ("add_key", "keyctl", "request_key", "reboot", "name_to_handle_at", "open_by_handle_at", "socketcall")
 #: Not there (ENOSYS), so that C libraries take the older way: the flags of clone3 are out of a filter's sight.
 _ABSENT = ("clone3", "io_uring_setup", "io_uring_enter", "io_uring_register")
 #: CLONE_NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET, NEWNS, NEWTIME is no flag of clone.
 _NAMESPACES = 0x7E020000
+#: Families of sockets: UNIX, INET, INET6, NETLINK. Others are seldom needed and much of the kernel; and those of VSOCK
+#: know no network namespace: they reach the machine that a host is a guest of, its guests, and services of the host.
+#: By socketcall, which no C library of today needs, the family is out of a filter's sight.
+_FAMILIES, _NETLINK, _AUDIT = (1, 2, 10), 16, 9
 _EPERM, _ENOSYS = 1, 38
 
 
@@ -61,7 +65,7 @@ def seccomp(
     architecture = _ARCHITECTURES.get(machine, machine)
     admin = "CAP_SYS_ADMIN" in capabilities
     refused = {*_FOR_NOBODY, *(() if admin else _FOR_ADMIN)}
-    taken = {*refused, *(() if admin else _ABSENT), *(() if admin else ("clone",))}
+    taken = {*refused, "socket", *(() if admin else (*_ABSENT, "clone"))}
     rules = []
     for one in profile["syscalls"]:
         if not _applies(one, capabilities, architecture):
@@ -69,7 +73,7 @@ def seccomp(
         names = [name for name in one["names"] if name not in taken]
         if names:
             rules.append(_rule(names, one))
-    rules.append(_refusal(sorted(refused), _EPERM))
+    rules += [_refusal(sorted(refused), _EPERM), *_sockets()]
     if not admin:
         rules += [_refusal(list(_ABSENT), _ENOSYS), _clone(architecture)]
     found: dict[str, Any] = {"defaultAction": profile["defaultAction"], "syscalls": rules}
@@ -110,6 +114,19 @@ def _rule(names: list[str], one: Mapping[str, Any]) -> dict[str, Any]:
 
 def _refusal(names: list[str], number: int) -> dict[str, Any]:
     return {"names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": number}
+
+
+def _sockets() -> list[dict[str, Any]]:
+    """
+    @return: the rules that let sockets of some families be made. The kernel reads 32 bits of a family.
+    """
+
+    def of(family: int, *more: dict[str, Any]) -> dict[str, Any]:
+        masked = {"index": 0, "value": 0xFFFFFFFF, "valueTwo": family, "op": "SCMP_CMP_MASKED_EQ"}
+        return {"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [masked, *more]}
+
+    no_audit = {"index": 2, "value": _AUDIT, "valueTwo": 0, "op": "SCMP_CMP_NE"}
+    return [*(of(family) for family in _FAMILIES), of(_NETLINK, no_audit)]
 
 
 def _clone(architecture: str) -> dict[str, Any]:

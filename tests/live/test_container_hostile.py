@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import unittest
 from pathlib import Path
 from typing import ClassVar
@@ -154,6 +155,39 @@ class HostileTests(unittest.TestCase):
             "echo 100 >/proc/sys/kernel/pid_max", "echo -1000 >/proc/1/oom_score_adj", "reboot -f", "dmesg",
         ):  # fmt: skip
             self.refused(script)
+
+    def test_sockets(self) -> None:
+        """
+        It has sockets for its network and on its own machine, and none that know no network namespace.
+        """
+        compiler = shutil.which("cc")
+        if compiler is None:
+            self.skipTest("cannot run here: no C compiler")
+        source, program = self.host.directory / "family.c", self.host.directory / "family"
+        source.write_text(
+            "#include <stdlib.h>\n#include <unistd.h>\n#include <sys/syscall.h>\n"
+            "int main(int c, char **v) { return syscall(SYS_socket, atol(v[1]), atol(v[2]), 0) < 0; }\n"
+        )
+        subprocess.run([compiler, "-static", "-o", str(program), str(source)], check=True, timeout=60)
+        inside = Path(f"/proc/{self.driver.status()[5].pid}/root/bin/family")
+        shutil.copy(program, inside)
+        inside.chmod(0o755)
+        for words in ("1 1", "2 1", "2 2", "10 1", "16 3"):
+            self.assertEqual(self.run_inside(f"family {words} && echo DONE").out, b"DONE\n", words)
+        for words in ("40 1", "40 2", f"{40 + (1 << 32)} 1", "38 5", "17 3", "44 3"):
+            self.refused(f"family {words}")
+
+    def test_terminals(self) -> None:
+        """
+        It takes not so many pseudo-terminals that others have none.
+        """
+        before = int(Path("/proc/sys/kernel/pty/nr").read_text())
+        script = 'i=3; while [ $i -lt 900 ]; do eval "exec $i<>/dev/ptmx" || exit 1; i=$((i+1)); done; sleep 5'
+        talk = self.driver.execute(5, ["sh", "-c", script], heard := Heard())
+        self.addCleanup(talk.close)
+        support.until(self.host.loop, lambda: heard.ends, 20.0)
+        self.assertIn(b"/dev/ptmx", heard.err)
+        self.assertLess(int(Path("/proc/sys/kernel/pty/nr").read_text()) - before, 150)
 
     def test_neighbours(self) -> None:
         """
