@@ -4,6 +4,7 @@ The store: what it says is durable is, what it says is not is not, and a bad fil
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import signal
@@ -19,7 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from hostline.protocol.errors import StoreFailed
-from hostline.server import store
+from hostline.server import records, store
 from hostline.server.store import CannotOpen, Loaded, Store
 
 #: A statement that cannot be carried out twice.
@@ -115,7 +116,7 @@ class DurableTests(StoreCase):
         program = f"""
 import os, queue, signal
 from pathlib import Path
-from hostline.server import store
+from hostline.server import records, store
 woken = queue.SimpleQueue()
 one = store.Store(Path({str(self.path)!r}), woken.put)
 one.open()
@@ -345,6 +346,28 @@ class OpeningTests(StoreCase):
             self.assertEqual(connection.execute("SELECT body FROM records").fetchall(), [(body,)])
             connection.close()
         self.assertEqual(self.open().notes, [])
+
+    def test_bringsOperationsOfTheFirstSchemaUpToDate(self) -> None:
+        """
+        An operation that was begun under the first schema is the same one under this; what else there is is untouched.
+        """
+        self.open()
+        old = {"serial": 6, "command": "swap_in", "target": "lab/exp1", "experiment": 4, "scope": 2}
+        old |= {"caller": "user:1", "goal": {"5": ["started", 1]}, "started": 3.5}
+        self.made(
+            (store.PUT, ("operation", "6", json.dumps(old))),
+            (store.PUT, ("operation", "7", "{damaged")),
+            (store.PUT, ("sliver", "5", json.dumps({"experiment": 4}))),
+        )
+        self.close()
+        with sqlite3.connect(self.path) as connection:
+            connection.execute("PRAGMA user_version = 1")
+        connection.close()
+        found = {(kind, key): body for kind, key, body in self.open().records}
+        operation = records.Operation.from_json(found["operation", "6"])
+        self.assertEqual((operation.subject, operation.goal), (4, {"5": ["started", 1]}))
+        self.assertEqual(found["operation", "7"], "{damaged")
+        self.assertEqual(json.loads(found["sliver", "5"]), {"experiment": 4})
 
     def test_isAsBeforeWhenAnUpgradeFails(self) -> None:
         """
