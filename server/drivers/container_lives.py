@@ -218,9 +218,10 @@ class Lives:
         if self.ear is not None:
             self.ear.forget(serial)
         self._read_end(sliver)
+        over = ended and self._cgroups is not None and sliver.end.code is not None
         try:
             if self._booting.runtime is not None:
-                await self._booting.runtime.delete(bundle)
+                await self._booting.runtime.delete(bundle, over=over)
         except OSError as error:
             ended, sliver.left = False, f"{LEFT}: {error}"
         self._kept.keep_last(bundle, sliver.said)

@@ -226,16 +226,18 @@ class Runtime:
         """
         await self._run("start", bundle.name)
 
-    async def delete(self, bundle: Bundle) -> None:
+    async def delete(self, bundle: Bundle, *, over: bool = False) -> None:
         """
         End what is left of a container, and remove the runtime's notes of it and its control groups.
 
+        @param over: nothing is left but the notes, and somebody else removes the groups: no program is run for it.
         @raise Failed: if that cannot be done.
         """
         if not self.knows(bundle):
             return
         try:
-            await self._run("delete", "--force", bundle.name)
+            if not over:
+                await self._run("delete", "--force", bundle.name)
         except Failed as error:
             if "does not exist" not in str(error):
                 raise
