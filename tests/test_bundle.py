@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import unittest
 from pathlib import Path
-from typing import Any
 
 from attrs import evolve
 from hypothesis import given
@@ -85,13 +84,6 @@ class BundleTests(unittest.TestCase):
                     sizes.append(int(option[5:].replace("k", "000")))
         self.assertLess(sum(sizes), memory)
         self.assertEqual(len(sizes), 3)
-
-    def test_asksForNoMoreFilesThanTheDaemonHas(self) -> None:
-        """
-        Limits of open files are never above the daemon's own.
-        """
-        limits: list[dict[str, Any]] = process(["sh"], {}, files=500)["rlimits"]
-        self.assertEqual(limits[0], {"type": "RLIMIT_NOFILE", "soft": 500, "hard": 500})
 
     def test_hasAName(self) -> None:
         """

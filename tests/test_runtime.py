@@ -22,6 +22,7 @@ from hostline.server.supervise.runtime import (
     Failed,
     conmon_argv,
     conmon_bundle,
+    limited,
     read_ended,
     said_by_sync,
     shortened,
@@ -51,6 +52,13 @@ class RuntimeTests(Temporary):
         self.assertIsNone(conmon_bundle(words, Path("/elsewhere")))
         self.assertIsNone(conmon_bundle([b"sh", *words[1:]], self.path))
         self.assertIsNone(conmon_bundle([], self.path))
+
+    def test_allowsNoMoreFilesThanTheDaemonHas(self) -> None:
+        """
+        Limits of open files are never above the daemon's own.
+        """
+        self.assertEqual(limited(500)[1:], ["--nofile=500:500", "--core=0:0", "--"])
+        self.assertEqual(limited(1 << 20)[1], "--nofile=1024:65536")
 
     def test_readsWhatSyncSays(self) -> None:
         """

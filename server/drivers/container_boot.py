@@ -17,7 +17,7 @@ from hostline.server.supervise import bundle as oci
 from hostline.server.supervise import inside, keyfile, said, within
 from hostline.server.supervise.bundle import Bind, Container
 from hostline.server.supervise.cgroups import Cgroups
-from hostline.server.supervise.runtime import Bundle, Runtime, open_files
+from hostline.server.supervise.runtime import Bundle, Runtime
 from hostline.server.supervise.shim import Process
 from hostline.server.supervise.subuids import BLOCK, Subuids
 
@@ -183,7 +183,6 @@ class Booting:
             binds=binds,
             cgroup=group,
             memory=workload.rspec.get("memory_max", 0),
-            files=open_files(),
             seccomp=self.seccomp,
         )
 

@@ -26,7 +26,7 @@ from hostline.server.drivers.driver import CANNOT_START, Hearer
 from hostline.server.supervise import bundle as oci
 from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise.conversation import Piped
-from hostline.server.supervise.runtime import Runtime, exec_argv, open_files, shortened
+from hostline.server.supervise.runtime import Runtime, exec_argv, shortened
 from hostline.server.supervise.shim import PATH
 from hostline.server.supervise.spawn import Child, Spawner, state
 
@@ -92,7 +92,7 @@ class Commands:
         piped = Piped(self._loop, self._clock, judged, partial(self._kill, sliver, judged), over)
         environment = oci.environment(sliver.name) | ({"TERM": "xterm"} if terminal else {})
         words = list(argv) if terminal else [*_WITHOUT_TERMINAL, *argv]
-        process = oci.process(words, environment, terminal=terminal, files=open_files())
+        process = oci.process(words, environment, terminal=terminal)
         described = os.memfd_create("process")
         try:
             os.write(described, json.dumps(process).encode())

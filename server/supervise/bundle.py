@@ -33,8 +33,6 @@ MASKED = (
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 #: The host's killer of processes takes a container's before its own.
 OOM_SCORE = 300
-#: Open files: soft, as everywhere; hard, as far as the daemon itself may.
-_FILES = 1024, 65536
 #: The size of a terminal for which nobody says one.
 ROWS, COLUMNS = 24, 80
 _SHM, _RUN = 64 << 20, 64 << 20
@@ -64,7 +62,6 @@ class Container:
     @ivar first_uid: of its block; its root outside.
     @ivar cgroup: its control group in every hierarchy, below their roots; None for one that the runtime chooses.
     @ivar memory: bytes it may use; 0: no limit.
-    @ivar files: how many open files the daemon's own hard limit allows.
     """
 
     name: str
@@ -75,7 +72,6 @@ class Container:
     binds: Sequence[Bind] = ()
     cgroup: str | None = None
     memory: int = 0
-    files: int = _FILES[1]
     seccomp: Mapping[str, Any] | None = None
 
 
@@ -105,14 +101,11 @@ def environment(name: str) -> dict[str, str]:
     }
 
 
-def process(
-    argv: Sequence[str], env: Mapping[str, str], *, terminal: bool = False, files: int = _FILES[1]
-) -> dict[str, Any]:
+def process(argv: Sequence[str], env: Mapping[str, str], *, terminal: bool = False) -> dict[str, Any]:
     """
     @return: an OCI process, the container's own or one that joins it, with the same few rights.
     """
     caps = list(CAPABILITIES)
-    hard = min(_FILES[1], files)
     size = {"consoleSize": {"height": ROWS, "width": COLUMNS}} if terminal else {}
     return {
         **size,
@@ -124,10 +117,6 @@ def process(
         "capabilities": {"bounding": caps, "effective": caps, "permitted": caps},
         "noNewPrivileges": True,
         "oomScoreAdj": OOM_SCORE,
-        "rlimits": [
-            {"type": "RLIMIT_NOFILE", "soft": min(_FILES[0], hard), "hard": hard},
-            {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
-        ],
     }
 
 
@@ -153,7 +142,7 @@ def config(container: Container) -> dict[str, Any]:
         linux["seccomp"] = dict(container.seccomp)
     return {
         "ociVersion": "1.0.2",
-        "process": process(container.argv, container.environment, terminal=True, files=container.files),
+        "process": process(container.argv, container.environment, terminal=True),
         "root": {"path": str(container.rootfs), "readonly": False},
         "hostname": host_name(container.name),
         "mounts": [*_own(container.memory), *(_bound(bind) for bind in container.binds)],

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
@@ -21,21 +21,33 @@ from hostline.server.supervise.spawn import Spawner
 _LIMIT_S, _STEP_S = 10.0, 0.001
 
 
+class NoNamespace(OSError):
+    """
+    The kernel makes no such user namespace.
+    """
+
+
 @asynccontextmanager
-async def user_namespace(spawner: Spawner, clock: IReactorTime, first: int, size: int) -> AsyncIterator[int]:
+async def user_namespace(
+    spawner: Spawner, clock: IReactorTime, first: int, size: int, owner: int | None = None
+) -> AsyncIterator[int]:
     """
     A user namespace in which uid and gid 0 are C{first} outside, and so on.
 
     A child holds it for as long as it takes to open it; should we die meanwhile, the child sees its input end.
 
+    @param owner: the uid, and gid, whose it is: the kernel counts against that one too what is used up inside (inotify,
+        message queues, queued signals); None: us.
     @return: its descriptor, closed at the end.
-    @raise OSError: if the kernel makes none.
+    @raise NoNamespace: if the kernel makes none.
     """
     ended: Deferred[int | None] = Deferred()
     theirs, ours = os.pipe2(os.O_CLOEXEC)
     fd = -1
     try:
-        argv = [program("unshare"), "-U", program("cat")]
+        who = [] if owner is None else ["--reuid", str(owner), "--regid", str(owner), "--clear-groups", "--"]
+        become = [program("setpriv"), *who] if who else []
+        argv = [*become, program("unshare"), "-U", program("cat")]
         child = spawner.spawn(
             argv,
             environment={"PATH": PATH},
@@ -46,9 +58,9 @@ async def user_namespace(spawner: Spawner, clock: IReactorTime, first: int, size
         theirs = -1
         until = clock.seconds() + _LIMIT_S
         own = os.stat("/proc/self/ns/user").st_ino  # noqa: PTH116
-        while os.stat(f"/proc/{child.pid}/ns/user").st_ino == own:  # noqa: PTH116
+        while _namespace(child.pid) in (own, None):
             if ended.called or clock.seconds() > until:
-                raise OSError("this kernel makes no user namespace")
+                raise NoNamespace("this kernel makes no user namespace")
             await deferLater(clock, _STEP_S)
         for name in ("uid_map", "gid_map"):
             Path(f"/proc/{child.pid}/{name}").write_text(f"0 {first} {size}\n")
@@ -58,3 +70,9 @@ async def user_namespace(spawner: Spawner, clock: IReactorTime, first: int, size
         for one in (theirs, ours, fd):
             if one >= 0:
                 os.close(one)
+
+
+def _namespace(pid: int) -> int | None:
+    with suppress(OSError):  # it has ended already
+        return os.stat(f"/proc/{pid}/ns/user").st_ino  # noqa: PTH116
+    return None

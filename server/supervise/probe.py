@@ -117,7 +117,6 @@ async def _try(
         argv=[binary, "--", binary, "--version"],
         environment=oci.environment("trial"),
         binds=[Bind(common, oci.OURS, executable=True)],
-        files=1024,
         seccomp=filter_,
     )
     try:

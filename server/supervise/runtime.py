@@ -26,6 +26,8 @@ from twisted.internet.error import AlreadyCalled
 from twisted.internet.interfaces import IReactorTime
 
 from hostline.server.supervise import console
+from hostline.server.supervise.idmap import NoNamespace, user_namespace
+from hostline.server.supervise.running import program as find_program
 from hostline.server.supervise.shim import PATH, Process
 from hostline.server.supervise.spawn import Spawner, start_time, state
 
@@ -34,6 +36,8 @@ _ENV = shutil.which("env", path=PATH) or "/usr/bin/env"
 
 #: How long the runtime may take over one step.
 STEP_S = 60.0
+#: Open files of a process in a container: soft, as everywhere; hard, as far as the daemon itself may.
+_FILES = 1024, 65536
 _LONGEST = 1 << 16
 
 
@@ -119,7 +123,28 @@ def exec_argv(program: str, root: Path, name: str, process: str, pid_file: Path,
     @return: what runs a command in a container, and ends with its status.
     """
     options = ["--preserve-fds", str(more), "--pid-file", str(pid_file), "--process", process]
-    return [program, f"--root={root}", "exec", *options, name]
+    return [*limited(open_files()), program, f"--root={root}", "exec", *options, name]
+
+
+def limited(files: int) -> list[str]:
+    """
+    @param files: how many open files we may allow.
+    @return: what to put before a runtime's argv, so that each process of what it starts has limits. They are inherited:
+        the runtime may set none in a user namespace that is not root's without CAP_SYS_RESOURCE.
+    """
+    hard = min(_FILES[1], files)
+    return [find_program("prlimit"), f"--nofile={min(_FILES[0], hard)}:{hard}", "--core=0:0", "--"]
+
+
+def within_users(config: dict[str, Any], namespace: int) -> dict[str, Any]:
+    """
+    @param namespace: descriptor of a user namespace with the same uids.
+    @return: the configuration of a container in it.
+    """
+    linux = config["linux"]
+    path = f"/proc/{os.getpid()}/fd/{namespace}"
+    namespaces = [one | {"path": path} if one["type"] == "user" else one for one in linux["namespaces"]]
+    return config | {"linux": linux | {"namespaces": namespaces}}
 
 
 def read_ended(bundle: Bundle) -> Ended:
@@ -195,6 +220,16 @@ class Runtime:
         @raise Failed: if it could not be created; the runtime may have left something for L{delete}.
         @raise OSError: if conmon could not be started, or files not written.
         """
+        ids = config["linux"]["uidMappings"][0]
+        first, size = ids["hostID"], ids["size"]
+        try:
+            # Its own root's: in one of ours what the kernel counts by user is counted against us, and runs out for all.
+            async with user_namespace(self.spawner, self._clock, first, size, owner=first) as namespace:
+                return await self._create(bundle, within_users(config, namespace), log)
+        except NoNamespace:  # only root may, on this host
+            return await self._create(bundle, config, log)
+
+    async def _create(self, bundle: Bundle, config: dict[str, Any], log: Path) -> tuple[int, Process]:
         path = bundle.path
         (path / "config.json").write_text(json.dumps(config))
         (path / "kept").mkdir(exist_ok=True)
@@ -202,7 +237,8 @@ class Runtime:
         reading, writing = os.pipe()
         try:
             # conmon leaves a file in its own directory when the kernel kills for want of memory: let it be the bundle's.
-            argv = [_ENV, "-C", str(path), *conmon_argv(self._conmon, self.program, self.root, bundle, log)]
+            conmon = conmon_argv(self._conmon, self.program, self.root, bundle, log)
+            argv = [_ENV, "-C", str(path), *limited(open_files()), *conmon]
             environment = {"PATH": PATH, "_OCI_SYNCPIPE": "3"}
             duplicated = [(os.POSIX_SPAWN_DUP2, writing, 3)]
             self.spawner.spawn(argv, environment=environment, file_actions=duplicated, ended=lambda _: None)

@@ -4,6 +4,7 @@ Containers whose root means ill: what they try is refused or stays theirs, and n
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -71,6 +72,20 @@ class HostileTests(unittest.TestCase):
         """
         heard = self.run_inside(f"{script} && echo DONE")
         self.assertNotIn(b"DONE", heard.out, script)
+
+    def compile(self, name: str, source: str) -> None:
+        """
+        Put a program in C into 5.
+        """
+        compiler = shutil.which("cc")
+        if compiler is None:
+            self.skipTest("cannot run here: no C compiler")
+        file, program = self.host.directory / f"{name}.c", self.host.directory / name
+        file.write_text(source)
+        subprocess.run([compiler, "-static", "-o", str(program), str(file)], check=True, timeout=60)
+        inside = Path(f"/proc/{self.driver.status()[5].pid}/root/bin/{name}")
+        shutil.copy(program, inside)
+        inside.chmod(0o755)
 
     def test_forkBomb(self) -> None:
         """
@@ -160,22 +175,40 @@ class HostileTests(unittest.TestCase):
         """
         It has sockets for its network and on its own machine, and none that know no network namespace.
         """
-        compiler = shutil.which("cc")
-        if compiler is None:
-            self.skipTest("cannot run here: no C compiler")
-        source, program = self.host.directory / "family.c", self.host.directory / "family"
-        source.write_text(
+        self.compile(
+            "family",
             "#include <stdlib.h>\n#include <unistd.h>\n#include <sys/syscall.h>\n"
-            "int main(int c, char **v) { return syscall(SYS_socket, atol(v[1]), atol(v[2]), 0) < 0; }\n"
+            "int main(int c, char **v) { return syscall(SYS_socket, atol(v[1]), atol(v[2]), 0) < 0; }\n",
         )
-        subprocess.run([compiler, "-static", "-o", str(program), str(source)], check=True, timeout=60)
-        inside = Path(f"/proc/{self.driver.status()[5].pid}/root/bin/family")
-        shutil.copy(program, inside)
-        inside.chmod(0o755)
         for words in ("1 1", "2 1", "2 2", "10 1", "16 3"):
             self.assertEqual(self.run_inside(f"family {words} && echo DONE").out, b"DONE\n", words)
         for words in ("40 1", "40 2", f"{40 + (1 << 32)} 1", "38 5", "17 3", "44 3"):
             self.refused(f"family {words}")
+
+    def test_countedByUser(self) -> None:
+        """
+        It uses up what the kernel counts by user (inotify, queued signals), and the host's root does not notice.
+        """
+        self.compile(
+            "user",
+            "#include <signal.h>\n#include <stdio.h>\n#include <unistd.h>\n#include <sys/inotify.h>\n"
+            "int main(void) { sigset_t all; union sigval none = {0};\n"
+            "sigfillset(&all); sigprocmask(SIG_BLOCK, &all, 0);\n"
+            "while (inotify_init() >= 0); while (sigqueue(getpid(), SIGRTMIN, none) == 0);\n"
+            'puts("all"); fflush(stdout); sleep(30); return 0; }\n',
+        )
+        talk = self.driver.execute(
+            5, ["sh", "-c", "ulimit -n 4096; ulimit -c; ulimit -Hn; exec user"], heard := Heard()
+        )
+        self.addCleanup(talk.close)
+        support.until(self.host.loop, lambda: b"all" in heard.out, 20.0)
+        self.assertEqual(heard.out.split()[0], b"0")
+        libc = ctypes.CDLL(None, use_errno=True)
+        fd = libc.inotify_init1(os.O_CLOEXEC)
+        self.assertGreaterEqual(fd, 0, os.strerror(ctypes.get_errno()))
+        os.close(fd)
+        status = Path("/proc/self/status").read_text()
+        self.assertLess(int(status.partition("SigQ:\t")[2].partition("/")[0]), 1000)
 
     def test_terminals(self) -> None:
         """
