@@ -17,7 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hostline.server.supervise.claim import Claimed, claim
 from hostline.server.supervise.subuids import BLOCK
+from hostline.server.supervise.uids import UidRange
 from tests.live.remains import Remains
 from tests.live.support import DEADLINE_S, remove_directory, temporary_directory
 
@@ -156,8 +158,7 @@ class Hosted:
         self.config = self.directory / "hostline.toml"
         self.log = self.directory / "log"
         number, self._number = _own_number()
-        self.uid_first = 400_000 + number * UIDS
-        self.block_first = (1 << 28) + number * BLOCK_UIDS
+        self.uid_first, self.block_first = _first(number)
         self.subnet = f"10.{100 + number}.64.0/23"
         self.configure(config)
         self.argv = [*argv, "--state", str(self.state), "--config", str(self.config)]
@@ -340,6 +341,25 @@ class Hosted:
         self._number.close()
 
 
+def _first(number: int) -> tuple[int, int]:
+    """
+    @return: the first uid of a host's slivers, and of its containers' blocks.
+    """
+    return 400_000 + number * UIDS, (1 << 28) + number * BLOCK_UIDS
+
+
+def _free(number: int) -> bool:
+    """
+    @return: whether no daemon that is no test's gives out any of a host's uids.
+    """
+    try:
+        for first, size in zip(_first(number), (UIDS, BLOCK_UIDS), strict=True):
+            claim(UidRange(first, size)).close()
+    except Claimed:
+        return False
+    return True
+
+
 def _own_number() -> tuple[int, socket.socket]:
     """
     @return: a number that no other host of a test on this machine has, whoever runs it, until the socket is closed. So
@@ -352,8 +372,10 @@ def _own_number() -> tuple[int, socket.socket]:
             held.bind(f"\0hostline-tests/{number}")
         except OSError:
             held.close()
-        else:
+            continue
+        if os.geteuid() != 0 or _free(number):
             return number, held
+        held.close()
     raise AssertionError(f"{_HOSTS} hosts of tests are there already")
 
 
