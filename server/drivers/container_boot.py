@@ -112,9 +112,7 @@ class Booting:
             raise Unstartable(self.unusable)
         await self.make(sliver, workload)
         serial = workload.serial
-        if sliver.problems.pop("disk", None):
-            await self.files.unmount(serial)  # another size comes into force when it is mounted
-        rootfs = sliver.root = await self.files.mount(serial)
+        rootfs = sliver.root = await self._mounted(sliver, workload.rspec.get("disk_max"))
         if not within.is_program(rootfs, "bin/sh"):
             raise Unstartable("the image has no /bin/sh")
         bundle = self.kept.bundle(serial, workload.boots)
@@ -128,6 +126,19 @@ class Booting:
         self.kept.mark(bundle, "starting")
         await self.runtime.start(bundle)
         return pid, keeper
+
+    async def _mounted(self, sliver: ContainerSliver, disk_kib: int | None) -> Path:
+        serial = sliver.serial
+        sliver.problems.pop("disk", None)
+        if disk_kib is None:
+            return await self.files.mount(serial)
+        if await self.files.resize(serial, disk_kib) is not None:
+            await self.files.unmount(serial)  # another size comes into force when it is mounted
+        root = await self.files.mount(serial)
+        problem = await self.files.resize(serial, disk_kib)
+        if problem is not None:
+            sliver.problems["disk"] = (problem,)
+        return root
 
     def put_keys(self, sliver: ContainerSliver, rootfs: Path, keys: tuple[str, ...]) -> None:
         """

@@ -88,6 +88,8 @@ class Rootfs:
         self._clock = clock
         self._locks: dict[int, DeferredLock] = {}
         self._loops: dict[Path, str] = {}
+        #: Why a container was mounted with another size than (place, KiB).
+        self._unfit: dict[tuple[Path, int], str] = {}
         self._capabilities = _capabilities() if capabilities is None else capabilities
         self._prepared = self._apart = False
         self.means = means
@@ -206,6 +208,7 @@ class Rootfs:
                 # From the note's end on it is only to be removed.
                 await run(self._spawner, "sh", "-c", _DESTROY, "sh", str(place), *mounted)
             self._loops.pop(place / "disk", None)
+            self._forget_unfit(place)
             if not self.serials():
                 syscalls.end_apart(self._directory)
                 self._apart = False
@@ -247,10 +250,11 @@ class Rootfs:
             try:
                 if not syscalls.is_mounted(place / "store"):
                     if await self._holder(place / "disk") is not None:
-                        return f"disk_max: {disk_kib} KiB when nothing holds the old file system any more"
+                        return _held_text(disk_kib)
                     await self._fit(place, disk_kib)
                 elif not _fits(place / "disk", disk_kib):
-                    return await self._grow(place, disk_kib)
+                    later = await self._grow(place, disk_kib)
+                    return later and self._unfit.get((place, disk_kib), later)
             except OSError as error:
                 return f"disk_max: {_words(error)}"
             return None
@@ -281,11 +285,15 @@ class Rootfs:
             options, on = _STORE, ""
             if disk.exists() and not syscalls.is_mounted(store):
                 held = await self._holder(disk)
+                self._forget_unfit(place)
                 if held is not None:
                     on = held  # never twice: two would destroy each other's files
+                    self._unfit[place, note.kib] = _held_text(note.kib)
                 else:
-                    with suppress(Unfit):
+                    try:
                         await self._fit(place, note.kib)
+                    except Unfit as error:
+                        self._unfit[place, note.kib] = f"disk_max: {_words(error)}"
                     options, on = f"{_STORE},loop", str(disk)
             try:
                 await run(
@@ -298,6 +306,10 @@ class Rootfs:
                 await deferLater(self._clock, _PAUSE_S)  # a loop device goes a moment after its last mount
         if syscalls.is_mounted(store):
             self._loops[disk] = f"/dev/loop{os.minor(os.lstat(store).st_dev)}"
+
+    def _forget_unfit(self, place: Path) -> None:
+        for key in [one for one in self._unfit if one[0] == place]:
+            del self._unfit[key]
 
     async def _holder(self, disk: Path) -> str | None:
         """
@@ -395,6 +407,10 @@ class _Held:
         self._lock.release()
         if not self._lock.locked and not self._lock.waiting and self._locks.get(self._serial) is self._lock:
             del self._locks[self._serial]
+
+
+def _held_text(kib: int) -> str:
+    return f"disk_max: {kib} KiB when nothing holds the old file system any more"
 
 
 def _is_mount(path: Path) -> bool:

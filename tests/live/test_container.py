@@ -213,6 +213,29 @@ class ContainerTests(Containers):
         self.assertEqual(self.driver.in_force(5)["disk_max"], 64 << 10)
         self.assertFalse(any("disk_max" in problem for problem in self.status(5).problems))
 
+    def test_saysWhyItsDiskIsNotSmaller(self) -> None:
+        """
+        While the host holds the old file system a start says so; the start after that makes it smaller.
+        """
+        workload = self.start(Workload(5, "web.exp1.lab", rspec={"disk_max": 64 << 10}))
+        holding = subprocess.Popen(
+            ("unshare", "--mount", "sh", "-c", "echo so; exec sleep 1000"), stdout=subprocess.PIPE
+        )
+        try:
+            assert holding.stdout is not None
+            holding.stdout.readline()
+            less = evolve(workload, rspec={"disk_max": 32 << 10}, boots=2)
+            self.go(self.driver.ensure_configured(less))
+            self.start(less)
+            self.assertEqual(self.driver.in_force(5)["disk_max"], 64 << 10)
+            self.assertTrue(any("nothing holds" in problem for problem in self.status(5).problems), self.status(5))
+        finally:
+            holding.kill()
+            holding.communicate()
+        self.start(evolve(less, boots=3))
+        self.assertEqual(self.driver.in_force(5)["disk_max"], 32 << 10)
+        self.assertFalse(any("disk_max" in problem for problem in self.status(5).problems))
+
     def test_runsItsInitscript(self) -> None:
         """
         The initscript runs at start, when its text changes and before the end; its output and status are known.

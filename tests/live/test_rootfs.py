@@ -216,6 +216,7 @@ class RootfsTests(Shelved):
         self.assertIn("cannot be made 4096 KiB", self.run_to_end(self.rootfs.resize(1, 4096)) or "")
         root = self.run_to_end(self.rootfs.mount(1))
         self.assertEqual((self.rootfs.disk(1)[0], (root / "mine").stat().st_size), (KIB, 8 << 20))
+        self.assertIn("cannot be made 4096 KiB", self.run_to_end(self.rootfs.resize(1, 4096)) or "")
         self.run_to_end(self.rootfs.unmount(1))
         self.assertIsNone(self.run_to_end(self.rootfs.resize(1, KIB // 2)))
         self.run_to_end(self.rootfs.mount(1))
