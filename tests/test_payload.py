@@ -329,6 +329,20 @@ class EntryTests(SynchronousTestCase):
         self.assertEqual(self.entry(sliver(tags=container), image="tiny")["image"], "tiny")
         self.assertIn("wants an image", reading(full(sliver(tags=container)))["refused"]["lab_web"])
 
+    def test_saidInTheEntry(self) -> None:
+        """Kind, image and the like may stand in the entry itself; a tag counts more, and a new text is seen."""
+        own = sliver(kind="container", image="deb12", enabled=0, initscript="hello")
+        found = self.entry(own)
+        self.assertEqual((found["kind"], found["image"], found["rspec"]["enabled"]), ("container", "deb12", 0))
+        self.assertTrue(found["initscript"])
+        self.assertEqual(self.entry(own | {"tags": {"image": "tiny"}})["image"], "tiny")
+        self.assertIn("kind", reading(full(sliver(kind="vm")))["refused"]["lab_web"])
+        sources = {one["name"]: one["source"] for one in reading(full(own))["entries"]}
+        for other in (own | {"image": "tiny"}, own | {"initscript": ""}):
+            self.assertFalse(reading(full(other), known=sources)["kept"], other)
+        fresh = full(own, initscripts=[{"name": "hello", "script": "#!/bin/sh\n"}])
+        self.assertFalse(reading(fresh, known=sources)["kept"])
+
     def test_inlineScript(self) -> None:
         """A script in the entry counts more than a named one; the first authorities had it in the tag itself."""
         both = sliver(tags={"initscript": "hello", "initscript_code": "#!/bin/sh\ntrue"})

@@ -61,6 +61,10 @@ class Setting:
     image: str = ""
 
 
+#: Tags that may stand in an entry itself, too; those among its tags count more.
+OWN = ("type", "kind", "vref", "image", "enabled", "initscript", "initscript_code")
+
+
 def read_entry(entry: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
     """
     The record that an entry describes.
@@ -109,6 +113,7 @@ def _tags(entry: Mapping[str, Any]) -> list[tuple[str, Any]]:
         if not isinstance(rspec, dict):
             raise Refused(f"rspec: want a struct, got {shown(rspec)}")
         ranked += [(-1, key, value) for key, value in rspec.items() if isinstance(key, str)]
+    ranked += [(-1, key, entry[key]) for key in OWN if entry.get(key) is not None]
     for field in ("attributes", "tags"):
         given = entry.get(field)
         if isinstance(given, dict):

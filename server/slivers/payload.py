@@ -17,13 +17,13 @@ from typing import Any
 from hostline.protocol import literal
 from hostline.protocol.errors import BadLiteral, BadPayload, BadValue
 from hostline.protocol.names import shown, split_slice
-from hostline.server.slivers.entry import NOT_INSTANTIATED, Refused, Setting, read_entry
+from hostline.server.slivers.entry import NOT_INSTANTIATED, OWN, Refused, Setting, read_entry
 from hostline.server.slivers.rspec import ALIASES, RESOURCES
 
 #: Entries of one payload.
 ENTRIES_MAX = 100_000
 #: Counted up when the same entry would be read otherwise than before.
-_READING = 1
+_READING = 2
 _FIELDS = (
     "slice_id",
     "instantiation",
@@ -33,6 +33,7 @@ _FIELDS = (
     "tags",
     "rspec",
     "users",
+    *OWN,
 )
 _ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 _BOUNDS = literal.Bounds(size=64 << 20, elements=20_000_000)
@@ -122,6 +123,9 @@ def _source(entry: Mapping[str, Any], scripts: Mapping[str, object], reading: An
     said = _ENCODE([entry.get(field) for field in _FIELDS])
     digest = reading.copy()
     digest.update(said.encode())
+    own = entry.get("initscript")
+    if type(own) is str and own in scripts:
+        digest.update(_ENCODE(scripts[own]).encode())
     if '"initscript"' in said:
         for field in ("attributes", "tags"):
             tags = entry.get(field)
