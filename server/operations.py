@@ -275,7 +275,9 @@ class Operations:
             operation = self._settle(change, operation, experiment, failed)
         if operation.then == GONE and operation.subject in self._host.slivers_by_serial:
             operation = attrs.evolve(operation, result=self._result(operation))
-            change.remove(self._host.slivers_by_serial[operation.subject])
+            gone = self._host.slivers_by_serial[operation.subject]
+            change.remove(gone)
+            change.tell(gone.topic, "destroyed", (gone.project, gone.serial), sliver=gone.name)
         if failed:
             causes = [*causes[:20], f"{folded(failed)} of {operation.target} could not be started"]
         if operation.token and not causes and operation.result is None:

@@ -331,6 +331,8 @@ class Sync:
         self._removing.add(serial)
         change = self._begin()
         change.remove(sliver)
+        if sliver.free:
+            change.tell(sliver.topic, "destroyed", (sliver.project, serial), sliver=sliver.name)
         experiment = self._host.experiments_by_serial.get(sliver.experiment)
         if experiment is not None and serial in experiment.slivers.values():
             left = {node: one for node, one in experiment.slivers.items() if one != serial}
@@ -405,33 +407,36 @@ class Sync:
         self.run([serial])
 
     def _tell(self, sliver: Sliver, before: Status | None, status: Status | None) -> None:
-        what = _what(before, status)
+        news = _news(before, status)
         experiment = self._host.experiments_by_serial.get(sliver.experiment)
-        if what is None or status is None or (experiment is None and not sliver.free):
+        if not news or status is None or (experiment is None and not sliver.free):
             return
         change = self._begin()
         node = {} if experiment is None else {"node": sliver.name.partition(".")[0]}
-        change.tell(
-            sliver.topic if experiment is None else f"experiment/{experiment.name}",
-            what,
-            (sliver.project, sliver.serial) if experiment is None else (experiment.project, experiment.serial),
-            sliver=sliver.name,
-            **node,
-            boot=status.boot,
-            code=status.code,
-            problems=list(status.problems),
-        )
+        for what in news:
+            change.tell(
+                sliver.topic if experiment is None else f"experiment/{experiment.name}",
+                what,
+                (sliver.project, sliver.serial) if experiment is None else (experiment.project, experiment.serial),
+                sliver=sliver.name,
+                **node,
+                boot=status.boot,
+                code=status.code,
+                problems=list(status.problems),
+            )
         self._commit(change).addErrback(lambda failure: failure.trap(StoreFailed) and None)
 
 
-def _what(before: Status | None, status: Status | None) -> str | None:
+def _news(before: Status | None, status: Status | None) -> list[str]:
     if status is None or status.boot is None:
-        return None
-    if before is None or (before.boot, before.boots) != (status.boot, status.boots):
-        return status.boot
-    if before.start_command != status.start_command and status.start_command == "ended":
-        return "start_command_ended"
-    return None
+        return []
+    if before is not None and before.boots != status.boots:
+        before = None
+    news = [] if before is not None and before.boot == status.boot else [status.boot]
+    ended = status.start_command == "ended" and (before is None or before.start_command != "ended")
+    if ended and news != ["dead"]:
+        news.append("start_command_ended")  # it may have ended before its sliver was seen to be up
+    return news
 
 
 def _settings(workload: Workload) -> tuple[Any, ...]:

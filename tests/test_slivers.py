@@ -79,6 +79,14 @@ class LifeTests(SliverTests):
     From create to destroy.
     """
 
+    def test_tellsOfItsEnd(self) -> None:
+        """
+        Who watches a sliver hears when it is off the host, whoever asked for that.
+        """
+        self.create()
+        self.operator.body("destroy lab_web")
+        self.assertEqual([one["what"] for one in self.operator.body("events") if "sliver" in one][-1], "destroyed")
+
     def test_runsOnceCreated(self) -> None:
         """
         create answers when the sliver is up; it has the defaults of all that was not asked for.
@@ -444,6 +452,7 @@ class InsideTests(SliverTests):
         """
         Its keys, its record and its events, and nothing else.
         """
+        self.assertIn("outside slivers", self.inside.ask("host_status").body["message"])
         self.assertEqual(self.inside.body("get_ssh_keys"), {"lab_web": [KEY]})
         self.assertEqual([one["name"] for one in self.inside.body("slivers")], ["lab_web"])
         self.assertEqual(self.inside.body("sliver lab_web")["name"], "lab_web")

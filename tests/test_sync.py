@@ -210,6 +210,24 @@ class TellingTests(SynchronousTestCase):
         boot = [("running", None), ("booted", None), ("start_command_ended", 3)]
         self.assertEqual(found, [*boot, ("dead", 137), *boot])
 
+    def test_tellsOfAShortCommand(self) -> None:
+        """
+        The end of a start command is told, also if it ended before its node was seen to be up.
+        """
+        daemon = make(slow=10.0)
+        ann = daemon.lab()
+        ann.body(f"create_experiment lab/exp1 {topdl({'web': 'exit 3'})} swap_in=True wait=0")
+        daemon.advance(5)
+        (serial,) = daemon.fake_host.statuses
+        before = daemon.fake_host.statuses[serial]
+        self.assertEqual(before.boot, "running")
+        ended = attrs.evolve(before, boot="booted", start_code=3, start_command="ended")
+        daemon.fake_host.statuses[serial] = ended
+        daemon.driver.changed(serial)
+        daemon.settle()
+        found = [(one["what"], one["code"]) for one in ann.body("events") if one.get("sliver")]
+        self.assertEqual(found, [("running", None), ("booted", 3), ("start_command_ended", 3)])
+
     def test_goesOnWhenTheDiskIsFull(self) -> None:
         """
         News that cannot be written is shown in the status all the same, and operations end once there is room.
