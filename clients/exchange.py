@@ -49,7 +49,8 @@ def asked(given: Arguments, settings: Settings) -> int:
         line = client.prepared(row.name, given.values, options, seconds)
         reply = client.exchange(line, seconds)
     as_json = row.name == "hello" and options.get("format") == "json"
-    return shown(settings, reply, as_json, detached="wait" in options and patience(row, options) == 0)
+    asked_so = not row.slow or ("wait" in options and patience(row, options) == 0)
+    return shown(settings, reply, as_json, detached=asked_so)
 
 
 def _watched(client: Client, given: Arguments, settings: Settings) -> int:
@@ -95,7 +96,7 @@ def shown(settings: Settings, reply: bytes, as_json: bool = False, detached: boo
 
     @param reply: the line as received.
     @param as_json: whether its body is JSON.
-    @param detached: whether the caller did not want to wait.
+    @param detached: whether the caller did not want to wait, or asked for an operation as such.
     @return: the exit status.
     """
     word, _, body = reply.partition(b" ")

@@ -68,7 +68,7 @@ def _plain(words: list[str], settings: Settings) -> int:
         raise
     if reply.startswith(b"error_reply ") and any(code in reply[:60] for code in _WRONG):
         _arguments(words, settings)
-    return exchange.shown(settings, reply)
+    return exchange.shown(settings, reply, detached=words[0] == "operation")
 
 
 def _arguments(words: list[str], settings: Settings) -> Arguments:

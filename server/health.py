@@ -128,9 +128,10 @@ class Health:
                 _found(
                     f"driver {kind}",
                     not problems,
-                    "; ".join(problems) or f"{driver.version}; {driver.holds}",
-                    "mend what it says; a daemon of root's with control groups gives slivers uids and limits of their own; "
-                    "to end slivers without a record, remove keep-strays from the state directory and start again",
+                    "; ".join(problems or [one for one in (driver.version, driver.holds) if one]),
+                    "mend what it says; a daemon of root's with control groups gives slivers uids and limits of "
+                    "their own; to end slivers without a record, remove keep-strays from the state directory and "
+                    "start again",
                 )
             )
         return found

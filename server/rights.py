@@ -301,6 +301,12 @@ def no_such_sliver(host: Host, caller: Caller, row: Command, name: str) -> NoSuc
 
 def _list(who: Iterable[str]) -> str:
     order = [ANYONE, KNOWN, SELF, MEMBER, OWNER, BY_GRANT, OPERATOR]
-    plural = {KNOWN: "users", SELF: "the sliver itself", MEMBER: "members of the project", OWNER: "its owner"}
+    plural = {
+        ANYONE: "anyone outside slivers",
+        KNOWN: "users",
+        SELF: "the sliver itself",
+        MEMBER: "members of the project",
+        OWNER: "its owner",
+    }
     plural |= {BY_GRANT: "delegates", OPERATOR: "operators"}
     return ", ".join(plural.get(one, one) for one in order if one in who)

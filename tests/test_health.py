@@ -115,5 +115,6 @@ class HealthTests(SynchronousTestCase):
         What slivers cannot be given on this host is a finding of its driver.
         """
         self.assertTrue(self.finding("driver process")["ok"])
+        self.assertNotIn("; ;", "; " + self.finding("driver process")["detail"])
         self.daemon.driver.problems = lambda: ["no control groups"]  # type: ignore[method-assign]
         self.assertIn("no control groups", self.finding("driver process")["detail"])

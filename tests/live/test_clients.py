@@ -294,6 +294,8 @@ class HostlineTests(HostedTests):
         code, out, error = self.hostline("swap_in", "lab/exp1", "wait=0.000001")
         self.assertEqual(code, 124, out)
         self.assertIn("operation", ast.literal_eval(out.decode()))
+        for words in (("operation", str(number)), ("--timeout", "9", "operation", str(number))):
+            self.assertEqual(self.hostline(*words)[::2], (0, b""), "who asks how it is gets an answer")
 
     def test_longSocketPath(self) -> None:
         """
