@@ -5,6 +5,9 @@ What the OCI runtime is told.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import tempfile
 import unittest
 from pathlib import Path
 
@@ -12,7 +15,9 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostline.server.supervise.bundle import Bind, Container, config, host_name, process
+import hostline
+from hostline.server.supervise.bundle import OURS, Bind, Container, config, host_name, process
+from hostline.server.supervise.inside import CLIENT
 
 PLAIN = Container("web.exp1.lab", Path("/root"), 700000, ["/.hostline/bin/catatonit"], {"A": "b c"})
 
@@ -98,3 +103,27 @@ class BundleTests(unittest.TestCase):
         Whatever a sliver is called, the kernel takes its host name.
         """
         self.assertRegex(host_name(name), r"\A[A-Za-z0-9.-]{1,64}\Z")
+
+
+class ClientTests(unittest.TestCase):
+    """
+    The C{hostline} command that containers are shown.
+    """
+
+    def test_saysWhatThePythonLacks(self) -> None:
+        """
+        Where the image has but a part of Python, a line says so, and no traceback.
+        """
+        with tempfile.TemporaryDirectory() as name:
+            client = Path(name) / "hostline"
+            library = str(Path(hostline.__file__).parent.parent)
+            client.write_text(CLIENT.replace(f"{OURS}/lib", library))
+            python = Path(name) / "python3"
+            part = "import sys; sys.modules.update(dict.fromkeys(('json', '_json'))); exec(sys.argv.pop(1))"
+            python.write_text(f'#!/bin/sh\nshift 2\nexec {sys.executable} -IS -c "{part}" "$@"\n')
+            python.chmod(0o755)
+            environment = {"PATH": f"{name}:/usr/bin:/bin", "HOSTLINE_SOCKET": f"{name}/none"}
+            argv = ["/bin/sh", str(client), "set_sliver", "lab_web", "rspec={'pids_max': 20}"]
+            done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, r"\Ahostline: the python3 of this image is not whole: .*json.*\n\Z")

@@ -22,10 +22,15 @@ from hostline.server.supervise.shim import PATH
 _HERE = Path(__file__).parent
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _CATATONITS = ("/usr/libexec/podman/catatonit", "/usr/lib/podman/catatonit", "/usr/libexec/catatonit/catatonit")
-_CLIENT = f"""#!/bin/sh
+#: The C{hostline} command of images that have Python.
+CLIENT = f"""#!/bin/sh
 command -v python3 >/dev/null || {{ echo 'hostline: there is no python3 in this image' >&2; exit 127; }}
 exec python3 -IS -c 'import sys; sys.path.insert(0, "{OURS}/lib"); sys.argv[0] = "hostline"
-from hostline.clients.main import main; main()' "$@"
+try:
+    from hostline.clients.main import main
+    main()
+except ModuleNotFoundError as error:
+    sys.exit(f"hostline: the python3 of this image is not whole: {{error}} (Debian: apt install python3)")' "$@"
 """
 
 
@@ -50,7 +55,7 @@ def install(run: Path) -> Path:
         "bin/catatonit": Path(catatonit).read_bytes(),
         "bin/boot": (_HERE / "boot.sh").read_bytes(),
         "bin/initscript": (_HERE / "initscript.sh").read_bytes(),
-        "bin/hostline": _CLIENT.encode(),
+        "bin/hostline": CLIENT.encode(),
         "lib/hostline/__init__.py": Path(hostline.__file__).read_bytes(),
     }
     for package in ("protocol", "clients"):
