@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import os
 import resource
 import secrets
@@ -166,7 +167,7 @@ class HostlineService(Service):
             cgroups=cgroups,
             no_cgroups=why_not,
         )
-        self._closers.append(looking.close)
+        self._closers.append(lambda: _give_up(looking))
         reactor.callWhenRunning(self._serve, reactor, loop, listening, spawner, looking)
 
     def _serve(
@@ -272,6 +273,14 @@ class HostlineService(Service):
             self.daemon = None
         for closer in reversed(closers):
             closer()
+
+
+def _give_up(looking: Coroutine[Any, Any, None]) -> None:
+    """
+    What has not begun need not; what has begun waits for a child, and ends with the process.
+    """
+    if inspect.getcoroutinestate(looking) == inspect.CORO_CREATED:
+        looking.close()
 
 
 def _instance(path: Path) -> str:
