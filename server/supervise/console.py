@@ -31,7 +31,8 @@ def plain(data: bytes) -> tuple[bytes, int]:
 
 def read_console(path: Path, offset: int, most: int) -> tuple[bytes, int]:
     """
-    @param offset: in the file that conmon writes, as returned before.
+    @param offset: in the file that conmon writes, as returned before; if negative, so many bytes of what the container
+        wrote last.
     @return: what the container wrote from there, at most C{most} bytes, and the offset behind it.
     """
     try:
@@ -42,6 +43,8 @@ def read_console(path: Path, offset: int, most: int) -> tuple[bytes, int]:
         about = os.fstat(fd)
         if not stat.S_ISREG(about.st_mode):
             return b"", 0
+        if offset < 0:
+            return _end(fd, about.st_size, min(-offset, most))
         start = piece_start(about.st_size, offset)
         if start > 0 and os.pread(fd, 1, start - 1) != b"\n":  # into the middle of a line: its rest is left out
             rest = os.pread(fd, most, start)
@@ -50,3 +53,12 @@ def read_console(path: Path, offset: int, most: int) -> tuple[bytes, int]:
         return said, start + used
     finally:
         os.close(fd)
+
+
+def _end(fd: int, size: int, wanted: int) -> tuple[bytes, int]:
+    # All of it, for what stands before each line may be longer than the lines.
+    start = max(0, size - 2 * MOST)
+    data = os.pread(fd, size - start, start)
+    cut = data.find(b"\n") + 1 if start > 0 else 0
+    said, used = plain(data[cut:])
+    return said[max(0, len(said) - wanted) :], start + cut + used
