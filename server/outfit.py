@@ -87,7 +87,7 @@ async def find_drivers(
         return
     spawner, clock = common["spawner"], common["clock"]
     network, no_network = await Network.find(config.network, instance, state / "network", spawner, clock)
-    means = await Means.find(state / "roots", spawner, clock)
+    means = await Means.find(state / "roots", spawner, clock, note=state / "means")
     drivers["container"] = driver = ContainerDriver(
         state / "containers",
         run / "containers",

@@ -4,6 +4,7 @@ How this host holds a container to its disk_max, and shows it the files of an im
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import ClassVar
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
-from hostline.server.supervise import syscalls
+from hostline.server.supervise import homes, syscalls
 from hostline.server.supervise.idmap import user_namespace
 from hostline.server.supervise.running import run
 from hostline.server.supervise.spawn import Spawner
@@ -43,14 +44,42 @@ class Means:
     problems: tuple[str, ...] = ()
 
     @classmethod
-    async def find(cls, directory: Path, spawner: Spawner, clock: IReactorTime) -> Means:
+    async def find(
+        cls,
+        directory: Path,
+        spawner: Spawner,
+        clock: IReactorTime,
+        *,
+        note: Path | None = None,
+        full: bool | None = None,
+    ) -> Means:
         """
-        Try it, and leave nothing behind.
+        Try it, and leave nothing behind but a note: while the disk is full nothing can be tried, and what was found
+        before that still holds.
 
         @param directory: one of ours on the file system where containers will be; removed at the end if it was made.
+        @param note: where to keep what was found; None: nowhere.
+        @param full: whether the disk is; None: look.
         """
         directory = directory.resolve()
-        trial = directory / ".trial"
+        if _is_full(directory.parent) if full is None else full:
+            found = cls._noted(note) if note is not None else None
+            return found or cls(problems=("disk_max is not held: the disk was full when it was to be tried",))
+        found = await cls._try(directory / ".trial", spawner, clock)
+        if note is not None and cls._noted(note) != found:
+            with suppress(OSError):
+                homes.write_note(note, json.dumps([found.disk, found.shift, *found.problems]), lasting=True)
+        return found
+
+    @classmethod
+    def _noted(cls, note: Path) -> Means | None:
+        with suppress(OSError, ValueError, TypeError):
+            disk, shift, *problems = json.loads(note.read_text("ascii"))
+            return cls(disk, shift, tuple(problems))
+        return None
+
+    @classmethod
+    async def _try(cls, trial: Path, spawner: Spawner, clock: IReactorTime) -> Means:
         trial.mkdir(mode=0o700, parents=True, exist_ok=True)
         place, shifted, root, file = trial / "mount", trial / "shifted", trial / "root", trial / "disk"
         problems: list[str] = []
@@ -97,6 +126,11 @@ class Means:
             "copy": "each container has a copy of its image",
         }[self.shift]
         return f"{disk}; {shift}"
+
+
+def _is_full(directory: Path) -> bool:
+    about = os.statvfs(directory)
+    return about.f_bavail * about.f_frsize < 2 * _TRIAL_KIB << 10 or (about.f_files > 0 and about.f_favail < 16)
 
 
 def overlay_options(lower: Path, store: Path) -> str:

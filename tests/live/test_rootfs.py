@@ -313,3 +313,15 @@ class LesserMeansTests(Shelved):
         self.assertEqual(self.left()[0], [])
         self.assertFalse((self.state / ".trial").exists())
         self.assertIn("disk_max", means.describe())
+
+    def test_findsTheSameOnAFullDisk(self) -> None:
+        """
+        A daemon that is started on a full disk holds containers to disk_max as it did before.
+        """
+        note = self.state / "means"
+        found = self.run_to_end(Means.find(self.state, self.spawner, self.clock, note=note))
+        full = self.run_to_end(Means.find(self.state, self.spawner, self.clock, note=note, full=True))
+        self.assertEqual(full, found)
+        note.write_text("[")
+        full = self.run_to_end(Means.find(self.state, self.spawner, self.clock, note=note, full=True))
+        self.assertEqual((full.disk, len(full.problems)), ("none", 1))
