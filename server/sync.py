@@ -240,8 +240,12 @@ class Sync:
         if failed is not None:
             now = self._is(sliver)
             lives = now is not None and now.boot in ("running", "booted")
-            stop = sliver.aim == plan.STOPPED and lives
-            if sliver.aim == plan.ABSENT or stop or sliver.boots > failed.boots or sliver.builds > failed.builds:
+            if sliver.aim == plan.ABSENT:
+                other = sliver.kind not in self.drivers  # else once its driver took away what was half made
+            else:
+                stop = sliver.aim == plan.STOPPED and lives
+                other = stop or sliver.boots > failed.boots or sliver.builds > failed.builds
+            if other:
                 # A newer intent: what failed for the older one no longer counts.
                 del self._failed[serial]
                 self._told[serial] = now
@@ -382,6 +386,8 @@ class Sync:
             return False
         if action == plan.DESTROY:
             self._configured.pop(sliver.serial, None)
+            if sliver.aim == plan.ABSENT:
+                self._failed.pop(sliver.serial, None)
         elif action != plan.STOP:
             self._configured[sliver.serial] = workload
             self._drift.pop(sliver.serial, None)

@@ -79,6 +79,33 @@ class LifeTests(SliverTests):
     From create to destroy.
     """
 
+    def test_leavesNothingOfWhatCouldNotBeMade(self) -> None:
+        """
+        What a driver has half made is taken away with the sliver; it is gone only then, however often that takes.
+        """
+        driver, asked = self.daemon.driver, []
+        left = [False, True]
+
+        async def cannot(workload: Workload) -> None:
+            raise OSError("its name is taken")
+
+        async def take_away(serial: int) -> None:
+            asked.append(serial)
+            if not left.pop(0):
+                raise OSError("it is in use")
+
+        driver.ensure_created = cannot  # type: ignore[method-assign]
+        driver.ensure_destroyed = take_away  # type: ignore[method-assign]
+        self.operator.ask("create lab_web kind=process wait=1")
+        self.daemon.settle()
+        serial = self.show()["serial"]
+        self.assertEqual(self.show()["state"], "failed")
+        self.operator.ask("destroy lab_web wait=0")
+        self.daemon.settle()
+        self.assertEqual((asked, self.show()["state"]), ([serial], "destroying"))
+        self.daemon.advance(60)
+        self.assertEqual((asked, self.operator.code("sliver lab_web")), ([serial] * 2, "NO_SUCH_SLIVER"))
+
     def test_tellsOfItsEnd(self) -> None:
         """
         Who watches a sliver hears when it is off the host, whoever asked for that.
