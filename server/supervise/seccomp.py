@@ -3,7 +3,9 @@ Which system calls a container may make: the distribution's profile for containe
 reads, and made tighter.
 
 That profile relies on capabilities to refuse mounts and namespaces, but whoever makes a user namespace has every
-capability in it. Strangers are not given so much of the kernel: what makes namespaces or mounts is refused.
+capability in it. Strangers are not given so much of the kernel: what makes namespaces or mounts is refused, and so is
+every call by the tables of another architecture that the processor knows as well (32 bits on one of 64, x32): whoever
+makes one is killed.
 """
 
 from __future__ import annotations
@@ -80,9 +82,8 @@ def seccomp(
     if profile["defaultAction"] == "SCMP_ACT_ERRNO":
         found["defaultErrnoRet"] = profile.get("defaultErrnoRet", _EPERM)
     native = _NATIVE.get(architecture)
-    for row in profile.get("archMap", ()):
-        if row["architecture"] == native:
-            found["architectures"] = [row["architecture"], *row.get("subArchitectures", ())]
+    if any(row["architecture"] == native for row in profile.get("archMap", ())):
+        found["architectures"] = [native]
     return found
 
 

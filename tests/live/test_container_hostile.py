@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import shutil
 import subprocess
 import unittest
@@ -184,6 +185,24 @@ class HostileTests(unittest.TestCase):
             self.assertEqual(self.run_inside(f"family {words} && echo DONE").out, b"DONE\n", words)
         for words in ("40 1", "40 2", f"{40 + (1 << 32)} 1", "38 5", "17 3", "44 3"):
             self.refused(f"family {words}")
+
+    @needs.needs_kernel(platform.machine() == "x86_64", "it knows one table of system calls only")
+    def test_otherTables(self) -> None:
+        """
+        It can make no call by the processor's other tables, of 32 bits and x32.
+        """
+        self.compile(
+            "table",
+            "int main(int c, char **v) { long number, found;\n"
+            "switch (v[1][0]) {\n"
+            'case \'3\': number = 20; __asm__ volatile ("int $0x80" : "=a"(found) : "a"(number) : "memory"); break;\n'
+            "default: number = v[1][0] == 'x' ? 39 | 0x40000000 : 39;\n"
+            '__asm__ volatile ("syscall" : "=a"(found) : "a"(number) : "rcx", "r11", "memory"); }\n'
+            "return found <= 0; }\n",
+        )
+        self.assertEqual(self.run_inside("table 6 && echo DONE").out, b"DONE\n")
+        self.refused("table 3")
+        self.refused("table x")
 
     def test_countedByUser(self) -> None:
         """
