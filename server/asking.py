@@ -11,6 +11,7 @@ from attrs import define, field
 
 from hostline.protocol.commands import Command
 from hostline.protocol.errors import BadArguments
+from hostline.protocol.kinds import LONGEST_TEXT
 from hostline.server import rights
 from hostline.server.host import Change, Host
 from hostline.server.records import Operation, Record
@@ -158,13 +159,14 @@ class Ask:
         """
         self.target = rights.allowed(self.host, self.caller, self.row, self.named)
 
-    def text(self, said: str) -> str:
+    def text(self, said: str, most: int = LONGEST_TEXT) -> str:
         """
         A TEXT argument in full. It may be as big as a blob: to be asked for when it is used, not before.
 
+        @param most: how many characters it may have as a blob.
         @raise NoSuchBlob: if it stands for a blob that the caller has not sent.
         """
-        return self.daemon.blobs.text(self.principal, said[5:]) if said.startswith("blob:") else said
+        return self.daemon.blobs.text(self.principal, said[5:], most) if said.startswith("blob:") else said
 
     def sees(self, record: Record) -> bool:
         """

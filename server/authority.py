@@ -421,8 +421,9 @@ async def sync(ask: Ask, payload: str | None = None, *, force: bool) -> dict[str
         ask.look_again()
         return ask.change
 
+    most = ask.daemon.config.authority.payload_bytes
     try:
-        body, _, made = await follower.take(None if polls else ask.text(payload or ""), force, change)
+        body, _, made = await follower.take(None if polls else ask.text(payload or "", most), force, change)
     except (BadPayload, OperationFailed) as error:
         if polls:
             follower.polled(error.message)

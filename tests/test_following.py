@@ -4,6 +4,9 @@ A whole daemon that follows an authority: payloads in, slivers and events out; o
 
 from __future__ import annotations
 
+import ast
+import base64
+import hashlib
 import itertools
 from typing import Any
 
@@ -97,6 +100,17 @@ class SyncTests(FollowingCase):
     """
     What a payload makes of a host.
     """
+
+    def test_bigByHand(self) -> None:
+        """
+        By hand a payload may be as long as one that is fetched; it is sent ahead.
+        """
+        data = (ast.literal_eval(self.payload(A)) + " " * (5 << 20)).encode()
+        name = hashlib.sha256(data).hexdigest()
+        for at in range(0, len(data), 500_000):
+            piece = base64.b64encode(data[at : at + 500_000]).decode()
+            self.operator.body(f"blob {name} {len(data)} {at} '{piece}'")
+        self.assertEqual(self.operator.body(f"sync blob:{name}")["created"], ["lab_a"])
 
     def test_made(self) -> None:
         """Slivers of a payload are made and started; the reply names them."""
