@@ -52,6 +52,9 @@ def of(row: Command) -> str:
         lines.append("")
         width = max(len(name) for name, _, _ in named) + 2
         for name, kind, default in named:
-            more = "" if default in (None, [], {}) else f" [{default}]"
-            lines.append(f"  {name:<{width}}{kind.name}: {kind.doc}{more}")
+            choices = kind.words or (kind.parts[0].words if kind.parts else ())
+            more = f": {', '.join(choices)}" if choices else ""
+            more += "" if default in (None, [], {}) else f" [{default}]"
+            takes_file = ", or @FILE" if kind.name in ("TEXT", "BLOB") else ""
+            lines.append(f"  {name:<{width}}{kind.name}: {kind.doc}{takes_file}{more}")
     return "\n".join(lines) + "\n"

@@ -322,3 +322,11 @@ class UsageTests(SynchronousTestCase):
         """
         self.assertEqual(row_named("status-request"), TABLE["status_request"])
         self.assertIsNone(row_named("nope"))
+
+    def test_choices(self) -> None:
+        """
+        Where one of a few words is wanted they are named, and where a file's content may stand, how.
+        """
+        self.assertIn("container, account, process", usage.of(TABLE["create"]))
+        self.assertIn("debian, busybox [debian]", usage.of(TABLE["image_build"]))
+        self.assertIn("@FILE", usage.of(TABLE["image_import"]))
