@@ -227,7 +227,8 @@ class Images:
             directory=made.directory,
         )
         change.put(whole)
-        change.tell("host", "image_made", image=image.name, sha256=made.sha256, size=made.size)
+        # For operators; others ask for images, if they may.
+        change.tell("host", "image_made", (0, image.serial), image=image.name, sha256=made.sha256, size=made.size)
         await self._commit(change)
 
     def _recipe(self, image: Image) -> Recipe:

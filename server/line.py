@@ -28,6 +28,7 @@ from hostline.protocol.errors import (
     OperationFailed,
     StoreFailed,
     TokenReused,
+    TooMany,
 )
 from hostline.server import (  # noqa: F401  (they register their responders)
     about,
@@ -45,6 +46,7 @@ from hostline.server import (  # noqa: F401  (they register their responders)
 from hostline.server.asking import RESPONDERS, Ask, Session
 from hostline.server.experiments import requests as _experiments  # noqa: F401
 from hostline.server.host import Change
+from hostline.server.pace import EACH_S, Pace
 from hostline.server.records import ENCODE, Operation, Token, kept_reply
 from hostline.server.slivers import requests as _slivers  # noqa: F401
 from hostline.server.status import StatusText
@@ -102,6 +104,7 @@ class Answers:
         self._daemon = daemon
         self._count = 0
         self._refusals = Refusals()
+        self._pace = Pace()
 
     def prepare(self, line: bytes) -> Prepared:
         """
@@ -168,6 +171,8 @@ class Answers:
                 again = self._again(ask, known, wait)
                 return self._later(ask, prepared, again, blocks=known.operation is not None)
             ask.look_again()
+            if row.changes and ask.caller.sliver and not self._pace.take(ask.caller.sliver, ask.now):
+                raise TooMany(f"want at most {60 / EACH_S:g} changes a minute through a sliver's own socket; try later")
             result = RESPONDERS[row.name](ask, *values, **options)
             if isinstance(result, Coroutine):
                 return self._later(ask, prepared, self._await(ask, result, request, token, wait), blocks=True)

@@ -594,3 +594,21 @@ class StartupTests(SliverTests):
 
     def started(self) -> list[int]:
         return [serial for name, serial in self.daemon.driver.calls if name == "ensure_started"]
+
+
+class PaceTests(SliverTests):
+    """
+    A sliver that changes things without end.
+    """
+
+    def test_isSlowedDown(self) -> None:
+        """
+        After some changes at once it may make one each two seconds; its owner and others as many as ever.
+        """
+        serial = self.create()["serial"]
+        inside = Inside(self.daemon, serial)
+        said = [inside.code("set_loans lab_web []") for _ in range(40)]
+        self.assertEqual((said.count("set_loans_reply"), said[-1]), (30, "TOO_MANY"))
+        self.assertEqual(self.ann.code("set_loans lab_web []"), "set_loans_reply")
+        self.daemon.advance(4)
+        self.assertEqual(inside.code("set_loans lab_web []"), "set_loans_reply")
