@@ -17,6 +17,7 @@ from hostline.server.supervise import bundle as oci
 from hostline.server.supervise import inside, keyfile, said, within
 from hostline.server.supervise.bundle import Bind, Container
 from hostline.server.supervise.cgroups import Cgroups
+from hostline.server.supervise.idmap import users_of
 from hostline.server.supervise.runtime import Bundle, Runtime
 from hostline.server.supervise.shim import Process
 from hostline.server.supervise.subuids import BLOCK, Subuids
@@ -32,7 +33,7 @@ class Files(Protocol):
 
     def prepare(self) -> None: ...
     async def make(self, serial: int, image: int, first_uid: int, size_uids: int, disk_kib: int) -> None: ...
-    async def mount(self, serial: int) -> Path: ...
+    async def mount(self, serial: int, users: int | None = None) -> Path: ...
     async def unmount(self, serial: int) -> None: ...
     async def destroy(self, serial: int) -> None: ...
     def serials(self) -> set[int]: ...
@@ -108,33 +109,36 @@ class Booting:
         @raise Unstartable: if it cannot be what the workload says, or not on this host.
         @raise OSError: if something else fails.
         """
-        if self.runtime is None:
+        runtime = self.runtime
+        if runtime is None:
             raise Unstartable(self.unusable)
         await self.make(sliver, workload)
         serial = workload.serial
-        rootfs = sliver.root = await self._mounted(sliver, workload.rspec.get("disk_max"))
-        if not within.is_program(rootfs, "bin/sh"):
-            raise Unstartable("the image has no /bin/sh")
-        bundle = self.kept.bundle(serial, workload.boots)
-        self.kept.new_boot(bundle)
-        self.put_keys(sliver, rootfs, workload.keys)
-        container = self._container(sliver, workload, bundle, rootfs)
-        log = self.kept.place(serial) / "console"
-        pid, keeper = await self.runtime.create(bundle, oci.config(container), log)
+        first = self.uids.ensure(serial)
+        async with users_of(runtime.spawner, runtime.clock, first, BLOCK) as users:
+            rootfs = sliver.root = await self._mounted(sliver, workload.rspec.get("disk_max"), users)
+            if not within.is_program(rootfs, "bin/sh"):
+                raise Unstartable("the image has no /bin/sh")
+            bundle = self.kept.bundle(serial, workload.boots)
+            self.kept.new_boot(bundle)
+            self.put_keys(sliver, rootfs, workload.keys)
+            container = self._container(sliver, workload, bundle, rootfs)
+            log = self.kept.place(serial) / "console"
+            pid, keeper = await runtime.create(bundle, oci.config(container), log, users)
         if self.network is not None:
             sliver.problems["network"] = tuple(await self.network.connect(serial, pid, workload.rspec))
         self.kept.mark(bundle, "starting")
-        await self.runtime.start(bundle)
+        await runtime.start(bundle)
         return pid, keeper
 
-    async def _mounted(self, sliver: ContainerSliver, disk_kib: int | None) -> Path:
+    async def _mounted(self, sliver: ContainerSliver, disk_kib: int | None, users: int | None) -> Path:
         serial = sliver.serial
         sliver.problems.pop("disk", None)
         if disk_kib is None:
-            return await self.files.mount(serial)
+            return await self.files.mount(serial, users)
         if await self.files.resize(serial, disk_kib) is not None:
             await self.files.unmount(serial)  # another size comes into force when it is mounted
-        root = await self.files.mount(serial)
+        root = await self.files.mount(serial, users)
         problem = await self.files.resize(serial, disk_kib)
         if problem is not None:
             sliver.problems["disk"] = (problem,)

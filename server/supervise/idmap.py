@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
@@ -65,11 +65,28 @@ async def user_namespace(
         for name in ("uid_map", "gid_map"):
             Path(f"/proc/{child.pid}/{name}").write_text(f"0 {first} {size}\n")
         fd = os.open(f"/proc/{child.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        os.close(ours)  # the child ends; the descriptor holds the namespace
+        ours = -1
         yield fd
     finally:
         for one in (theirs, ours, fd):
             if one >= 0:
                 os.close(one)
+
+
+@asynccontextmanager
+async def users_of(spawner: Spawner, clock: IReactorTime, first: int, size: int) -> AsyncIterator[int | None]:
+    """
+    The user namespace for a container: its own root's. In one of ours what the kernel counts by user is counted against
+    us, and runs out for all.
+
+    @return: as L{user_namespace}; None where only root may make any.
+    """
+    async with AsyncExitStack() as stack:
+        found = None
+        with suppress(NoNamespace):
+            found = await stack.enter_async_context(user_namespace(spawner, clock, first, size, owner=first))
+        yield found
 
 
 def _namespace(pid: int) -> int | None:

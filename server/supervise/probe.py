@@ -21,10 +21,12 @@ from twisted.internet.interfaces import IReactorTime
 
 from hostline.server.supervise import bundle as oci
 from hostline.server.supervise.bundle import Bind, Container
+from hostline.server.supervise.idmap import users_of
 from hostline.server.supervise.runtime import Bundle, Failed, Runtime, read_ended, shortened
 from hostline.server.supervise.seccomp import PROFILE, read_profile, seccomp
 from hostline.server.supervise.shim import PATH
 from hostline.server.supervise.spawn import Spawner
+from hostline.server.supervise.subuids import BLOCK
 
 #: How long a container that does nothing may take.
 TRIAL_S = 20.0
@@ -120,7 +122,8 @@ async def _try(
         seccomp=filter_,
     )
     try:
-        _, keeper = await runtime.create(bundle, oci.config(container), place / "console")
+        async with users_of(runtime.spawner, clock, first_uid, BLOCK) as users:
+            _, keeper = await runtime.create(bundle, oci.config(container), place / "console", users)
         over: Deferred[int | None] = Deferred()
         child = runtime.spawner.adopt(keeper.pid, keeper.started, over.callback)
         await runtime.start(bundle)

@@ -155,10 +155,11 @@ class Rootfs:
                 await self._copy(place, note)
             homes.write_note(place / "note", note.text())
 
-    async def mount(self, serial: int) -> Path:
+    async def mount(self, serial: int, users: int | None = None) -> Path:
         """
         Mount a container's root, unless it is mounted.
 
+        @param users: descriptor of a user namespace with the container's uids; None: one is made for this.
         @return: where it is.
         @raise OSError: if it was not made, or cannot be mounted.
         """
@@ -179,8 +180,11 @@ class Rootfs:
             lower = place / "lower"
             if not syscalls.is_mounted(lower):
                 tree = await self._shelf.tree(note.image)
-                async with user_namespace(self._spawner, self._clock, note.first, note.size) as namespace:
-                    syscalls.bind_shifted(tree, lower, namespace)
+                if users is not None:
+                    syscalls.bind_shifted(tree, lower, users)
+                else:
+                    async with user_namespace(self._spawner, self._clock, note.first, note.size) as namespace:
+                        syscalls.bind_shifted(tree, lower, namespace)
             await self._store(place, note, overlay_options(lower, place / "store"))
             syscalls.detach(lower)  # the overlay has it for itself
             return root

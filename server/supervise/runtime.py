@@ -26,7 +26,6 @@ from twisted.internet.error import AlreadyCalled
 from twisted.internet.interfaces import IReactorTime
 
 from hostline.server.supervise import console
-from hostline.server.supervise.idmap import NoNamespace, user_namespace
 from hostline.server.supervise.running import program as find_program
 from hostline.server.supervise.shim import PATH, Process
 from hostline.server.supervise.spawn import Spawner, start_time, state
@@ -209,34 +208,30 @@ class Runtime:
         self._conmon = conmon
         self.spawner = spawner
         self._loop = loop
-        self._clock = clock
+        self.clock = clock
 
-    async def create(self, bundle: Bundle, config: dict[str, Any], log: Path) -> tuple[int, Process]:
+    async def create(
+        self, bundle: Bundle, config: dict[str, Any], log: Path, users: int | None = None
+    ) -> tuple[int, Process]:
         """
         Create a container; its own process waits to be started.
 
         @param log: where its output goes; begun anew.
+        @param users: descriptor of the user namespace that it is to be in, with the uids of its configuration; None:
+            the runtime makes one.
         @return: the pid of its own process, and its conmon.
         @raise Failed: if it could not be created; the runtime may have left something for L{delete}.
         @raise OSError: if conmon could not be started, or files not written.
         """
-        ids = config["linux"]["uidMappings"][0]
-        first, size = ids["hostID"], ids["size"]
-        try:
-            # Its own root's: in one of ours what the kernel counts by user is counted against us, and runs out for all.
-            async with user_namespace(self.spawner, self._clock, first, size, owner=first) as namespace:
-                return await self._create(bundle, within_users(config, namespace), log)
-        except NoNamespace:  # only root may, on this host
-            return await self._create(bundle, config, log)
-
-    async def _create(self, bundle: Bundle, config: dict[str, Any], log: Path) -> tuple[int, Process]:
+        if users is not None:
+            config = within_users(config, users)
         path = bundle.path
         (path / "config.json").write_text(json.dumps(config))
         (path / "kept").mkdir(exist_ok=True)
         log.unlink(missing_ok=True)
         reading, writing = os.pipe()
         try:
-            # conmon leaves a file in its own directory when the kernel kills for want of memory: let it be the bundle's.
+            # conmon leaves a file in its own directory when the kernel kills for want of memory: the bundle's.
             conmon = conmon_argv(self._conmon, self.program, self.root, bundle, log)
             argv = [_ENV, "-C", str(path), *limited(open_files()), *conmon]
             environment = {"PATH": PATH, "_OCI_SYNCPIPE": "3"}
@@ -318,7 +313,7 @@ class Runtime:
             to_said = [(os.POSIX_SPAWN_DUP2, said, 1), (os.POSIX_SPAWN_DUP2, said, 2)]
             argv = [self.program, f"--root={self.root}", *words]
             child = self.spawner.spawn(argv, environment={"PATH": PATH}, file_actions=to_said, ended=ended.callback)
-            late = self._clock.callLater(STEP_S, child.kill, signal.SIGKILL)
+            late = self.clock.callLater(STEP_S, child.kill, signal.SIGKILL)
             code = await ended
             if late.active():
                 late.cancel()
@@ -350,7 +345,7 @@ class Runtime:
                 came.callback(bytes(found))
 
         self._loop.add_reader(fd, readable)
-        late = self._clock.callLater(STEP_S, over)
+        late = self.clock.callLater(STEP_S, over)
         try:
             return await came
         finally:
