@@ -46,6 +46,7 @@ class Command(NamedTuple):
     @ivar changes: whether it changes what should be: recorded, durable before the reply, takes C{token=}.
     @ivar slow: whether it may become an operation; takes C{wait=}.
     @ivar audited: whether it is in the audit log though it changes no record.
+    @ivar frees: whether it leads to more room on the host, so that it must be possible when the disk is full.
     @ivar polled: whether the answer hangs on records and status only, so that it may be kept until one changes.
     """
 
@@ -61,6 +62,7 @@ class Command(NamedTuple):
     changes: bool = False
     slow: bool = False
     polled: bool = False
+    frees: bool = False
     audited: bool = False
     targeted: str = ""
 

@@ -108,6 +108,7 @@ class Ask:
         """
         if self._change is None:
             self._change = self.host.change(self.now, self.request)
+            self._change.frees = self.row.frees
         return self._change
 
     @property

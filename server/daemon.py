@@ -133,7 +133,7 @@ class Daemon:
         @return: fires when it is durable; fails with L{StoreFailed} once it is undone.
         """
         change.handed_over = True
-        done = self.store.submit(change.statements, change.undo)
+        done = self.store.submit(change.statements, change.undo, change.frees)
         done.addCallbacks(self._committed, self._undone, callbackArgs=(change,), errbackArgs=(change,))
         return done
 
@@ -394,6 +394,7 @@ class Daemon:
         self.operations.look_again()
         if self.now() - self._last_tidy > 60:
             self._last_tidy = self.now()
+            self.store.run(self.store.keep_reserve).addErrback(lambda _: None)
             for driver in self.sync.drivers.values():
                 driver.tidy()
             self.sync.look_for_drift()

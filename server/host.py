@@ -309,6 +309,7 @@ class Change:
     @ivar events: told when the change is durable.
     @ivar slivers: serials of slivers that this touches, for the sync that follows.
     @ivar removed: serials of slivers whose record this removes.
+    @ivar frees: whether it leads to more room on the host, so that it is made even if the disk is full; so is news.
     @ivar handed_over: whether the store has it, and will say how it went.
     @ivar when_committed: called once the change is durable.
     """
@@ -321,6 +322,7 @@ class Change:
         self.events: list[Event] = []
         self.slivers: dict[int, None] = {}
         self.removed: list[int] = []
+        self.frees = request is None
         self.handed_over = False
         self.when_committed: list[Callable[[], Any]] = []
         self._undo: list[Callable[[], Any]] = []

@@ -298,6 +298,7 @@ class Answers:
         audited = ask.row.changes or (ask.row.audited and not ask.audited)
         if audited and not made and self._refusals.may_tell(ask.caller.uid, ask.now):
             refusal = ask.host.change(ask.now, ask.request)
+            refusal.frees = True  # or one that leads to more room would fail beside it
             self.audit(ask, refusal, error.code)
             self._daemon.commit(refusal).addErrback(lambda _: None)
         return self.refuse(ask.session, prepared, error)

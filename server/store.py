@@ -27,6 +27,8 @@ from hostline.protocol.errors import StoreFailed
 #: The version of the tables below; L{_UPGRADES} holds one step for each earlier one.
 SCHEMA = 2
 _APPLICATION = 0x686F7374
+#: Bytes that are kept back for changes that lead to more room.
+RESERVE = 8 << 20
 
 _TABLES = """
 CREATE TABLE records (kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
@@ -97,6 +99,7 @@ class _Batch:
     done: Deferred[None]
     epoch: int
     undo: Callable[[], Any] | None
+    frees: bool = False
     failure: str | None = field(default=None)
     settled: bool = field(default=False)
 
@@ -118,6 +121,8 @@ class Store:
             writer together. One by one, the writer would be woken for each, and begin a commit of one.
         """
         self._path = path
+        self._reserve = path.with_name("reserve")
+        self._gave_up = False
         self._wake = wake
         self._soon = soon
         self._gathered: list[_Batch] = []
@@ -144,6 +149,7 @@ class Store:
                 notes.append(_salvage(self._path))
                 salvaged = True
             connection = _connect(self._path)
+            self.keep_reserve()
             notes += _bring_up_to_date(connection, self._path)
             loaded = Loaded(
                 records=connection.execute("SELECT kind, key, body FROM records").fetchall(),
@@ -160,16 +166,19 @@ class Store:
         self._thread.start()
         return loaded
 
-    def submit(self, statements: Iterable[Statement], undo: Callable[[], Any] | None = None) -> Deferred[None]:
+    def submit(
+        self, statements: Iterable[Statement], undo: Callable[[], Any] | None = None, frees: bool = False
+    ) -> Deferred[None]:
         """
         Make a batch durable; batches become so in the order they are handed in.
 
         @param undo: takes memory back to what it was before this batch, if it fails. Then all batches handed in since
             fail too; they are undone first, the newest before all, and only when memory is as the file is does any
             Deferred fire: whoever hears of it may go on to the next change.
+        @param frees: it leads to more room on the host: if the disk is full, the reserve is given up for it.
         @return: fires with None once it is on the disk; fails with L{StoreFailed}.
         """
-        batch = _Batch(list(statements), Deferred(), self._epoch, undo)
+        batch = _Batch(list(statements), Deferred(), self._epoch, undo, frees)
         self._pending.append(batch)
         self._gathered.append(batch)
         if len(self._gathered) == 1:
@@ -199,6 +208,21 @@ class Store:
         self._hand_over()
         self._queue.put(run)
         return result
+
+    def keep_reserve(self) -> None:
+        """
+        Have a file beside the state that can be given up once the disk is full, if there is room for it now; blocks.
+        """
+        fresh = self._reserve.with_name(self._reserve.name + ".new")
+        with contextlib.suppress(OSError):
+            if self._reserve.exists() or shutil.disk_usage(self._path.parent).free < 8 * RESERVE:
+                return
+            with fresh.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, RESERVE)
+            fresh.rename(self._reserve)
+            self._gave_up = False
+            return
+        fresh.unlink(missing_ok=True)
 
     def close(self) -> None:
         """
@@ -242,6 +266,30 @@ class Store:
                 batch.failure = "an earlier change could not be written"
         if not live:
             return
+        frees = all(batch.frees for batch in live)
+        if self._gave_up and not frees and shutil.disk_usage(self._path.parent).free < 2 * RESERVE:
+            reason: str | None = "the disk is full; what is left is for changes that lead to more room"
+        else:
+            reason = self._try(connection, live)
+        if reason is not None and frees and self._give_up_reserve():
+            reason = self._try(connection, live)
+        if reason is not None:
+            self._failed_below = live[-1].epoch + 1
+            for batch in live:
+                batch.failure = reason
+
+    def _give_up_reserve(self) -> bool:
+        try:
+            self._reserve.unlink()
+        except OSError:
+            return False
+        self._gave_up = True
+        return True
+
+    def _try(self, connection: sqlite3.Connection, live: list[_Batch]) -> str | None:
+        """
+        @return: why it failed, and nothing of it is in the file; None if it did not.
+        """
         try:
             connection.execute("BEGIN IMMEDIATE")
             for sql, values in _together(statement for batch in live for statement in batch.statements):
@@ -254,9 +302,8 @@ class Store:
                     connection.execute("ROLLBACK")
             except sqlite3.Error as worse:
                 reason += f"; {worse}"
-            self._failed_below = live[-1].epoch + 1
-            for batch in live:
-                batch.failure = reason
+            return reason
+        return None
 
     def _committed(self, group: list[_Batch]) -> None:
         reason = next((batch.failure for batch in group if batch.failure is not None and not batch.settled), None)

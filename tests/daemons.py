@@ -113,7 +113,9 @@ class FakeStore:
             notes=[],
         )
 
-    def submit(self, statements: Iterable[Statement], undo: Callable[[], Any] | None = None) -> Deferred[None]:
+    def submit(
+        self, statements: Iterable[Statement], undo: Callable[[], Any] | None = None, frees: bool = False
+    ) -> Deferred[None]:
         done: Deferred[None] = Deferred()
         self.pending.append((list(statements), done, undo))
         return done
@@ -125,6 +127,9 @@ class FakeStore:
         except Exception:
             result.errback()
         return result
+
+    def keep_reserve(self) -> None:
+        pass
 
     def close(self) -> None:
         self.pending = []

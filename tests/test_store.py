@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -381,3 +382,53 @@ class OpeningTests(StoreCase):
         self.assertRaises(CannotOpen, self.open)
         self.patch(store, "SCHEMA", before)
         self.assertEqual(self.open().records, [("user", "ann", "1")])
+
+
+class _FullStore(Store):
+    """
+    On a disk that has just the reserve left.
+    """
+
+    def _try(self, connection: sqlite3.Connection, live: list[Any]) -> str | None:
+        return "database or disk is full" if self._reserve.exists() else super()._try(connection, live)
+
+
+class ReserveTests(StoreCase):
+    """
+    What is kept back for changes that lead to more room.
+    """
+
+    def open(self) -> Loaded:
+        self.close()
+        self.store = _FullStore(self.path, self.woken.put)
+        return self.store.open()
+
+    def test_isForWhatLeadsToMoreRoom(self) -> None:
+        """
+        When the disk is full other changes are refused and leave the reserve alone; one that frees is made.
+        """
+        self.open()
+        assert self.store is not None
+        reserve = self.path.with_name("reserve")
+        self.assertEqual(reserve.stat().st_size, store.RESERVE)
+        self.assertGreaterEqual(reserve.stat().st_blocks * 512, store.RESERVE)
+        self.assertIn("full", self.refused(put("ann")))
+        self.assertTrue(reserve.exists())
+        done = self.store.submit([put("bob")], None, True)
+        self.wait(done)
+        self.successResultOf(done)
+        self.assertFalse(reserve.exists())
+        self.store.keep_reserve()
+        self.assertTrue(reserve.exists())
+
+    def test_isNotMadeWhereThereIsLittleRoom(self) -> None:
+        """
+        The reserve does not itself fill a disk, and a half made one is removed.
+        """
+        self.open()
+        assert self.store is not None
+        reserve = self.path.with_name("reserve")
+        reserve.unlink()
+        self.patch(store.shutil, "disk_usage", lambda path: SimpleNamespace(free=8 * store.RESERVE - 1))
+        self.store.keep_reserve()
+        self.assertEqual([path.name for path in self.path.parent.iterdir() if "reserve" in path.name], [])

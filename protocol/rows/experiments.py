@@ -85,6 +85,7 @@ ROWS: tuple[Command, ...] = (
         "Stop the nodes and give back all they had on the host; the experiment stays.",
         target="experiment",
         changes=True,
+        frees=True,
         slow=True,
     ),
     Command(
@@ -95,6 +96,7 @@ ROWS: tuple[Command, ...] = (
         "End the experiment for good; nothing of it is left over.",
         target="experiment",
         changes=True,
+        frees=True,
         slow=True,
     ),
     Command(
@@ -175,6 +177,7 @@ ROWS: tuple[Command, ...] = (
         target="experiment",
         rest=True,
         changes=True,
+        frees=True,
         slow=True,
     ),
 )

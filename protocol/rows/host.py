@@ -111,6 +111,7 @@ ROWS: tuple[Command, ...] = (
         "Cancel an operation: what it has not reached stays as it was; a swap-in is swapped out again.",
         target="operation",
         changes=True,
+        frees=True,
     ),
     Command(
         "blob",

@@ -64,5 +64,6 @@ ROWS: tuple[Command, ...] = (
         FOR_OPERATORS,
         "Remove an image that no sliver is made from.",
         changes=True,
+        frees=True,
     ),
 )

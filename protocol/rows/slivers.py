@@ -82,6 +82,7 @@ ROWS: tuple[Command, ...] = (
         "End all that runs in a sliver; its files stay, and it stays stopped.",
         target="sliver",
         changes=True,
+        frees=True,
         slow=True,
     ),
     Command(
@@ -102,6 +103,7 @@ ROWS: tuple[Command, ...] = (
         "Take a sliver and its files off the host; the record of a delegated one stays, so that it can be made again.",
         target="sliver",
         changes=True,
+        frees=True,
         slow=True,
     ),
     Command(

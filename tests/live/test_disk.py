@@ -30,11 +30,14 @@ class Disk:
         self.path = temporary_directory()
         self.mount()
 
+    #: For tmpfs; too little for the daemon to keep a reserve.
+    size = "6m"
+
     def mount(self) -> None:
         """
         Mount it.
         """
-        self._run("mount", "-t", "tmpfs", "-o", "size=6m,mode=0711", "hostline-test", str(self.path))
+        self._run("mount", "-t", "tmpfs", "-o", f"size={self.size},mode=0711", "hostline-test", str(self.path))
 
     def unmount(self) -> None:
         """
@@ -56,6 +59,14 @@ class Disk:
 
     def _run(self, *argv: str) -> None:
         subprocess.run(argv, check=True, timeout=10)
+
+
+class Larger(Disk):
+    """
+    One with room for a reserve.
+    """
+
+    size = "100m"
 
 
 class Ext4(Disk):
@@ -246,6 +257,34 @@ class FullDisk(DiskTest):
             self.assertEqual(self.users(client), self.acknowledged)
             found = client.ask("experiment lab/demo")["nodes"].values()
             self.assertEqual({one["node"]: one["pid"] for one in found}, pids)
+
+
+class FullDiskWithReserve(DiskTest):
+    """
+    No space left but what the daemon keeps back.
+    """
+
+    def disk_of_its_own(self) -> Disk:
+        return Larger()
+
+    def test_whatMakesRoomIsDone(self) -> None:
+        """
+        When the disk is full what takes something off the host is done, and lasts; other changes are refused.
+        """
+        reserve = self.host.state / "reserve"
+        self.assertTrue(reserve.exists())
+        self.fill()
+        until(lambda: len(self.add_users("full", 20)) == 20, 20)
+        self.assertEqual(self.client.ask("terminate lab/demo")["state"], "terminating")
+        self.assertFalse(reserve.exists())
+        self.host.kill()
+        self.make_room()
+        self.host.start()
+        with self.host.client() as client:
+            self.assertEqual(client.ask("experiments"), [])
+            self.assertEqual(self.users(client), self.acknowledged)
+        self.assertTrue(reserve.exists())
+        until(lambda: not self.host.left_over(), 5, self.host.left_over)
 
 
 @needs_tool("mkfs.ext4")
