@@ -355,7 +355,7 @@ class ProcessTests(Processes):
         problems = " ".join(self.status(5).problems)
         self.assertEqual("no uid of its own" in problems, not self.root)
         self.assertEqual("limits not applied" in problems, self.cgroups is None)
-        self.assertIn("disk", self.driver.unheld)
+        self.assertIn("disk", self.driver.holds)
 
     def test_refusesWhatCannotBe(self) -> None:
         """
