@@ -57,6 +57,12 @@ class BundleTests(unittest.TestCase):
             self.assertNotIn("inheritable", one["capabilities"])
             self.assertNotIn("ambient", one["capabilities"])
 
+    def test_letsEverybodyPing(self) -> None:
+        """
+        Without raw sockets, which nobody has, every group inside may send echo requests.
+        """
+        self.assertEqual(config(PLAIN)["linux"]["sysctl"], {"net.ipv4.ping_group_range": "0 65535"})
+
     def test_hidesTheHost(self) -> None:
         """
         /sys is read-only, and so is what in /proc changes the kernel.

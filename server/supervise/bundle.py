@@ -135,6 +135,8 @@ def config(container: Container) -> dict[str, Any]:
         "sysctl": {"net.ipv4.ping_group_range": f"0 {BLOCK - 1}"},
         "maskedPaths": list(MASKED),
         "readonlyPaths": list(READ_ONLY),
+        # ping without raw sockets: every group inside may send echo requests.
+        "sysctl": {"net.ipv4.ping_group_range": "0 65535"},
     }
     if container.cgroup is not None:
         linux["cgroupsPath"] = container.cgroup
