@@ -41,9 +41,12 @@ NODES = ("name", "host", "pnode", "kind", "boot", "code", "start_command", "addr
 LINKS = ("link", "kind", "members", "rate_kbps", "delay_ms", "loss", "by")
 #: Columns that say nothing when they are empty everywhere.
 _DISPENSABLE = frozenset(
-    "pnode image address problems remedy causes by swapped_in request loans expires doomed_until step progress".split()
+    ("pnode", "image", "address", "problems", "remedy", "causes", "by", "swapped_in", "request")
+    + ("loans", "expires", "doomed_until", "step", "progress")
 )
-_TIMES = frozenset("time created swapped_in started ended expires doomed_until submitted until".split())
+_TIMES = frozenset(
+    ("time", "created", "swapped_in", "started", "ended", "expires", "doomed_until", "submitted", "until")
+)
 _LONGEST_CELL = 60
 
 

@@ -132,11 +132,10 @@ def config(container: Container) -> dict[str, Any]:
         "gidMappings": mapping,
         # All devices but those that every runtime adds (null, zero, full, random, urandom, tty, the pseudo-terminals).
         "resources": {"devices": [{"allow": False, "access": "rwm"}]},
+        # ping without raw sockets: every group inside may send echo requests.
         "sysctl": {"net.ipv4.ping_group_range": f"0 {BLOCK - 1}"},
         "maskedPaths": list(MASKED),
         "readonlyPaths": list(READ_ONLY),
-        # ping without raw sockets: every group inside may send echo requests.
-        "sysctl": {"net.ipv4.ping_group_range": "0 65535"},
     }
     if container.cgroup is not None:
         linux["cgroupsPath"] = container.cgroup
