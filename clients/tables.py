@@ -41,8 +41,10 @@ NODES = ("name", "host", "pnode", "kind", "boot", "code", "start_command", "addr
 LINKS = ("link", "kind", "members", "rate_kbps", "delay_ms", "loss", "by")
 #: Columns that say nothing when they are empty everywhere.
 _DISPENSABLE = frozenset(
-    ("pnode", "image", "address", "problems", "remedy", "causes", "by", "swapped_in", "request")
-    + ("loans", "expires", "doomed_until", "step", "progress")
+    [
+        *("pnode", "image", "address", "problems", "remedy", "causes", "by", "swapped_in", "request"),
+        *("loans", "expires", "doomed_until", "step", "progress"),
+    ]
 )
 _TIMES = frozenset(
     ("time", "created", "swapped_in", "started", "ended", "expires", "doomed_until", "submitted", "until")
