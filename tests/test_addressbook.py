@@ -6,12 +6,15 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network
 from pathlib import Path
+from random import Random
+from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from hostline.server.network.addressbook import MOST, AddressBook
+from hostline.server.supervise import homes
 
 SMALL = IPv4Network("10.1.2.0/29")
 
@@ -36,6 +39,27 @@ class AddressBookTests(SynchronousTestCase):
         self.assertEqual(self.book(directory).leases(), given)
         self.assertNotIn(book.gateway, [lease.address for lease in given.values()])
         self.assertEqual(str(book.gateway), "10.1.2.1")
+
+    @given(st.lists(st.integers(1, 14), unique=True, max_size=5), st.randoms(use_true_random=False))
+    def test_keptOverCrashOfTheHost(self, serials: list[int], chance: Random) -> None:
+        """
+        A host that fails before what we did not wait for is on its disk gives every sliver its address again.
+        """
+        directory = Path(self.mktemp())
+        book, waited = self.book(directory), set()
+        write_note = homes.write_note
+
+        def noted(path: Path, text: str, *, lasting: bool = False) -> None:
+            write_note(path, text, lasting=lasting)
+            waited.update([path] * lasting)
+
+        with mock.patch.object(homes, "write_note", noted):
+            given = {serial: book.ensure(serial) for serial in serials}
+        for note in set(directory.iterdir()) - waited:
+            note.unlink()
+        later = self.book(directory)
+        chance.shuffle(serials)
+        self.assertEqual({serial: later.ensure(serial) for serial in serials}, given)
 
     def test_noneFree(self) -> None:
         """

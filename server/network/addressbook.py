@@ -89,21 +89,25 @@ class AddressBook:
 
     def ensure(self, serial: int) -> Lease:
         """
-        @return: a sliver's, on the disk before it is given.
+        @return: a sliver's, noted before it is given. One that follows from the serial is given again if the host fails
+            before the note is on the disk; for another we wait until it is.
         @raise OSError: if it cannot be noted, or none is free.
         """
         place = self._places.get(serial)
         if place is None:
             place = self._free(serial)
-            homes.write_note(self._directory / str(serial), str(self._subnet[place]), lasting=True)
+            lasting = place != self._natural(serial)
+            homes.write_note(self._directory / str(serial), str(self._subnet[place]), lasting=lasting)
             self._places[serial] = place
             self._taken.add(place)
         return Lease(place, self._subnet[place])
 
+    def _natural(self, number: int) -> int:
+        return GATEWAY + 1 + number % (self._last - GATEWAY)
+
     def _free(self, serial: int) -> int:
-        size = self._last - GATEWAY
-        for step in range(size):
-            place = GATEWAY + 1 + (serial + step) % size
+        for step in range(self._last - GATEWAY):
+            place = self._natural(serial + step)
             if place not in self._taken:
                 return place
         raise OSError(f"no address is free in {self._subnet}")

@@ -153,7 +153,7 @@ class Network:
 
     def address(self, serial: int) -> str:
         """
-        @return: a sliver's IPv4 address: the same until L{forget}, on the disk before it is given.
+        @return: a sliver's IPv4 address: the same until L{forget}, whatever fails.
         @raise OSError: if it cannot be noted, or none is free.
         """
         return str(self._book.ensure(serial).address)
