@@ -1,6 +1,6 @@
 """
-Following a control authority: its records are fetched from time to time, or handed in, and this host is made what they
-say. While it cannot be reached, the records known last rule.
+Following a control authority: its records are fetched from time to time, or handed in, and taken over. While it cannot
+be reached, the records known last rule.
 """
 
 from __future__ import annotations
@@ -12,32 +12,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from hostline.protocol.commands import TABLE
 from hostline.protocol.errors import BadPayload, Held, HostError, OperationFailed, StoreFailed, WrongState
-from hostline.protocol.names import split_slice
 from hostline.server.asking import Ask, responds
 from hostline.server.expiry import authority, waits
 from hostline.server.host import Change
-from hostline.server.records import Project, Sliver, User
-from hostline.server.slivers.authority import Decision, decide, sources
+from hostline.server.slivers.authority import Decision, sources
 from hostline.server.slivers.payload import is_xml
-from hostline.server.slivers.plan import ABSENT, STARTED, folded
+from hostline.server.slivers.plan import folded
+from hostline.server.takeover import Takeover
 
 if TYPE_CHECKING:
     from hostline.server.daemon import Daemon
 
 #: Whose turn it is among those that have something read.
 _WHO = "authority"
-#: Reasons that are kept for C{doctor}.
-_KEPT_REASONS = 200
 #: The first poll after a start comes within this many seconds, so that hosts that came up together do not ask together.
 _FIRST_S = 60.0
-_MISSING = "missing from the authority's records"
 
 
 class Follower:
@@ -55,6 +50,7 @@ class Follower:
         """
         self._daemon = daemon
         self._random = random
+        self._takeover = Takeover(daemon)
         self._turn = DeferredLock()
         self._call: IDelayedCall | None = None
         self._closed = False
@@ -111,29 +107,7 @@ class Follower:
         """
         await self._turn.acquire()
         try:
-            reading = await self._read(text)
-            host, now = self._daemon.host, self._daemon.now()
-            known = {one.name: one for one in host.free_slivers()}
-            try:
-                settings = self._daemon.config.authority
-                last = authority(host).timestamp
-                decision = decide(known, reading, last, now, brake=settings.brake, force=force)
-            except Held as error:
-                self._alarm(error.message)
-                raise
-            made = change()
-            created = self._carry_out(made, decision, known)
-            self._note(made, reading, decision)
-            body = {
-                "created": created,
-                "changed": [one["name"] for one in decision.changed],
-                "kept": decision.kept,
-                "stopped": decision.doomed,
-                "brought_back": list(decision.back),
-                "refused": decision.refused,
-                "timestamp": reading["timestamp"],
-            }
-            return body, decision, made
+            return self._takeover.take(await self._read(text), force, change)
         finally:
             self._turn.release()
 
@@ -195,110 +169,6 @@ class Follower:
             "timeout_s": settings.timeout_s,
             "bytes": settings.payload_bytes,
         }
-
-    # Carrying out.
-
-    def _carry_out(self, change: Change, decision: Decision, known: dict[str, Sliver]) -> list[str]:
-        """
-        @return: the names of what was created. What turns out not to be possible is refused.
-        """
-        life = self._daemon.slivers
-        # Who gives back comes first: what it had may be what another is promised.
-        for entry in sorted(decision.changed, key=lambda one: _more(one, known[one["name"]])):
-            sliver = known[entry["name"]]
-            try:
-                life.set(change, sliver, **self._fields(entry, sliver.serial), **_turned(sliver, entry))
-            except HostError as error:
-                decision.refused[sliver.name] = error.message
-                decision.changed.remove(entry)
-        created = []
-        for entry in decision.created:
-            try:
-                sliver = Sliver(
-                    serial=change.serial(),
-                    name=entry["name"],
-                    created=change.now,
-                    wanted=ABSENT if entry["instantiation"] == "delegated" else STARTED,
-                    **self._fields(entry, 0),
-                )
-                change.add(sliver)
-            except HostError as error:
-                decision.refused[entry["name"]] = error.message
-                continue
-            life.tell(change, sliver, "created")
-            created.append(sliver.name)
-        for name, found in list(decision.back.items()):
-            sliver = known[name]
-            try:
-                fields = {**self._fields(found, sliver.serial), **_turned(sliver, found)} if found else {}
-                life.undo(change, sliver, **fields)
-            except HostError as error:
-                decision.refused[name] = error.message
-                del decision.back[name]
-        for name in decision.doomed:
-            life.doom(change, known[name], _MISSING)
-        for name in decision.kept:
-            if name in known:
-                life.again(change, known[name])
-        return created
-
-    def _fields(self, entry: dict[str, Any], serial: int) -> dict[str, Any]:
-        """
-        What an entry says, as fields of a record.
-
-        @raise HostError: if this host cannot do it.
-        """
-        host, name = self._daemon.host, entry["name"]
-        self._daemon.check_room(serial, entry["rspec"])
-        project = host.get(Project, split_slice(name)[0])
-        users = [user.serial for one in entry["users"] if (user := host.get(User, one)) is not None]
-        return {
-            "kind": entry["kind"],
-            "instantiation": entry["instantiation"],
-            "remains": True,
-            "rspec": entry["rspec"],
-            "project": project.serial if project is not None else 0,
-            "owner": f"user:{users[0]}" if users else "",
-            "users": tuple(users),
-            "image": self._daemon.image_for(entry["kind"], entry["image"] or None),
-            "keys": tuple(entry["keys"]),
-            "initscript": entry["initscript"],
-            "expires": entry["expires"],
-            "source": entry["source"],
-            "warnings": tuple(entry["warnings"]),
-        }
-
-    def _note(self, change: Change, reading: dict[str, Any], decision: Decision) -> None:
-        refused = dict(list(decision.refused.items())[:_KEPT_REASONS])
-        fresh = attrs.evolve(
-            authority(change.host),
-            timestamp=reading["timestamp"],
-            received=change.now,
-            refused=refused,
-            held="",
-        )
-        change.put(fresh)
-        if decision.created or decision.changed or decision.back or decision.doomed:
-            change.tell(
-                "host",
-                "synced",
-                timestamp=reading["timestamp"],
-                created=len(decision.created),
-                changed=len(decision.changed),
-                brought_back=len(decision.back),
-                stopped=len(decision.doomed),
-                refused=len(decision.refused),
-            )
-
-    def _alarm(self, reason: str) -> None:
-        host = self._daemon.host
-        if authority(host).held == reason:
-            return
-        change = host.change(self._daemon.now())
-        change.put(attrs.evolve(authority(host), held=reason))
-        change.tell("host", "held", reason=reason)
-        self._log.error("{reason}", reason=reason)
-        waits(self._daemon.commit(change))
 
     # Polling.
 
@@ -445,23 +315,6 @@ def _only_time(ask: Ask) -> dict[str, Any]:
 def _expire(ask: Ask, change: Change, body: dict[str, Any]) -> None:
     found = ask.daemon.expiry.look(change, force=True)
     body["stopped"] = body["stopped"] + [one.name for one in found.expired]
-
-
-def _more(entry: dict[str, Any], sliver: Sliver) -> int:
-    """
-    How much more of the host an entry wants to be promised than its sliver was.
-    """
-    more: int = entry["rspec"]["cpu_min"] - sliver.rspec.get("cpu_min", 0)
-    return more
-
-
-def _turned(sliver: Sliver, entry: dict[str, Any]) -> dict[str, Any]:
-    """
-    A record that was made on request, and now by itself, is made.
-    """
-    if sliver.wanted == ABSENT and entry["instantiation"] != "delegated":
-        return {"wanted": STARTED}
-    return {}
 
 
 def _file(path: Path, most: int) -> str:
