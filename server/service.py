@@ -29,6 +29,7 @@ from twisted.python.failure import Failure
 from hostline.server.config import BadConfig, Config, read_config
 from hostline.server.connection import Connection
 from hostline.server.daemon import ROUND_S, Daemon, open_host
+from hostline.server.database import CannotOpen
 from hostline.server.doors import Door, Doors
 from hostline.server.drivers.driver import Driver
 from hostline.server.lock import Locked, StateLock
@@ -36,7 +37,7 @@ from hostline.server.loop import loop_of
 from hostline.server.offload import Offload
 from hostline.server.outfit import find_drivers
 from hostline.server.sockets import BACKLOG, SocketTaken, listen
-from hostline.server.store import CannotOpen, Store
+from hostline.server.store import Store
 from hostline.server.supervise import rundir
 from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise.claim import Claimed, claim

@@ -17,10 +17,10 @@ from zope.interface import implementer
 
 from hostline.protocol.names import near
 from hostline.server.config import DEFAULT_RUN, DEFAULT_STATE, BadConfig, Config, read_config
+from hostline.server.database import CannotOpen, look
 from hostline.server.lock import Locked, StateLock
 from hostline.server.loop import install_reactor
 from hostline.server.service import CannotStart, HostlineService, complain, make_directory
-from hostline.server.store import CannotOpen, look
 
 
 class Options(usage.Options):

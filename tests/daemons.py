@@ -28,7 +28,7 @@ from hostline.protocol import wire
 from hostline.protocol.commands import ROWS
 from hostline.protocol.errors import StoreFailed
 from hostline.protocol.wire import Reply
-from hostline.server import records, store
+from hostline.server import database, records
 from hostline.server.config import Config
 from hostline.server.connection import Connection
 from hostline.server.daemon import Daemon, open_host
@@ -38,7 +38,7 @@ from hostline.server.experiments.check import check_topology
 from hostline.server.host import Host
 from hostline.server.slivers.payload import read_payload
 from hostline.server.slivers.trusted_time import Moment
-from hostline.server.store import Loaded, Statement
+from hostline.server.store import Loaded, Statement, Store
 from tests.fits import fits
 
 #: Unix seconds at which every clock of the tests begins.
@@ -75,7 +75,7 @@ class Disk:
 
     def __init__(self) -> None:
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
-        store._bring_up_to_date(self.connection, Path("memory"))
+        database.bring_up_to_date(self.connection, Path("memory"))
         self.commits = 0
 
     def records(self) -> dict[tuple[str, str], str]:
@@ -109,7 +109,7 @@ class FakeStore:
         return Loaded(
             records=read("SELECT kind, key, body FROM records").fetchall(),
             meta=dict(read("SELECT name, value FROM meta").fetchall()),
-            events=read(store._HISTORY).fetchall(),
+            events=read(database.HISTORY).fetchall(),
             notes=[],
         )
 
@@ -472,7 +472,7 @@ class MemoryDaemon:
         """
         self.runs += 1
         self.store = FakeStore(self.disk)
-        keeper = cast("store.Store", self.store)
+        keeper = cast("Store", self.store)
         host, _ = open_host(keeper, "tester", self.config)
         self.driver = FakeDriver(
             self.clock, host=self.fake_host, kind="process", boot_after=self.slow, stop_after=self.slow

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -21,8 +22,9 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from hostline.protocol.errors import StoreFailed
-from hostline.server import records, store
-from hostline.server.store import CannotOpen, Loaded, Store
+from hostline.server import database, records, store
+from hostline.server.database import CannotOpen
+from hostline.server.store import Loaded, Store
 
 #: A statement that cannot be carried out twice.
 ONCE = (store.AUDIT, (1, "{}"))
@@ -280,7 +282,7 @@ class OpeningTests(StoreCase):
         self.made(put("ann"))
         self.close()
         with sqlite3.connect(self.path) as connection:
-            connection.execute(f"PRAGMA user_version = {store.SCHEMA + 1}")
+            connection.execute(f"PRAGMA user_version = {database.SCHEMA + 1}")
         connection.close()
         before = self.contents()
         self.assertIn("newer hostline", str(self.assertRaises(CannotOpen, self.open)))
@@ -327,8 +329,8 @@ class OpeningTests(StoreCase):
         self.assertIn("cannot be opened", str(self.assertRaises(CannotOpen, self.open)))
 
     def upgrades(self, steps: dict[int, str]) -> None:
-        self.patch(store, "SCHEMA", store.SCHEMA + len(steps))
-        self.patch(store, "_UPGRADES", steps)
+        self.patch(database, "SCHEMA", database.SCHEMA + len(steps))
+        self.patch(database, "_UPGRADES", steps)
 
     def test_upgradesStepByStepWithBackups(self) -> None:
         """
@@ -336,7 +338,7 @@ class OpeningTests(StoreCase):
         """
         self.open()
         self.made(put("ann", "1"))
-        first = store.SCHEMA
+        first = database.SCHEMA
         step = "UPDATE records SET body = body || '{}';"
         self.upgrades({first: step.format("a"), first + 1: step.format("b")})
         loaded = self.open()
@@ -377,10 +379,10 @@ class OpeningTests(StoreCase):
         self.open()
         self.made(put("ann", "1"))
         self.close()
-        before = store.SCHEMA
+        before = database.SCHEMA
         self.upgrades({before: "UPDATE records SET body = 'half'; SELECT nonsense;"})
         self.assertRaises(CannotOpen, self.open)
-        self.patch(store, "SCHEMA", before)
+        self.patch(database, "SCHEMA", before)
         self.assertEqual(self.open().records, [("user", "ann", "1")])
 
 
@@ -429,6 +431,6 @@ class ReserveTests(StoreCase):
         assert self.store is not None
         reserve = self.path.with_name("reserve")
         reserve.unlink()
-        self.patch(store.shutil, "disk_usage", lambda path: SimpleNamespace(free=8 * store.RESERVE - 1))
+        self.patch(shutil, "disk_usage", lambda path: SimpleNamespace(free=8 * store.RESERVE - 1))
         self.store.keep_reserve()
         self.assertEqual([path.name for path in self.path.parent.iterdir() if "reserve" in path.name], [])
