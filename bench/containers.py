@@ -7,6 +7,7 @@ The daemon is told all at once, and does as many at a time as it thinks right.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -23,6 +24,7 @@ from bench.setting import Setting
 OURS = "hostline create, destroy"
 SCRIPT = "shell script, two at a time"
 SIZED = "the same with disk_max as we hold it"
+LIKE = "the same with our bundle and disk"
 _SCRIPT = Path(__file__).with_name("containers.sh")
 _DISK_KIB = 262_144
 _RSPEC = {"cpu_max": 200, "memory_max": 64 << 20, "pids_max": 32, "disk_max": _DISK_KIB}
@@ -36,6 +38,8 @@ container_uid_count = 16777216
 [network]
 subnet = "10.198.64.0/23"
 """
+#: Stands for the first uid of a container in containers.sh.
+_FIRST = 4242424242
 _TOOLS = ("busybox", "catatonit", "conmon", "ip", "mkfs.ext4", "nft", "runc")
 _PATIENCE_S = 300.0
 _UP, _DOWN = "ms each, up", "ms each, down"
@@ -83,19 +87,52 @@ def destroys(names: Sequence[str]) -> list[str]:
     return [f"destroy {name} wait={_PATIENCE_S:g}" for name in names]
 
 
+def our_bundle() -> dict[str, Any]:
+    """
+    @return: what we tell the runtime, without what is ours inside, and with limits, for the script leaves them to it.
+    """
+    from hostline.server.supervise.bundle import CAPABILITIES, Container, config, environment
+    from hostline.server.supervise.seccomp import read_profile, seccomp
+
+    container = Container(
+        name="bench",
+        rootfs=Path("@ROOT@"),
+        first_uid=_FIRST,
+        argv=["sleep", "100000"],
+        environment=environment("bench"),
+        cgroup="/@GROUP@/@NAME@",
+        memory=_RSPEC["memory_max"],
+        seccomp=seccomp(read_profile(), CAPABILITIES),
+    )
+    found = config(container)
+    found["process"]["terminal"] = False
+    del found["process"]["consoleSize"]
+    found["linux"]["resources"] |= {
+        "memory": {"limit": _RSPEC["memory_max"], "swap": _RSPEC["memory_max"]},
+        "cpu": {"shares": 1024, "quota": 20000, "period": 100000},
+        "pids": {"limit": _RSPEC["pids_max"]},
+    }
+    return found
+
+
 class Script:
     """
     The rival, with a root file system of busybox.
     """
 
-    def __init__(self, directory: Path, name: str, sized_kib: int = 0) -> None:
+    def __init__(self, directory: Path, name: str, sized_kib: int = 0, config: dict[str, Any] | None = None) -> None:
         """
         @param directory: for all its files; C{name}: at most 8 characters, of what it makes.
         @param sized_kib: of the file system that each container gets; 0: none.
+        @param config: of the containers, with places to fill in (containers.sh); None: what C{runc spec} says.
         @raise OSError: it cannot be prepared.
         """
         self._place = directory / name
         self._environment = dict(os.environ) | ({"SIZED": str(sized_kib)} if sized_kib else {})
+        if config is not None:
+            bundle = directory / f"{name}.json"
+            bundle.write_text(json.dumps(config))
+            self._environment["BUNDLE"] = str(bundle)
         image = directory / f"{name}-image"
         (image / "bin").mkdir(parents=True)
         for one in ("proc", "sys", "dev", "etc", "tmp"):
@@ -166,9 +203,10 @@ def containers(setting: Setting) -> Table:
     why_not = lacking()
     if not why_not:
         with (
-            Daemon(setting.directory, "contains", _CONFIG) as daemon,
+            Daemon(setting.directory, "contains", _CONFIG, run_in_memory=True) as daemon,
             Script(setting.directory, "hlb1") as script,
             Script(setting.directory, "hlb2", _DISK_KIB) as sized,
+            Script(setting.directory, "hlb3", _DISK_KIB, our_bundle()) as like,
         ):
             daemon.ask("image_build tiny base=busybox wait=60")
             counted = {
@@ -179,6 +217,7 @@ def containers(setting: Setting) -> Table:
                 ),
                 SCRIPT: _Counted(count, lambda: script.up(count), lambda: script.down(count)),
                 SIZED: _Counted(count, lambda: sized.up(count), lambda: sized.down(count)),
+                LIKE: _Counted(count, lambda: like.up(count), lambda: like.down(count)),
             }
             candidates = {name: one.per_minute for name, one in counted.items()}
             by_turns(candidates, 1, setting.cores)  # so that the files are in memory
@@ -190,16 +229,20 @@ def containers(setting: Setting) -> Table:
         "containers made, started and destroyed",
         [
             Series(name, "per minute", found.get(name, []), counted[name].details if counted else {}, why_not)
-            for name in (OURS, SCRIPT, SIZED)
+            for name in (OURS, SCRIPT, SIZED, LIKE)
         ],
-        [Goal(OURS, SCRIPT, 1.3), Goal(OURS, SIZED)],
+        [Goal(OURS, SCRIPT, 1.3), Goal(OURS, SIZED), Goal(OURS, LIKE)],
         [
             f"{count} containers by turns, all of them up before the first goes down, on all cores.",
             "The script: overlay on a directory, network namespace with a veth on a bridge, control groups with limits,"
             " runc create and start; and the undoing of all that. The third also makes, mounts and removes a file "
             "system on a loop device for each.",
-            "We do the third's work and more: a record that is durable before each reply, uids of their own by a user "
-            "namespace and a shifted image, a seccomp filter, conmon to keep the exit status, a control socket, rules "
-            "against false addresses, classes of traffic, and a start command whose start is waited for.",
+            "The fourth does that with our configuration of the runtime: a user namespace with uids of its own, our "
+            "seccomp filter and capabilities, no_new_privs, our mounts and masked paths, and a network namespace that "
+            "belongs to the user namespace. The image's files are nobody's there: it does not shift their owners.",
+            "We do the fourth's work and more: a record that is durable before each reply, the image's owners shifted, "
+            "conmon to keep the exit status and a terminal, a control socket, rules against false addresses, classes "
+            "of traffic, and a start command whose start is waited for.",
+            "What lasts until the next reboot is in memory on all sides, as in /run: the runtime's state and bundles.",
         ],
     )

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ast
 import socket
+import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -49,17 +50,23 @@ class Daemon:
     @ivar pid: of the daemon itself.
     """
 
-    def __init__(self, directory: Path, name: str, config: str = "") -> None:
+    def __init__(self, directory: Path, name: str, config: str = "", *, run_in_memory: bool = False) -> None:
         """
         Start it and wait until it answers.
 
         @param config: the text of its configuration.
+        @param run_in_memory: what lasts until the next reboot is in memory, as it is where a daemon uses /run; wants
+            root.
         @raise CannotStart: it does not come up.
         """
         state = directory / name
         state.mkdir()
         state.chmod(0o711)
         self.socket = state / "run" / "hostline.sock"
+        self._memory = state / "run" if run_in_memory else None
+        if self._memory is not None:
+            self._memory.mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "none", str(self._memory)], check=True)
         argv = [python(), "-m", "hostline.server.main", "--state", str(state)]
         if config:
             file = directory / f"{name}.toml"
@@ -126,6 +133,8 @@ class Daemon:
         for process in self._workloads:
             with suppress(psutil.NoSuchProcess):  # psutil compares start times: a reused id is not hit
                 process.kill()
+        if self._memory is not None:
+            subprocess.run(["umount", "--lazy", str(self._memory)], check=False)
 
     def _answers(self) -> bool:
         try:
