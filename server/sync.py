@@ -9,7 +9,6 @@ answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -20,12 +19,14 @@ from twisted.python.failure import Failure
 from hostline.protocol.errors import HostError, OperationFailed, StoreFailed
 from hostline.server.board import Board
 from hostline.server.doors import Doors
-from hostline.server.drivers.driver import CANNOT_START, Driver, Status, Workload
+from hostline.server.drivers.driver import CANNOT_START, Driver, Status
 from hostline.server.host import Change, Host
 from hostline.server.operations import Operations
-from hostline.server.records import Image, Sliver
+from hostline.server.records import Sliver
 from hostline.server.slivers import plan
+from hostline.server.slivers.news import news, tell
 from hostline.server.slivers.rota import Rota
+from hostline.server.workloads import Workloads
 
 #: Seconds until a step that failed is tried again.
 RETRY_S = 10.0
@@ -69,9 +70,8 @@ class Sync:
         self._closed = False
         self._recovering = False
         self._doors = doors
-        self._configured: dict[int, Workload] = {}
+        self._workloads = Workloads(host, doors)
         self._held: dict[int, IDelayedCall] = {}
-        self._drift: dict[int, tuple[str, ...]] = {}
         self.operations: Operations | None = None
 
     def status(self, serial: int) -> Status | None:
@@ -102,13 +102,14 @@ class Sync:
         @param keep_strays: what has no record is left alone.
         """
         self._recovering = True
+        configured = self._workloads.configured
         for sliver in self._host.slivers_by_serial.values():
-            self._configured[sliver.serial] = self._workload(sliver)
-        self._doors.keep(self._configured.keys(), keep_strays)
+            configured[sliver.serial] = self._workloads.of(sliver)
+        self._doors.keep(configured.keys(), keep_strays)
         for kind, driver in self.drivers.items():
             known = {
                 serial: workload
-                for serial, workload in self._configured.items()
+                for serial, workload in configured.items()
                 if self._host.slivers_by_serial[serial].kind == kind
             }
             driver.changed = self.news
@@ -153,8 +154,9 @@ class Sync:
         """
         The sliver's record was removed.
         """
-        for known in (self._failed, self._told, self._waiting, self._configured, self._drift):
+        for known in (self._failed, self._told, self._waiting):
             known.pop(serial, None)
+        self._workloads.gone(serial)
         self._removing.discard(serial)
         self._doors.remove(serial)
         self._board.remove(serial)
@@ -174,7 +176,7 @@ class Sync:
         """
         What was found to be different on the host from what is asked, when it was last looked at.
         """
-        return self._drift.get(serial, ())
+        return self._workloads.problems(serial)
 
     def look_for_drift(self) -> None:
         """
@@ -185,46 +187,8 @@ class Sync:
             status = self.status(serial)
             if driver is None or status is None or serial in self._busy or serial in self._host.unsettled:
                 continue
-            found = plan.drift(self._workload(sliver).rspec, driver.in_force(serial))
-            if found != list(self._drift.get(serial, ())):
-                self._drift[serial] = tuple(found)
-                self._host.touched()
-            if found:
-                self._configured.pop(serial, None)
-        self.run([one.serial for one in self._host.free_slivers() if not self._is_configured(one)])
-
-    def _is_configured(self, sliver: Sliver) -> bool:
-        known = self._configured.get(sliver.serial)
-        return known is not None and _settings(known) == _settings(self._workload(sliver))
-
-    def _workload(self, sliver: Sliver) -> Workload:
-        """
-        A sliver's record as its driver needs it.
-        """
-        if not sliver.free:
-            return Workload(
-                sliver.serial,
-                sliver.name,
-                sliver.boots,
-                sliver.start_command,
-                rspec=sliver.rspec,
-                door=self._doors.directory(sliver.serial),
-            )
-        image = self._host.by_serial(Image, sliver.image) if sliver.image is not None else None
-        command = sliver.start_command
-        return Workload(
-            sliver.serial,
-            sliver.name,
-            sliver.boots,
-            image.start_command if image is not None and command is None else command,
-            environment=image.environment if image is not None else {},
-            rspec=self._host.effective(sliver),
-            builds=sliver.builds,
-            image=sliver.image,
-            keys=self._host.keys_of(sliver),
-            initscript=sliver.initscript,
-            door=self._doors.directory(sliver.serial),
-        )
+            self._workloads.compare(sliver, driver.in_force(serial))
+        self.run([one.serial for one in self._host.free_slivers() if not self._workloads.is_configured(one)])
 
     def close(self) -> None:
         """
@@ -256,7 +220,7 @@ class Sync:
         status = self.status(serial)
         action = plan.next_action(sliver.aim, sliver.boots, status, sliver.builds)
         settled = action is None and status is not None and sliver.aim != plan.ABSENT
-        if settled and sliver.free and failed is None and not self._is_configured(sliver):
+        if settled and sliver.free and failed is None and not self._workloads.is_configured(sliver):
             return plan.CONFIGURE
         return action
 
@@ -352,7 +316,7 @@ class Sync:
             driver = self.drivers.get(sliver.kind)
             if driver is None:
                 raise OperationFailed(f"this host has no driver for slivers of kind {sliver.kind}")
-            workload = self._workload(sliver)
+            workload = self._workloads.of(sliver)
             if action in (plan.CREATE, plan.START):
                 self._doors.open(sliver.serial)
             if action == plan.CREATE:
@@ -385,12 +349,11 @@ class Sync:
             self.news(sliver.serial)
             return False
         if action == plan.DESTROY:
-            self._configured.pop(sliver.serial, None)
+            self._workloads.configured.pop(sliver.serial, None)
             if sliver.aim == plan.ABSENT:
                 self._failed.pop(sliver.serial, None)
         elif action != plan.STOP:
-            self._configured[sliver.serial] = workload
-            self._drift.pop(sliver.serial, None)
+            self._workloads.note(sliver.serial, workload)
         self.news(sliver.serial)
         return True
 
@@ -413,37 +376,11 @@ class Sync:
         self.run([serial])
 
     def _tell(self, sliver: Sliver, before: Status | None, status: Status | None) -> None:
-        news = _news(before, status)
+        found = news(before, status)
         experiment = self._host.experiments_by_serial.get(sliver.experiment)
-        if not news or status is None or (experiment is None and not sliver.free):
+        if not found or status is None or (experiment is None and not sliver.free):
             return
         change = self._begin()
-        node = {} if experiment is None else {"node": sliver.name.partition(".")[0]}
-        for what in news:
-            change.tell(
-                sliver.topic if experiment is None else f"experiment/{experiment.name}",
-                what,
-                (sliver.project, sliver.serial) if experiment is None else (experiment.project, experiment.serial),
-                sliver=sliver.name,
-                **node,
-                boot=status.boot,
-                code=status.code,
-                problems=list(status.problems),
-            )
+        for what in found:
+            tell(change, what, sliver, experiment, status)
         self._commit(change).addErrback(lambda failure: failure.trap(StoreFailed) and None)
-
-
-def _news(before: Status | None, status: Status | None) -> list[str]:
-    if status is None or status.boot is None:
-        return []
-    if before is not None and before.boots != status.boots:
-        before = None
-    news = [] if before is not None and before.boot == status.boot else [status.boot]
-    ended = status.start_command == "ended" and (before is None or before.start_command != "ended")
-    if ended and news != ["dead"]:
-        news.append("start_command_ended")  # it may have ended before its sliver was seen to be up
-    return news
-
-
-def _settings(workload: Workload) -> tuple[Any, ...]:
-    return dict(workload.rspec), workload.keys, workload.initscript

@@ -359,7 +359,7 @@ class ImageTests(SliverTests):
             change.add(one)
         self.daemon.daemon.commit(change)
         self.daemon.settle()
-        workloads = self.daemon.daemon.sync._configured
+        workloads = self.daemon.daemon.sync._workloads.configured
         self.assertEqual(workloads[sliver.serial].start_command, """cd '/srv/it'"'"'s' && exec serve 'a b'""")
         self.assertEqual(workloads[sliver.serial].environment, {"PORT": "80"})
         self.assertEqual(workloads[other.serial].start_command, "own")
