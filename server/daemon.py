@@ -10,11 +10,9 @@ import os
 import random
 import socket
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import attrs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -22,17 +20,15 @@ from twisted.python.failure import Failure
 
 from hostline.protocol.errors import StoreFailed, WrongState
 from hostline.server import config as configuration
-from hostline.server import rights
 from hostline.server.authority import Follower
 from hostline.server.blobs import Blobs
 from hostline.server.board import Board
+from hostline.server.bodies import Bodies
 from hostline.server.config import Config
 from hostline.server.connection import Connection
 from hostline.server.doors import Doors
 from hostline.server.drivers.driver import Driver, Status
-from hostline.server.experiments import views
 from hostline.server.experiments.lifecycle import Lifecycle
-from hostline.server.experiments.requests import result
 from hostline.server.expiry import Expiry, moments
 from hostline.server.gate import Gate
 from hostline.server.health import Health
@@ -42,21 +38,18 @@ from hostline.server.line import Answers
 from hostline.server.offload import Offload
 from hostline.server.operations import Operations
 from hostline.server.peer import peer
-from hostline.server.records import Experiment, Image, Operation, Record, Sliver, Token
+from hostline.server.records import Image, Operation
+from hostline.server.recovery import Recovery
 from hostline.server.rights import Caller
-from hostline.server.slivers import views as views_of_slivers
+from hostline.server.rounds import Rounds
 from hostline.server.slivers.admission import admit
 from hostline.server.slivers.lent import LoanClock
 from hostline.server.slivers.life import SliverLife
-from hostline.server.slivers.plan import STARTED
 from hostline.server.slivers.trusted_time import Moment
 from hostline.server.store import Loaded, Store
 from hostline.server.supervise.shelf import Shelf
 from hostline.server.sync import Sync
 from hostline.server.tally import Tally
-
-#: Seconds between the rounds that end, purge and look again.
-ROUND_S = 5.0
 
 
 class Daemon:
@@ -105,8 +98,9 @@ class Daemon:
         self.gate = Gate(host, lambda: self.config.limits)
         self.board = Board(host)
         self.sync = Sync(host, drivers, self.board, clock, config.slivers.at_once, self._news, self.commit, doors)
+        self.bodies = Bodies(self)
         self.operations = Operations(
-            host, self._status, self._news, self.commit, self.result, self.sync.busy, self._step
+            host, self._status, self._news, self.commit, self.bodies.result, self.sync.busy, self._step
         )
         self.images = Images(
             host, self.operations, shelf, lambda: self.config.images, self._news, self.commit, no_shelf
@@ -115,14 +109,14 @@ class Daemon:
         self.lifecycle = Lifecycle(host, self.operations)
         self.slivers = SliverLife(host, self.operations)
         self.loan_clock = LoanClock(host, clock, now, self._news, self.commit)
-        self._strays = state / "keep-strays"
         self.blobs = Blobs(state / "blobs", keeper.run, lambda: self.config.limits.blob_bytes)
         self.expiry = Expiry(self, moment or moments(now))
         self.follower = Follower(self, random.random)
         self.health = Health(self, state)
         self.answers = Answers(self)
         self._operators_gid = _gid(config.operators)
-        self._last_purge = self._last_tidy = 0.0
+        self._recovery = Recovery(self, state)
+        self._rounds = Rounds(self)
 
     # Changes.
 
@@ -204,42 +198,13 @@ class Daemon:
                 late.cancel()
         return True
 
-    # Replies.
-
-    def experiment_body(self, experiment: Experiment) -> dict[str, Any]:
-        """
-        An experiment as it goes on the wire.
-        """
-        owner = rights.shown_principal(self.host, experiment.owner)
-        return views.experiment_body(self.host, experiment, self.sync.status, owner)
-
-    def result(self, operation: Operation) -> Any:
-        """
-        The reply body of an operation that is done.
-        """
-        sliver = self.host.slivers_by_serial.get(operation.subject)
-        if sliver is not None:
-            return self.sliver_body(sliver)
-        image = self.host.by_serial(Image, operation.subject)
-        if image is not None:
-            return self.images.body(image)
-        return result(self.experiment_body, self.host, operation)
+    # What others ask of several parts.
 
     def _status(self, serial: int) -> Status | None:
         return self.sync.status(serial) or self.images.status(serial)
 
     def _step(self, subject: int) -> tuple[str, float | None] | None:
         return self.images.progress(subject)
-
-    def sliver_body(self, sliver: Sliver) -> dict[str, Any]:
-        """
-        A sliver as it goes on the wire.
-        """
-        serial, grace_s = sliver.serial, self.config.slivers.grace_days * 86400
-        problems = self.sync.problems(serial)
-        return views_of_slivers.sliver_body(
-            self.host, sliver, self.sync.status(serial), self.sync.busy(serial), grace_s, problems
-        )
 
     def image_for(self, kind: str, name: str | None) -> int | None:
         """
@@ -331,44 +296,7 @@ class Daemon:
         @param startup: start, once, every sliver that should be up and is not: the host has just come up.
         @param stagger_s: seconds between two of these starts.
         """
-        change = self._news()
-        self.host.aside += self.lifecycle.rebuild(change)
-        if change.statements:
-            self.commit(change).addErrback(lambda failure: failure.trap(StoreFailed) and None)
-        await self.images.recover(self._keep_strays())
-        await self.sync.recover(self._keep_strays())
-        self.operations.load()
-        self.images.run()
-        self.loan_clock.look()
-        if startup:
-            await self._start_all(stagger_s)
-        self.sync.go_on()
-        self.expiry.start()
-        self.follower.start()
-
-    async def _start_all(self, stagger_s: float) -> None:
-        """
-        Want a new boot of every sliver that is down and should be up; each is begun a while after the one before.
-        """
-        change = self._news()
-        late = 0.0
-        for sliver in sorted(self.host.slivers_by_serial.values(), key=lambda one: one.serial):
-            status = self.sync.status(sliver.serial)
-            if sliver.aim != STARTED or (status is not None and status.boot in ("running", "booted")):
-                continue
-            boots = max(sliver.boots, status.boots if status is not None else 0) + (status is not None)
-            change.put(attrs.evolve(sliver, boots=boots))
-            if late:
-                self.sync.hold(sliver.serial, late)
-            late += stagger_s
-        with suppress(StoreFailed):
-            await self.commit(change)
-
-    def _keep_strays(self) -> bool:
-        # Told by a file, so that the next start, which finds nothing damaged any more, does not end what is left alone.
-        if self.host.damaged:
-            self._strays.touch()
-        return self._strays.exists()
+        await self._recovery.run(startup, stagger_s)
 
     def reload(self, config: Config) -> tuple[dict[str, list[Any]], list[str]]:
         """
@@ -389,35 +317,9 @@ class Daemon:
 
     def round(self) -> None:
         """
-        What is done every L{ROUND_S} seconds.
+        What is done every few seconds, as L{Rounds} say.
         """
-        self.operations.look_again()
-        if self.now() - self._last_tidy > 60:
-            self._last_tidy = self.now()
-            self.store.run(self.store.keep_reserve).addErrback(lambda _: None)
-            for driver in self.sync.drivers.values():
-                driver.tidy()
-            self.sync.look_for_drift()
-        if self.now() - self._last_purge > 3600:
-            self._last_purge = self.now()
-            self._purge()
-            self.store.run(self.blobs.forget_old).addErrback(lambda _: None)
-
-    def _purge(self) -> None:
-        history = self.config.history
-        old: list[Record] = [
-            one for one in self.host.table(Token).values() if one.time < self.now() - history.tokens_days * 86400
-        ]
-        old += [
-            one
-            for one in self.host.table(Operation).values()
-            if one.ended is not None and one.ended < self.now() - history.operations_days * 86400
-        ]
-        if old:
-            change = self._news()
-            for record in old:
-                change.remove(record)
-            self.commit(change).addErrback(lambda failure: failure.trap(StoreFailed) and None)
+        self._rounds.go()
 
     def close(self) -> None:
         """

@@ -234,7 +234,7 @@ def undo(ask: Ask, name: str) -> dict[str, Any]:
         expires=None if over else sliver.expires,
         remains=sliver.remains and (sliver.wanted == ABSENT or sliver.instantiation == "delegated"),
     )
-    return ask.daemon.sliver_body(back)
+    return ask.daemon.bodies.sliver(back)
 
 
 @responds(TABLE["accept_clock"])

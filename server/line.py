@@ -269,7 +269,7 @@ class Answers:
             raise kind(cause, operation=number, causes=list(operation.causes))
         if operation.ended is None:
             return _encoded(ask.session, "operation_reply", self._daemon.operations.body(operation), ask.tag)
-        return _encoded(ask.session, ask.row.reply_word, self._daemon.result(operation), ask.tag)
+        return _encoded(ask.session, ask.row.reply_word, self._daemon.bodies.result(operation), ask.tag)
 
     def _known(self, ask: Ask, token: str, request: words.Request) -> Token | None:
         known = ask.host.get(Token, f"{ask.principal} {token}")
@@ -284,7 +284,7 @@ class Answers:
             return await self._slow(ask, known.operation, wait)
         body = json.loads(known.reply) if isinstance(known.reply, str) else known.reply
         if known.cut and body["serial"] in ask.host.experiments_by_serial:
-            body = self._daemon.experiment_body(ask.host.experiments_by_serial[body["serial"]])
+            body = self._daemon.bodies.experiment(ask.host.experiments_by_serial[body["serial"]])
         return _encoded(ask.session, ask.row.reply_word, body, ask.tag)
 
     def _failed(self, ask: Ask, prepared: Prepared, error: BaseException, failure: Failure | None = None) -> bytes:

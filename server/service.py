@@ -28,7 +28,7 @@ from twisted.python.failure import Failure
 
 from hostline.server.config import BadConfig, Config, read_config
 from hostline.server.connection import Connection
-from hostline.server.daemon import ROUND_S, Daemon, open_host
+from hostline.server.daemon import Daemon, open_host
 from hostline.server.database import CannotOpen
 from hostline.server.doors import Door, Doors
 from hostline.server.drivers.driver import Driver
@@ -36,6 +36,7 @@ from hostline.server.lock import Locked, StateLock
 from hostline.server.loop import loop_of
 from hostline.server.offload import Offload
 from hostline.server.outfit import find_drivers
+from hostline.server.rounds import ROUND_S
 from hostline.server.sockets import BACKLOG, SocketTaken, listen
 from hostline.server.store import Store
 from hostline.server.supervise import rundir

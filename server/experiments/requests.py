@@ -22,7 +22,7 @@ def experiment_body(ask: Ask, experiment: Experiment) -> dict[str, Any]:
     """
     An experiment as it goes on the wire.
     """
-    return ask.daemon.experiment_body(experiment)
+    return ask.daemon.bodies.experiment(experiment)
 
 
 @responds(TABLE["status_request"])

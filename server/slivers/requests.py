@@ -33,14 +33,14 @@ def create(ask: Ask, name: str, **said: Any) -> dict[str, Any]:
         if rights.relations(ask.host, ask.caller, known, "create").isdisjoint(("owner", "delegate", "operator")):
             raise Denied(f"create {name} is for its owner, delegates, operators")
         ask.operation = ask.daemon.slivers.instantiate(ask.change, known, ask.principal)
-        return ask.daemon.sliver_body(known)
+        return ask.daemon.bodies.sliver(known)
     if not ask.caller.operator:
         raise Denied(f"create {name} is for operators, or the owner of a record that is delegated and not created")
     if known is not None:
         raise Exists(f"sliver {name} exists")
     sliver = _described(ask, name, said)
     ask.operation = ask.daemon.slivers.create(ask.change, sliver, ask.principal)
-    return ask.daemon.sliver_body(sliver)
+    return ask.daemon.bodies.sliver(sliver)
 
 
 @responds(TABLE["set_sliver"])
@@ -72,7 +72,7 @@ def set_sliver(ask: Ask, name: str, **said: Any) -> dict[str, Any]:
             settings[key] = ask.text(value) or None
     if "rspec" in settings:
         ask.daemon.check_room(sliver.serial, settings["rspec"])
-    return ask.daemon.sliver_body(ask.daemon.slivers.set(ask.change, sliver, **settings))
+    return ask.daemon.bodies.sliver(ask.daemon.slivers.set(ask.change, sliver, **settings))
 
 
 @responds(TABLE["start"])
@@ -81,7 +81,7 @@ def start(ask: Ask, name: str) -> dict[str, Any]:
     Start a sliver.
     """
     ask.operation = ask.daemon.slivers.start(ask.change, ask.target, ask.principal)
-    return ask.daemon.sliver_body(ask.target)
+    return ask.daemon.bodies.sliver(ask.target)
 
 
 @responds(TABLE["stop"])
@@ -90,7 +90,7 @@ def stop(ask: Ask, name: str) -> dict[str, Any]:
     Stop a sliver.
     """
     ask.operation = ask.daemon.slivers.stop(ask.change, ask.target, ask.principal)
-    return ask.daemon.sliver_body(ask.target)
+    return ask.daemon.bodies.sliver(ask.target)
 
 
 @responds(TABLE["recreate"])
@@ -99,7 +99,7 @@ def recreate(ask: Ask, name: str) -> dict[str, Any]:
     Make a sliver anew.
     """
     ask.operation = ask.daemon.slivers.recreate(ask.change, ask.target, ask.principal)
-    return ask.daemon.sliver_body(ask.target)
+    return ask.daemon.bodies.sliver(ask.target)
 
 
 @responds(TABLE["destroy"])
@@ -108,7 +108,7 @@ def destroy(ask: Ask, name: str) -> dict[str, Any]:
     Take a sliver off the host.
     """
     ask.operation = ask.daemon.slivers.destroy(ask.change, ask.target, ask.principal)
-    return ask.daemon.sliver_body(ask.target)
+    return ask.daemon.bodies.sliver(ask.target)
 
 
 @responds(TABLE["slivers"])
@@ -116,7 +116,7 @@ def slivers(ask: Ask) -> list[dict[str, Any]]:
     """
     List the free slivers that the caller may see.
     """
-    return [ask.daemon.sliver_body(one) for one in rights.visible_slivers(ask.host, ask.caller, ask.row.name)]
+    return [ask.daemon.bodies.sliver(one) for one in rights.visible_slivers(ask.host, ask.caller, ask.row.name)]
 
 
 @responds(TABLE["sliver"])
@@ -127,7 +127,7 @@ def sliver(ask: Ask, name: str) -> dict[str, Any]:
     found: Sliver = ask.target
     driver = ask.daemon.sync.drivers.get(found.kind)
     in_force = driver.in_force(found.serial) if driver is not None else {}
-    return {**ask.daemon.sliver_body(found), "in_force": dict(in_force)}
+    return {**ask.daemon.bodies.sliver(found), "in_force": dict(in_force)}
 
 
 @responds(TABLE["get_ssh_keys"])
