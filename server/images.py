@@ -26,7 +26,8 @@ from hostline.server.host import Change, Host
 from hostline.server.operations import Operations
 from hostline.server.records import Image
 from hostline.server.slivers.plan import ABSENT, STARTED, folded
-from hostline.server.supervise.shelf import Made, Recipe, Shelf
+from hostline.server.supervise.builders import Recipe
+from hostline.server.supervise.shelf import Made, Shelf
 
 
 class Images:

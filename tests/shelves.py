@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred
 
 from hostline.server.supervise import syscalls
+from hostline.server.supervise.builders import Recipe
 from hostline.server.supervise.means import Means, clear
 from hostline.server.supervise.rootfs import Rootfs
-from hostline.server.supervise.shelf import Recipe, Shelf
+from hostline.server.supervise.shelf import Shelf
 from hostline.server.supervise.spawn import Spawner
 from tests.live.support import LoopClock, run, temporary_directory
 

@@ -19,7 +19,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from hostline.protocol.errors import NoSuchImage, WrongState
 from hostline.server.records import Image, Project, Sliver
 from hostline.server.supervise import unpack
-from hostline.server.supervise.shelf import Recipe, Shelf, cause_of, step_of
+from hostline.server.supervise.builders import Recipe, cause_of, step_of
+from hostline.server.supervise.shelf import Shelf
 from tests.daemons import make
 
 KINDS = st.sampled_from(

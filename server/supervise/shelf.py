@@ -8,72 +8,26 @@ note was begun and not ended, and is removed at the next start.
 from __future__ import annotations
 
 import json
-import math
 import os
-import signal
-import sys
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from attrs import field, frozen
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from hostline.server.supervise import syscalls
-from hostline.server.supervise.running import program, run
-from hostline.server.supervise.shim import PATH, SHELL
-from hostline.server.supervise.spawn import Child, Spawner
+from hostline.server.supervise.builders import Builders, Recipe, progress
+from hostline.server.supervise.running import run
+from hostline.server.supervise.spawn import Spawner
 from hostline.server.supervise.trash import Trash
 
 #: Nothing on an image is a device, and no program of it gives a user of the host rights: setuid programs would be
 #: root's own wherever somebody reaches the files. In a container nothing is lost, for no_new_privs is set there.
 FLAGS = syscalls.RDONLY | syscalls.NODEV | syscalls.NOSUID
-
-_BUILD = Path(__file__).with_name("build.sh")
-_UNPACK = Path(__file__).with_name("unpack.py")
-#: Bytes at the end of a build's log in which its step, or the cause of its failure, is looked for.
-_TAIL = 16384
-#: debootstrap's lines, how far each takes the work, and what is done then.
-_STEPS = (
-    ("I: Retrieving ", 0.05, 0.35, "fetching"),
-    ("I: Validating ", 0.05, 0.35, "fetching"),
-    ("I: Extracting ", 0.35, 0.5, "extracting"),
-    ("I: Unpacking ", 0.5, 0.7, "unpacking"),
-    ("I: Configuring ", 0.7, 0.9, "configuring"),
-)
-
-
-@frozen
-class Recipe:
-    """
-    What an image is made from.
-
-    @ivar how: C{busybox}; C{debian} with C{suite}, C{mirror} and C{packages}; or C{import}, of the file C{blob}.
-    @ivar most_bytes: of all files together, unpacked.
-    @ivar limit_s: seconds after which it is given up.
-    """
-
-    how: str
-    packages: tuple[str, ...] = ()
-    suite: str = "bookworm"
-    mirror: str = "http://deb.debian.org/debian"
-    blob: Path | None = None
-    most_bytes: int = 4 << 30
-    limit_s: float = 3600.0
-
-    def words(self) -> list[str]:
-        """
-        @return: the arguments of C{build.sh}.
-        """
-        if self.how == "debian":
-            return [self.how, self.suite, self.mirror, ",".join(self.packages)]
-        if self.how == "import":
-            return [self.how, sys.executable, str(_UNPACK), str(self.blob), str(self.most_bytes)]
-        return [self.how]
 
 
 @frozen
@@ -106,12 +60,9 @@ class Shelf:
         """
         self._directory = directory.parent.resolve() / directory.name
         self._spawner = spawner
-        self._clock = clock
-        self._leave = [self._directory, *leave][:2]
+        self._builders = Builders(self._directory, spawner, clock, leave)
         self._trash = Trash(self._directory / ".trash", spawner)
         self._locks: dict[int, DeferredLock] = {}
-        self._builds: dict[int, Child] = {}
-        self._ended_early: dict[int, str] = {}
         self._made: dict[int, Made] = {}
 
     def prepare(self) -> None:
@@ -131,7 +82,7 @@ class Shelf:
         @param keep_strays: leave alone what is whole and has no record.
         """
         self.prepare()
-        await self._end_builders()
+        await self._builders.end_earlier()
         for serial in self.serials():
             whole = self.made(serial) is not None
             if not whole or (serial not in known and not keep_strays):
@@ -203,7 +154,7 @@ class Shelf:
             work = self._place(serial) / "work"
             work.mkdir(mode=0o700, parents=True)
             try:
-                await self._work(serial, recipe, work)
+                await self._builders.build(serial, recipe, work)
                 made = self._finished(serial, work)
             except BaseException:
                 await self._trash.throw(self._place(serial))
@@ -218,7 +169,15 @@ class Shelf:
         """
         @return: what is being done to make an image, and how much of it is done, 0..1.
         """
-        return step_of(self._log_tail(self._place(serial) / "work"))
+        return progress(self._place(serial) / "work")
+
+    def cancel(self, serial: int, why: str = "cancelled") -> None:
+        """
+        End the making of an image, if it is under way: L{build} fails, once nothing is left of it.
+
+        @param why: what it fails with.
+        """
+        self._builders.cancel(serial, why)
 
     async def remove(self, serial: int) -> None:
         """
@@ -243,48 +202,8 @@ class Shelf:
         """
         End what is being built: it is begun again at the next start. What is mounted stays.
         """
-        for child in self._builds.values():
-            _kill(child)
-            self._spawner.release(child)
-        self._builds.clear()
+        self._builders.close()
         self._trash.close()
-
-    # Building
-
-    async def _work(self, serial: int, recipe: Recipe, work: Path) -> None:
-        ended: Deferred[int | None] = Deferred()
-        leave = [str(one) for one in (*self._leave, *self._leave)][:2]
-        argv = [
-            *(program("unshare"), "-mpf", "--kill-child", "--propagation", "private", "--mount-proc"),
-            *(SHELL, str(_BUILD), str(work), *leave, *recipe.words()),
-        ]
-        environment = {"PATH": PATH, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", "HOME": "/root"}
-        child = self._builds[serial] = self._spawner.spawn(argv, environment=environment, ended=ended.callback)
-        self._ended_early.pop(serial, None)
-        late = self._clock.callLater(recipe.limit_s, self.cancel, serial, f"not made in {recipe.limit_s:g} s")
-        try:
-            code = await ended
-        finally:
-            if self._builds.get(serial) is child:
-                del self._builds[serial]
-            if late.active():
-                late.cancel()
-        why = self._ended_early.pop(serial, None)
-        if why is not None:
-            raise OSError(why)
-        if code != 0:
-            raise OSError(cause_of(self._log_tail(work)) or f"its making ended with status {code}")
-
-    def cancel(self, serial: int, why: str = "cancelled") -> None:
-        """
-        End the making of an image, if it is under way: L{build} fails, once nothing is left of it.
-
-        @param why: what it fails with.
-        """
-        child = self._builds.get(serial)
-        if child is not None:
-            self._ended_early[serial] = why
-            _kill(child)
 
     def _finished(self, serial: int, work: Path) -> Made:
         place = self._place(serial)
@@ -320,109 +239,8 @@ class Shelf:
                 os.close(fd)
         return made
 
-    async def _end_builders(self) -> None:
-        """
-        End builds that an earlier daemon began: they would write where we build again.
-        """
-        for pid in _builders(f"{self._directory}/"):
-            try:
-                fd = os.pidfd_open(pid)
-            except OSError:
-                continue
-            try:
-                # Its init first: then nothing is left when unshare ends.
-                if pid in _builders(f"{self._directory}/"):
-                    for inner in _children(pid) or [pid]:
-                        os.kill(inner, signal.SIGKILL)
-                    while pid in _builders(f"{self._directory}/"):
-                        await deferLater(self._clock, 0.01)
-            except ProcessLookupError:
-                pass
-            finally:
-                os.close(fd)
-
-    # Small things
-
     def _place(self, serial: int) -> Path:
         return self._directory / str(serial)
 
     def _lock(self, serial: int) -> DeferredLock:
         return self._locks.setdefault(serial, DeferredLock())
-
-    def _log_tail(self, work: Path) -> str:
-        try:
-            fd = os.open(work / "log", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
-            return ""
-        try:
-            return os.pread(fd, _TAIL, max(os.fstat(fd).st_size - _TAIL, 0)).decode("utf-8", "replace")
-        finally:
-            os.close(fd)
-
-
-def step_of(log: str) -> tuple[str, float | None]:
-    """
-    @param log: the end of a build's log, a line of which may be cut.
-    @return: what is being done, and how much of all is done, 0..1.
-    """
-    for line in reversed(log.splitlines()):
-        if line.startswith("hostline: "):
-            number, _, text = line[10:].partition(" ")
-            with suppress(ValueError):
-                share = float(number)
-                return text[:100], min(max(share, 0.0), 1.0) if math.isfinite(share) else 0.0
-        for begin, first, last, verb in _STEPS:
-            if line.startswith(begin):
-                what = line[len(begin) :].split(" ")[0].rstrip(".")[:60]
-                count = sum(one.startswith(begin) for one in log.splitlines())
-                # How many there will be is not told; each line of them halves what is left at the hundredth.
-                return f"{verb} {what}", round(last - (last - first) * 0.5 ** (count / 100), 3)
-    return "beginning", 0.0
-
-
-def cause_of(log: str) -> str:
-    """
-    @param log: the end of the log of a build that failed.
-    @return: the line that says why; empty if none does.
-    """
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    said = [line for line in lines if not line.startswith(("hostline: ", "I: ", "W: "))]
-    errors = [line.removeprefix("E: ") for line in said if line.startswith("E: ")]
-    found = errors or said
-    return found[-1][:500] if found else ""
-
-
-def _kill(child: Child) -> None:
-    # The init of its processes first: when unshare, its parent, has ended, all of them have.
-    inner = _children(child.pid) if child.alive else []
-    for pid in inner:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    if not inner:
-        child.kill(signal.SIGKILL)
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except (OSError, ValueError):
-        return []
-
-
-def _builders(prefix: str) -> list[int]:
-    """
-    @return: pids of the C{unshare} that build under a directory.
-    """
-    found = []
-    unshare = os.path.realpath(program("unshare"))
-    for name in os.listdir("/proc"):  # noqa: PTH208
-        if name.isdigit():
-            try:
-                words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
-                if os.fsencode(str(_BUILD)) in words and any(one.startswith(os.fsencode(prefix)) for one in words):
-                    about = os.stat(f"/proc/{name}")  # noqa: PTH116
-                    if about.st_uid == 0 and os.readlink(f"/proc/{name}/exe") == unshare:  # noqa: PTH115
-                        found.append(int(name))
-            except OSError:
-                continue
-    return found

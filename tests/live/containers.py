@@ -15,10 +15,11 @@ from twisted.internet.interfaces import IReactorTime
 
 from hostline.server.drivers.container import ContainerDriver
 from hostline.server.supervise import syscalls
+from hostline.server.supervise.builders import Recipe
 from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise.means import Means, clear
 from hostline.server.supervise.rootfs import Rootfs
-from hostline.server.supervise.shelf import Recipe, Shelf
+from hostline.server.supervise.shelf import Shelf
 from hostline.server.supervise.spawn import Spawner
 from hostline.server.supervise.subuids import BLOCK, SubuidRange
 from tests.live import support

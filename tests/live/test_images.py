@@ -23,8 +23,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from hostline.server.supervise import shelf as module
-from hostline.server.supervise.shelf import Made, Recipe
+from hostline.server.supervise.builders import Recipe, builders
+from hostline.server.supervise.shelf import Made
 from tests import needs
 from tests.live.hosted import ENVIRONMENT, Hosted, until
 from tests.scale import SOAK, scaled
@@ -173,7 +173,7 @@ class BuildTests(Making):
         A build that is cancelled ends with all its processes.
         """
         failed = self.slow_build()
-        self.assertTrue(module._builders(f"{self.state}/"))
+        self.assertTrue(builders(f"{self.state}/"))
         self.shelf.cancel(1)
         self.wait_for(lambda: failed)
         self.assertEqual((failed, self.processes(), self.shelf.serials()), (["cancelled"], [], set()))
@@ -191,7 +191,7 @@ class BuildTests(Making):
         If what makes it is killed, the build fails and leaves nothing; the next one works.
         """
         failed = self.slow_build()
-        for pid in module._builders(f"{self.state}/"):
+        for pid in builders(f"{self.state}/"):
             os.kill(pid, signal.SIGKILL)
         self.wait_for(lambda: failed)
         self.wait_for(lambda: not self.processes())
@@ -204,7 +204,7 @@ class BuildTests(Making):
         """
         self.slow_build()
         self.crash()
-        self.assertTrue(module._builders(f"{self.state}/"))
+        self.assertTrue(builders(f"{self.state}/"))
         self.begin()
         self.run_to_end(self.shelf.recover([1]))
         self.assertEqual((self.processes(), self.shelf.serials()), ([], set()))
@@ -552,7 +552,7 @@ class CommandTests(unittest.TestCase):
         until(lambda: self.host.ask("images") == [])
         images = self.host.state / "images"
         until(lambda: [one.name for one in images.iterdir()] == [".trash"])
-        self.assertEqual(module._builders(f"{images}/"), [])
+        self.assertEqual(builders(f"{images}/"), [])
         self.assertEqual(self.host.tracebacks(), "")
 
     def test_killedDaemon(self) -> None:
