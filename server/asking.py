@@ -14,7 +14,8 @@ from hostline.protocol.errors import BadArguments
 from hostline.protocol.kinds import LONGEST_TEXT
 from hostline.server import rights
 from hostline.server.host import Change, Host
-from hostline.server.records import Operation, Record
+from hostline.server.record import Record
+from hostline.server.records import Operation
 from hostline.server.rights import Caller
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import frozen
 
-from hostline.server.records import ENCODE
+from hostline.server.record import ENCODE
 
 
 @frozen

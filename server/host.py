@@ -11,10 +11,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from hostline.protocol.errors import BadValue, Exists
-from hostline.server import records, store
+from hostline.server import store
 from hostline.server.events import Event, Feed
 from hostline.server.experiments.topology import Topology
-from hostline.server.records import Operation, Plan, Record, Sliver, Token, User
+from hostline.server.record import Damaged, Record
+from hostline.server.records import KINDS, Operation, Plan, Sliver, Token, User
 from hostline.server.slivers import lent
 from hostline.server.tables import Tables
 
@@ -57,7 +58,7 @@ class Host(Tables):
         for kind, key, body in loaded.records:
             try:
                 self._set(kind, key, _read(kind, key, body))
-            except records.Damaged as error:
+            except Damaged as error:
                 self.aside.append(f"{kind} {key}: {error}")
                 mend += [(store.SET_ASIDE, (kind, key, body, str(error))), (store.REMOVE, (kind, key))]
         events = []
@@ -237,16 +238,16 @@ class Change:
 
 
 def _read(kind: str, key: str, body: str) -> Record:
-    if kind not in records.KINDS:
-        raise records.Damaged(f"no kind of record {kind!r}"[:200])
-    record = records.KINDS[kind].from_json(body)
+    if kind not in KINDS:
+        raise Damaged(f"no kind of record {kind!r}"[:200])
+    record = KINDS[kind].from_json(body)
     if record.key != key:
-        raise records.Damaged(f"{kind} record: want the key {key}, got {record.key}"[:200])
+        raise Damaged(f"{kind} record: want the key {key}, got {record.key}"[:200])
     if isinstance(record, Plan):
         try:
             Topology.from_value(record.topology)
         except BadValue as error:
-            raise records.Damaged(f"{kind} record: {error}"[:200]) from error
+            raise Damaged(f"{kind} record: {error}"[:200]) from error
         if not all({"line", "text"} <= one.keys() for one in record.warnings):
-            raise records.Damaged(f"{kind} record: want line and text in each warning")
+            raise Damaged(f"{kind} record: want line and text in each warning")
     return record

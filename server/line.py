@@ -47,7 +47,8 @@ from hostline.server.asking import RESPONDERS, Ask, Session
 from hostline.server.experiments import requests as _experiments  # noqa: F401
 from hostline.server.host import Change
 from hostline.server.pace import EACH_S, Pace
-from hostline.server.records import ENCODE, Operation, Token, kept_reply
+from hostline.server.record import ENCODE
+from hostline.server.records import Operation, Token, kept_reply
 from hostline.server.slivers import requests as _slivers  # noqa: F401
 from hostline.server.status import StatusText
 

@@ -16,7 +16,8 @@ from twisted.internet.defer import Deferred, succeed
 from hostline.protocol.errors import StoreFailed, WrongState
 from hostline.server.drivers.driver import Status
 from hostline.server.host import Change, Host
-from hostline.server.records import ENCODE, KEPT_REPLY, Experiment, Operation, Plan, Sliver, kept_reply
+from hostline.server.record import ENCODE
+from hostline.server.records import KEPT_REPLY, Experiment, Operation, Plan, Sliver, kept_reply
 from hostline.server.slivers import plan
 from hostline.server.slivers.plan import ABSENT, STARTED, folded
 

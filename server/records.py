@@ -1,66 +1,37 @@
 """
-What is kept: one frozen class for each kind of record, and its way into JSON and back.
+What is kept: one class for each kind of record.
 
 References between records are by serial, never by name, so that a new holder of a name inherits nothing.
 """
 
 from __future__ import annotations
 
-import json
 import shlex
-from collections.abc import Iterable
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
-import attrs
 from attrs import field, frozen
-from attrs.validators import deep_iterable, deep_mapping, instance_of, optional
+from attrs.validators import instance_of
 
+from hostline.server.fields import (
+    AMOUNTS,
+    FLAG,
+    MAYBE_NUMBER,
+    MAYBE_TEXT,
+    MAYBE_WHOLE,
+    NUMBER,
+    OBJECTS,
+    REASONS,
+    TEXT,
+    TEXTS,
+    WHOLE,
+    WHOLES,
+    all_loans,
+    all_texts,
+    all_wholes,
+    is_goal,
+)
+from hostline.server.record import ENCODE, Named, Record
 from hostline.server.slivers.loans import Loan
-
-_R = TypeVar("_R", bound="Record")
-
-#: Made once: C{json.dumps} with other separators makes an encoder for each call.
-ENCODE = json.JSONEncoder(separators=(",", ":")).encode
-
-_text = instance_of(str)
-_whole = instance_of(int)
-_maybe_whole = optional(instance_of(int))
-_number = instance_of((int, float))
-_maybe_number = optional(instance_of((int, float)))
-_texts = deep_iterable(instance_of(str), instance_of(tuple))
-_wholes = deep_iterable(instance_of(int), instance_of(tuple))
-_amounts = deep_mapping(instance_of(str), instance_of(int), instance_of(dict))
-_reasons = deep_mapping(instance_of(str), instance_of(str), instance_of(dict))
-_objects = deep_iterable(instance_of(dict), instance_of(list))
-
-
-def _all_texts(value: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(value, str):
-        raise TypeError("want a list, got a text")
-    return tuple(value)
-
-
-def _all_wholes(value: Iterable[int]) -> tuple[int, ...]:
-    return tuple(value)
-
-
-def _all_loans(value: Iterable[Any]) -> tuple[Loan, ...]:
-    found = tuple(one if isinstance(one, Loan) else Loan(*one) for one in value)
-    for one in found:
-        good = type(one.recipient) is str and type(one.resource) is str and type(one.amount) is int
-        if not (good and type(one.until) in (float, int, type(None)) and type(one.to) in (int, type(None))):
-            raise TypeError(f"want [recipient, resource, amount, until, to], got {list(one)}"[:200])
-    return found
-
-
-def _is_goal(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    instance_of(dict)(instance, attribute, value)
-    for serial, wanted in value.items():
-        if not (serial.isdecimal() and isinstance(wanted, list) and len(wanted) >= 2):
-            raise TypeError(f"want [wanted, boots] by serial as {attribute.name}")
-        if not (isinstance(wanted[0], str) and isinstance(wanted[1], int)):
-            raise TypeError(f"want [wanted, boots] by serial as {attribute.name}")
-
 
 #: Characters of a reply, as JSON, that are kept for who asks again.
 KEPT_REPLY = 16384
@@ -77,67 +48,6 @@ def kept_reply(body: Any) -> tuple[Any, bool]:
     return body, False
 
 
-class Damaged(Exception):
-    """
-    A stored record cannot be read; it is set aside and named in C{doctor}.
-    """
-
-
-@frozen(kw_only=True)
-class Record:
-    """
-    Anything that is kept.
-
-    @cvar table: the record's kind in the store.
-    @ivar serial: never used again on this host.
-    """
-
-    table: ClassVar[str] = ""
-    serial: int = field(validator=_whole)
-
-    @property
-    def key(self) -> str:
-        """
-        What the record is found by, unique in its table.
-        """
-        return str(self.serial)
-
-    def as_json(self) -> str:
-        """
-        The record as the store keeps it.
-        """
-        # Not attrs.asdict, which copies a topology of thousands of nodes leaf by leaf.
-        return ENCODE({one.name: getattr(self, one.name) for one in attrs.fields(type(self))})
-
-    @classmethod
-    def from_json(cls: type[_R], text: str) -> _R:
-        """
-        @raise Damaged: if the text is no such record.
-        """
-        try:
-            body = json.loads(text)
-            known = {one.name for one in attrs.fields(cls)}
-            return cls(**{name: value for name, value in body.items() if name in known})
-        except (ValueError, TypeError, AttributeError) as error:
-            raise Damaged(f"{cls.table} record: {error}"[:200]) from error
-
-
-@frozen(kw_only=True)
-class Named(Record):
-    """
-    A record found by its name.
-    """
-
-    name: str = field(validator=_text)
-
-    @property
-    def key(self) -> str:
-        """
-        The name.
-        """
-        return self.name
-
-
 @frozen(kw_only=True)
 class User(Named):
     """
@@ -145,8 +55,8 @@ class User(Named):
     """
 
     table: ClassVar[str] = "user"
-    uid: int | None = field(default=None, validator=_maybe_whole)
-    keys: tuple[str, ...] = field(default=(), converter=_all_texts, validator=_texts)
+    uid: int | None = field(default=None, validator=MAYBE_WHOLE)
+    keys: tuple[str, ...] = field(default=(), converter=all_texts, validator=TEXTS)
 
 
 @frozen(kw_only=True)
@@ -159,8 +69,8 @@ class Project(Named):
     """
 
     table: ClassVar[str] = "project"
-    members: tuple[int, ...] = field(default=(), converter=_all_wholes, validator=_wholes)
-    quota: dict[str, int] = field(factory=dict, validator=_amounts)
+    members: tuple[int, ...] = field(default=(), converter=all_wholes, validator=WHOLES)
+    quota: dict[str, int] = field(factory=dict, validator=AMOUNTS)
 
 
 @frozen(kw_only=True)
@@ -170,9 +80,9 @@ class Delegate(Named):
     """
 
     table: ClassVar[str] = "delegate"
-    uid: int = field(validator=_whole)
-    commands: tuple[str, ...] = field(default=(), converter=_all_texts, validator=_texts)
-    targets: tuple[int, ...] = field(default=(), converter=_all_wholes, validator=_wholes)
+    uid: int = field(validator=WHOLE)
+    commands: tuple[str, ...] = field(default=(), converter=all_texts, validator=TEXTS)
+    targets: tuple[int, ...] = field(default=(), converter=all_wholes, validator=WHOLES)
 
 
 @frozen(kw_only=True)
@@ -188,13 +98,13 @@ class Experiment(Named):
     """
 
     table: ClassVar[str] = "experiment"
-    project: int = field(validator=_whole)
-    owner: str = field(validator=_text)
-    state: str = field(validator=_text)
-    slivers: dict[str, int] = field(factory=dict, validator=_amounts)
-    created: float = field(validator=_number)
-    swapped_in: float | None = field(default=None, validator=_maybe_number)
-    reason: str = field(default="", validator=_text)
+    project: int = field(validator=WHOLE)
+    owner: str = field(validator=TEXT)
+    state: str = field(validator=TEXT)
+    slivers: dict[str, int] = field(factory=dict, validator=AMOUNTS)
+    created: float = field(validator=NUMBER)
+    swapped_in: float | None = field(default=None, validator=MAYBE_NUMBER)
+    reason: str = field(default="", validator=TEXT)
 
 
 @frozen(kw_only=True)
@@ -210,7 +120,7 @@ class Plan(Record):
 
     table: ClassVar[str] = "plan"
     topology: dict[str, Any] = field(validator=instance_of(dict))
-    warnings: list[dict[str, Any]] = field(factory=list, validator=_objects)
+    warnings: list[dict[str, Any]] = field(factory=list, validator=OBJECTS)
 
 
 @frozen(kw_only=True)
@@ -239,28 +149,28 @@ class Sliver(Record):
     """
 
     table: ClassVar[str] = "sliver"
-    name: str = field(validator=_text)
-    kind: str = field(validator=_text)
-    experiment: int = field(default=0, validator=_whole)
-    pnode: str = field(default="pnode-0000", validator=_text)
-    wanted: str = field(default="started", validator=_text)
-    boots: int = field(default=1, validator=_whole)
-    start_command: str | None = field(default=None, validator=optional(instance_of(str)))
-    rspec: dict[str, int] = field(factory=dict, validator=_amounts)
-    created: float = field(validator=_number)
-    builds: int = field(default=1, validator=_whole)
-    project: int = field(default=0, validator=_whole)
-    owner: str = field(default="", validator=_text)
-    users: tuple[int, ...] = field(default=(), converter=_all_wholes, validator=_wholes)
-    image: int | None = field(default=None, validator=_maybe_whole)
-    keys: tuple[str, ...] = field(default=(), converter=_all_texts, validator=_texts)
-    initscript: str | None = field(default=None, validator=optional(instance_of(str)))
-    expires: float | None = field(default=None, validator=_maybe_number)
-    instantiation: str = field(default="local", validator=_text)
-    remains: bool = field(default=False, validator=instance_of(bool))
-    doomed: float | None = field(default=None, validator=_maybe_number)
-    source: str = field(default="", validator=_text)
-    warnings: tuple[str, ...] = field(default=(), converter=_all_texts, validator=_texts)
+    name: str = field(validator=TEXT)
+    kind: str = field(validator=TEXT)
+    experiment: int = field(default=0, validator=WHOLE)
+    pnode: str = field(default="pnode-0000", validator=TEXT)
+    wanted: str = field(default="started", validator=TEXT)
+    boots: int = field(default=1, validator=WHOLE)
+    start_command: str | None = field(default=None, validator=MAYBE_TEXT)
+    rspec: dict[str, int] = field(factory=dict, validator=AMOUNTS)
+    created: float = field(validator=NUMBER)
+    builds: int = field(default=1, validator=WHOLE)
+    project: int = field(default=0, validator=WHOLE)
+    owner: str = field(default="", validator=TEXT)
+    users: tuple[int, ...] = field(default=(), converter=all_wholes, validator=WHOLES)
+    image: int | None = field(default=None, validator=MAYBE_WHOLE)
+    keys: tuple[str, ...] = field(default=(), converter=all_texts, validator=TEXTS)
+    initscript: str | None = field(default=None, validator=MAYBE_TEXT)
+    expires: float | None = field(default=None, validator=MAYBE_NUMBER)
+    instantiation: str = field(default="local", validator=TEXT)
+    remains: bool = field(default=False, validator=FLAG)
+    doomed: float | None = field(default=None, validator=MAYBE_NUMBER)
+    source: str = field(default="", validator=TEXT)
+    warnings: tuple[str, ...] = field(default=(), converter=all_texts, validator=TEXTS)
 
     @property
     def free(self) -> bool:
@@ -296,7 +206,7 @@ class Loans(Record):
     """
 
     table: ClassVar[str] = "loans"
-    items: tuple[Loan, ...] = field(default=(), converter=_all_loans)
+    items: tuple[Loan, ...] = field(default=(), converter=all_loans)
 
 
 @frozen(kw_only=True)
@@ -315,22 +225,22 @@ class Operation(Record):
     """
 
     table: ClassVar[str] = "operation"
-    command: str = field(validator=_text)
-    target: str = field(validator=_text)
-    nodes: tuple[str, ...] = field(default=(), converter=_all_texts, validator=_texts)
-    subject: int = field(validator=_whole)
-    scope: int = field(validator=_whole)
-    caller: str = field(validator=_text)
-    goal: dict[str, list[Any]] = field(factory=dict, validator=_is_goal)
-    before: dict[str, list[Any]] = field(factory=dict, validator=_is_goal)
-    then: str = field(default="", validator=_text)
-    state: str = field(default="running", validator=_text)
-    causes: tuple[str, ...] = field(default=(), converter=_all_texts, validator=_texts)
-    started: float = field(validator=_number)
-    ended: float | None = field(default=None, validator=_maybe_number)
+    command: str = field(validator=TEXT)
+    target: str = field(validator=TEXT)
+    nodes: tuple[str, ...] = field(default=(), converter=all_texts, validator=TEXTS)
+    subject: int = field(validator=WHOLE)
+    scope: int = field(validator=WHOLE)
+    caller: str = field(validator=TEXT)
+    goal: dict[str, list[Any]] = field(factory=dict, validator=is_goal)
+    before: dict[str, list[Any]] = field(factory=dict, validator=is_goal)
+    then: str = field(default="", validator=TEXT)
+    state: str = field(default="running", validator=TEXT)
+    causes: tuple[str, ...] = field(default=(), converter=all_texts, validator=TEXTS)
+    started: float = field(validator=NUMBER)
+    ended: float | None = field(default=None, validator=MAYBE_NUMBER)
     result: Any = None
-    token: bool = field(default=False, validator=instance_of(bool))
-    cut: bool = field(default=False, validator=instance_of(bool))
+    token: bool = field(default=False, validator=FLAG)
+    cut: bool = field(default=False, validator=FLAG)
 
     @property
     def principal(self) -> str:
@@ -352,12 +262,12 @@ class Token(Record):
     """
 
     table: ClassVar[str] = "token"
-    name: str = field(validator=_text)
-    digest: str = field(validator=_text)
+    name: str = field(validator=TEXT)
+    digest: str = field(validator=TEXT)
     reply: Any = None
-    operation: int | None = field(default=None, validator=_maybe_whole)
-    time: float = field(validator=_number)
-    cut: bool = field(default=False, validator=instance_of(bool))
+    operation: int | None = field(default=None, validator=MAYBE_WHOLE)
+    time: float = field(validator=NUMBER)
+    cut: bool = field(default=False, validator=FLAG)
 
     @property
     def key(self) -> str:
@@ -388,13 +298,13 @@ class Authority(Record):
     """
 
     table: ClassVar[str] = "authority"
-    timestamp: float = field(default=0.0, validator=_number)
-    received: float | None = field(default=None, validator=_maybe_number)
-    refused: dict[str, str] = field(factory=dict, validator=_reasons)
-    held: str = field(default="", validator=_text)
-    wall: float = field(default=0.0, validator=_number)
-    up: float = field(default=0.0, validator=_number)
-    boot: str = field(default="", validator=_text)
+    timestamp: float = field(default=0.0, validator=NUMBER)
+    received: float | None = field(default=None, validator=MAYBE_NUMBER)
+    refused: dict[str, str] = field(factory=dict, validator=REASONS)
+    held: str = field(default="", validator=TEXT)
+    wall: float = field(default=0.0, validator=NUMBER)
+    up: float = field(default=0.0, validator=NUMBER)
+    boot: str = field(default="", validator=TEXT)
 
 
 @frozen(kw_only=True)
@@ -411,17 +321,17 @@ class Image(Named):
     """
 
     table: ClassVar[str] = "image"
-    kind: str = field(default="container", validator=_text)
-    sha256: str = field(default="", validator=_text)
-    size: int = field(default=0, validator=_whole)
-    created: float = field(validator=_number)
-    ready: str = field(default="started", validator=_text)
-    base: str = field(default="debian", validator=_text)
-    packages: tuple[str, ...] = field(default=(), converter=_all_texts, validator=_texts)
-    blob: str = field(default="", validator=_text)
-    command: tuple[str, ...] = field(default=(), converter=_all_texts, validator=_texts)
-    environment: dict[str, str] = field(factory=dict, validator=_reasons)
-    directory: str = field(default="/", validator=_text)
+    kind: str = field(default="container", validator=TEXT)
+    sha256: str = field(default="", validator=TEXT)
+    size: int = field(default=0, validator=WHOLE)
+    created: float = field(validator=NUMBER)
+    ready: str = field(default="started", validator=TEXT)
+    base: str = field(default="debian", validator=TEXT)
+    packages: tuple[str, ...] = field(default=(), converter=all_texts, validator=TEXTS)
+    blob: str = field(default="", validator=TEXT)
+    command: tuple[str, ...] = field(default=(), converter=all_texts, validator=TEXTS)
+    environment: dict[str, str] = field(factory=dict, validator=REASONS)
+    directory: str = field(default="/", validator=TEXT)
 
     @property
     def start_command(self) -> str | None:

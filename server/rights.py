@@ -25,7 +25,8 @@ from hostline.protocol.errors import (
 )
 from hostline.protocol.names import near, split_node
 from hostline.server.host import Host
-from hostline.server.records import Delegate, Experiment, Operation, Project, Record, Sliver, User
+from hostline.server.record import Record
+from hostline.server.records import Delegate, Experiment, Operation, Project, Sliver, User
 
 #: A delegate that was granted one of these of an experiment hears what comes to be of it.
 EVENTS = ("events", "watch")

@@ -7,7 +7,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hostline.protocol.errors import StoreFailed
-from hostline.server.records import Operation, Record, Token
+from hostline.server.record import Record
+from hostline.server.records import Operation, Token
 
 if TYPE_CHECKING:
     from hostline.server.daemon import Daemon

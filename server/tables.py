@@ -10,8 +10,8 @@ from typing import Any, TypeVar, cast
 
 from hostline.protocol.errors import WrongState
 from hostline.protocol.names import split_node
-from hostline.server import records
-from hostline.server.records import Delegate, Experiment, Image, Operation, Plan, Project, Record, Sliver, Token, User
+from hostline.server.record import Named, Record
+from hostline.server.records import KINDS, Delegate, Experiment, Image, Operation, Plan, Project, Sliver, Token, User
 from hostline.server.slivers import lent
 from hostline.server.slivers.loans import Ledger
 
@@ -27,10 +27,10 @@ class Tables:
     """
 
     def __init__(self) -> None:
-        self.tables: dict[str, dict[str, Record]] = {kind: {} for kind in records.KINDS}
+        self.tables: dict[str, dict[str, Record]] = {kind: {} for kind in KINDS}
         self.unended: dict[int, dict[int, Operation]] = {}
         self.ledger = Ledger()
-        self._by_serial: dict[str, dict[int, Any]] = {kind: {} for kind in records.KINDS}
+        self._by_serial: dict[str, dict[int, Any]] = {kind: {} for kind in KINDS}
         self.slivers_by_serial: dict[int, Sliver] = self._by_serial[Sliver.table]
         self.experiments_by_serial: dict[int, Experiment] = self._by_serial[Experiment.table]
         self._slivers_in: dict[int, dict[int, Sliver]] = {}
@@ -38,7 +38,7 @@ class Tables:
         self._by_uid: dict[int, list[User | Delegate]] = {}
         self._memberships: dict[int, dict[int, None]] = {}
         self._of_principal: dict[tuple[str, str], dict[str, None]] = {}
-        self._folded: dict[str, dict[str, str]] = {kind: {} for kind in records.KINDS}
+        self._folded: dict[str, dict[str, str]] = {kind: {} for kind in KINDS}
 
     def table(self, kind: type[_R]) -> dict[str, _R]:
         """
@@ -156,7 +156,7 @@ class Tables:
         """
         if isinstance(record, Sliver) and record.free:
             return record.name.lower() in self._folded[Sliver.table]
-        folded = isinstance(record, records.Named) and record.key.lower() in self._folded[record.table]
+        folded = isinstance(record, Named) and record.key.lower() in self._folded[record.table]
         return folded or record.key in self.tables[record.table]
 
     def _set(self, kind: str, key: str, record: Record | None) -> Record | None:
@@ -170,7 +170,7 @@ class Tables:
             self._by_serial[kind].pop(old.serial, None)
         if record is not None:
             self._by_serial[kind][record.serial] = record
-        if isinstance(record or old, records.Named):
+        if isinstance(record or old, Named):
             folded = self._folded[kind]
             if record is not None:
                 folded[key.lower()] = key

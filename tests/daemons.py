@@ -28,7 +28,7 @@ from hostline.protocol import wire
 from hostline.protocol.commands import ROWS
 from hostline.protocol.errors import StoreFailed
 from hostline.protocol.wire import Reply
-from hostline.server import database, records
+from hostline.server import database
 from hostline.server.config import Config
 from hostline.server.connection import Connection
 from hostline.server.daemon import Daemon, open_host
@@ -36,6 +36,7 @@ from hostline.server.doors import Doors
 from hostline.server.drivers.fake import FakeDriver, FakeHost
 from hostline.server.experiments.check import check_topology
 from hostline.server.host import Host
+from hostline.server.record import Record
 from hostline.server.slivers.payload import read_payload
 from hostline.server.slivers.trusted_time import Moment
 from hostline.server.store import Loaded, Statement, Store
@@ -629,7 +630,7 @@ def make(**options: Any) -> MemoryDaemon:
     return MemoryDaemon(**options)
 
 
-def only(record: type[records.Record], daemon: MemoryDaemon) -> Any:
+def only(record: type[Record], daemon: MemoryDaemon) -> Any:
     """
     The one record of its kind.
     """

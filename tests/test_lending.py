@@ -15,7 +15,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from hostline.protocol.rows.loans import MOST_LOANS
 from hostline.server import store
 from hostline.server.host import Host
-from hostline.server.records import Damaged, Loans, Sliver
+from hostline.server.record import Damaged
+from hostline.server.records import Loans, Sliver
 from hostline.server.rights import Caller
 from hostline.server.slivers.lent import RETRY_S
 from hostline.server.slivers.loans import Loan

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from hostline.server.record import Damaged, Record
 from hostline.server.records import (
     KINDS,
     Authority,
-    Damaged,
     Delegate,
     Experiment,
     Image,
@@ -22,7 +22,6 @@ from hostline.server.records import (
     Operation,
     Plan,
     Project,
-    Record,
     Sliver,
     Token,
     User,

@@ -15,7 +15,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from hostline.protocol.errors import StoreFailed
-from hostline.server.records import Loans, Record, Sliver
+from hostline.server.record import Record
+from hostline.server.records import Loans, Sliver
 from hostline.server.slivers.loans import Ledger, Loan, Moved
 
 if TYPE_CHECKING:
