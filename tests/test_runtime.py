@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import unittest
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +24,7 @@ from hostline.server.supervise.runtime import (
     conmon_argv,
     conmon_bundle,
     limited,
+    open_files,
     read_ended,
     said_by_sync,
     shortened,
@@ -57,8 +59,12 @@ class RuntimeTests(Temporary):
         """
         Limits of open files are never above the daemon's own.
         """
-        self.assertEqual(limited(500)[1:], ["--nofile=500:500", "--core=0:0", "--"])
-        self.assertEqual(limited(1 << 20)[1], "--nofile=1024:65536")
+        hard = min(65536, open_files())
+        for files, wanted in ((500, "500 500"), (hard, f"{min(1024, hard)} {hard}")):
+            script = 'echo "$(ulimit -Sn) $(ulimit -Hn) $(ulimit -Hc) $(pwd) $1"'
+            argv = [*limited(files, "/usr"), "/bin/sh", "-c", script, "sh", "a b"]
+            found = subprocess.run(argv, capture_output=True, text=True, check=True)
+            self.assertEqual(found.stdout, f"{wanted} 0 /usr a b\n")
 
     def test_readsWhatSyncSays(self) -> None:
         """

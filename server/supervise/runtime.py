@@ -26,17 +26,20 @@ from twisted.internet.error import AlreadyCalled
 from twisted.internet.interfaces import IReactorTime
 
 from hostline.server.supervise import console
-from hostline.server.supervise.running import program as find_program
-from hostline.server.supervise.shim import PATH, Process
+from hostline.server.supervise.shim import PATH, SHELL, Process
 from hostline.server.supervise.spawn import Spawner, start_time, state
-
-#: GNU's, which changes the directory.
-_ENV = shutil.which("env", path=PATH) or "/usr/bin/env"
 
 #: How long the runtime may take over one step.
 STEP_S = 60.0
 #: Open files of a process in a container: soft, as everywhere; hard, as far as the daemon itself may.
 _FILES = 1024, 65536
+#: With both, and a directory. A shell, for one program that does it all starts faster than one for each.
+_LIMITED = """
+ulimit -S -n "$1" && ulimit -H -n "$2" && ulimit -c 0 || exit
+[ -z "$3" ] || cd "$3" || exit
+shift 3
+exec "$@"
+"""
 _LONGEST = 1 << 16
 
 
@@ -125,14 +128,15 @@ def exec_argv(program: str, root: Path, name: str, process: str, pid_file: Path,
     return [*limited(open_files()), program, f"--root={root}", "exec", *options, name]
 
 
-def limited(files: int) -> list[str]:
+def limited(files: int, directory: str = "") -> list[str]:
     """
     @param files: how many open files we may allow.
+    @param directory: where it is to be started; empty: where we are.
     @return: what to put before a runtime's argv, so that each process of what it starts has limits. They are inherited:
         the runtime may set none in a user namespace that is not root's without CAP_SYS_RESOURCE.
     """
     hard = min(_FILES[1], files)
-    return [find_program("prlimit"), f"--nofile={min(_FILES[0], hard)}:{hard}", "--core=0:0", "--"]
+    return [SHELL, "-c", _LIMITED, "sh", str(min(_FILES[0], hard)), str(hard), directory]
 
 
 def within_users(config: dict[str, Any], namespace: int) -> dict[str, Any]:
@@ -233,7 +237,7 @@ class Runtime:
         try:
             # conmon leaves a file in its own directory when the kernel kills for want of memory: the bundle's.
             conmon = conmon_argv(self._conmon, self.program, self.root, bundle, log)
-            argv = [_ENV, "-C", str(path), *limited(open_files()), *conmon]
+            argv = [*limited(open_files(), str(path)), *conmon]
             environment = {"PATH": PATH, "_OCI_SYNCPIPE": "3"}
             duplicated = [(os.POSIX_SPAWN_DUP2, writing, 3)]
             self.spawner.spawn(argv, environment=environment, file_actions=duplicated, ended=lambda _: None)
