@@ -8,15 +8,14 @@ times as much. What is polled is answered from a cache of raw line to reply, for
 from __future__ import annotations
 
 import asyncio
-import select
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
-from attrs import define, field
-
 from hostline.protocol import wire
 from hostline.protocol.errors import HostError, TooMany, WrongState
+from hostline.server.deadlines import Deadlines
 from hostline.server.rights import Caller
+from hostline.server.slots import Slot, Slots
 from hostline.server.streams import Streams
 from hostline.server.tally import Tally
 from hostline.server.watch import Watch
@@ -24,19 +23,6 @@ from hostline.server.watch import Watch
 if TYPE_CHECKING:
     from hostline.server.daemon import Daemon
     from hostline.server.line import Answer, Prepared
-
-#: Seconds between two looks whether somebody from whom nothing more is read has hung up.
-_HANGUP_S = 1.0
-
-
-@define(eq=False)
-class _Slot:
-    """
-    The place of an untagged reply in the order of its connection.
-    """
-
-    reply: bytes | None = None
-    blocks: bool = field(default=False)
 
 
 class Connection(asyncio.Protocol):
@@ -56,16 +42,13 @@ class Connection(asyncio.Protocol):
         self._lines = wire.Lines(self._limits.line_bytes)
         self._queue: deque[bytes] = deque()
         self._held: deque[Prepared] = deque()
-        self._slots: deque[_Slot] = deque()
+        self._slots = Slots()
         self._tagged = 0
         self._ended = False
         self._late = False
-        self._reading = True
+        self.reading = True
         self._paused = False
         self._turning = False
-        self._line_timer: asyncio.TimerHandle | None = None
-        self._unread_timer: asyncio.TimerHandle | None = None
-        self._hangup_timer: asyncio.TimerHandle | None = None
         self._awaited: dict[Answer, int] = {}
         self._bytes = 0
         self._counted_bytes = 0
@@ -121,6 +104,7 @@ class Connection(asyncio.Protocol):
         transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
         self._transport = transport
         transport.set_write_buffer_limits(high=self._limits.unread_bytes)
+        self._deadlines = Deadlines(self, transport, self._daemon.loop, self._limits)
         self.caller = self._daemon.caller(transport.get_extra_info("socket"), self._sliver)
         refusal = self._daemon.admit(self)
         if refusal is not None:
@@ -144,9 +128,7 @@ class Connection(asyncio.Protocol):
         self._slots.clear()
         self._tagged = self._bytes = 0
         self._count()
-        for timer in (self._line_timer, self._unread_timer, self._hangup_timer):
-            if timer is not None:
-                timer.cancel()
+        self._deadlines.close()
         if self._watch is not None:
             self._watch.close()
         if self._admitted:
@@ -181,7 +163,7 @@ class Connection(asyncio.Protocol):
         lines = self._lines.feed(data)
         self._queue.extend(lines)
         self._bytes += sum(map(len, lines))
-        self._watch_the_line(bool(lines))
+        self._deadlines.watch_the_line(bool(lines), bool(self._lines.waiting))
         self._work()
 
     def eof_received(self) -> bool:
@@ -196,9 +178,9 @@ class Connection(asyncio.Protocol):
             self._queue.append(_Unended(rest[: wire.KEPT]))
             self._bytes += len(self._queue[-1])
         self._ended = True
-        self._watch_the_line(True)
+        self._deadlines.watch_the_line(True, bool(self._lines.waiting))
         self._work()
-        self._watch_for_hangup()
+        self._deadlines.watch_for_hangup()
         return True
 
     def pause_writing(self) -> None:
@@ -210,16 +192,14 @@ class Connection(asyncio.Protocol):
         if self._streams is not None:
             self._streams.pause()
         self._tally.look(self.most_unread, self._daemon.loop)
-        self._unread_timer = self._daemon.loop.call_later(self._limits.unread_seconds, self._unread_late, self.unread)
+        self._deadlines.watch_the_unread()
 
     def resume_writing(self) -> None:
         """
         The client caught up.
         """
         self._paused = False
-        if self._unread_timer is not None:
-            self._unread_timer.cancel()
-            self._unread_timer = None
+        self._deadlines.all_read()
         if self._streams is not None:
             self._streams.resume()
         self._work()
@@ -232,6 +212,20 @@ class Connection(asyncio.Protocol):
         Bytes that this client has not read.
         """
         return self._transport.get_write_buffer_size()
+
+    @property
+    def deaf(self) -> bool:
+        """
+        Whether nothing is read now that would tell that the client has hung up.
+        """
+        return self._ended or not self.reading
+
+    @property
+    def has_streams(self) -> bool:
+        """
+        Whether a stream is open.
+        """
+        return bool(self._streams)
 
     def drop(self, limit: str) -> None:
         """
@@ -286,7 +280,7 @@ class Connection(asyncio.Protocol):
         or the turn is over: to take lines apart only to hold them back costs time too.
         """
         tally = self._tally
-        if tally.budget and self._held and self._may_begin(self._held[0]):
+        if tally.budget and self._held and self._slots.may_begin(self._held[0]):
             tally.budget -= 1
             return self._held.popleft()
         while tally.budget and self._queue and not (self._paused or tally.full):
@@ -305,16 +299,10 @@ class Connection(asyncio.Protocol):
                 continue
             else:
                 prepared = self._daemon.answers.prepare(line)
-            if prepared.tag is not None or (not self._held and self._may_begin(prepared)):
+            if prepared.tag is not None or (not self._held and self._slots.may_begin(prepared)):
                 return prepared
             self._held.append(prepared)
         return None
-
-    def _may_begin(self, line: Prepared) -> bool:
-        # Changes follow each other into one commit; whatever else is asked behind a change sees it done.
-        if not self._slots:
-            return True
-        return line.row is not None and line.row.changes and not any(slot.blocks for slot in self._slots)
 
     def _answer(self, line: Prepared) -> None:
         answer = self._daemon.answers.answer(self, line)
@@ -323,7 +311,7 @@ class Connection(asyncio.Protocol):
                 self._tally.keep(self._daemon.host.generation, self.format, line.line, answer.reply)
             self._write(answer.reply)
             return
-        slot = _Slot(answer.reply, answer.blocks)
+        slot = Slot(answer.reply, answer.blocks)
         self._slots.append(slot)
         if answer.later is not None:
             self._await(answer, line)
@@ -338,12 +326,10 @@ class Connection(asyncio.Protocol):
             self._bytes -= self._awaited[answer]
         del self._awaited[answer]
 
-    def _fill(self, reply: bytes, slot: _Slot, answer: Answer) -> None:
+    def _fill(self, reply: bytes, slot: Slot, answer: Answer) -> None:
         self._arrived(answer)
         slot.reply = reply
-        ready = []
-        while self._slots and self._slots[0].reply is not None:
-            ready.append(self._slots.popleft().reply or b"")
+        ready = self._slots.take()
         if ready and not self._transport.is_closing():
             self._write(b"".join(ready))
             self._work()
@@ -423,44 +409,21 @@ class Connection(asyncio.Protocol):
                 )
             )
         )
-        if free == self._reading or self._transport.is_closing():
+        if free == self.reading or self._transport.is_closing():
             return
-        self._reading = free
+        self.reading = free
         if free:
             self._transport.resume_reading()
         else:
             self._transport.pause_reading()
-        self._watch_the_line(True)
-        self._watch_for_hangup()
+        self._deadlines.watch_the_line(True, bool(self._lines.waiting))
+        self._deadlines.watch_for_hangup()
 
-    def _watch_the_line(self, anew: bool) -> None:
+    def line_late(self) -> None:
         """
-        @param anew: a line has just ended, or we read no more or again: the time of the next one begins now.
+        The client took too long to end a line: answer what it asked before, say so, and close.
         """
-        if self._line_timer is not None and (anew or not self._lines.waiting):
-            self._line_timer.cancel()
-            self._line_timer = None
-        if self._lines.waiting and self._line_timer is None and self._reading:
-            self._line_timer = self._daemon.loop.call_later(self._limits.line_seconds, self._line_late)
-
-    def _watch_for_hangup(self) -> None:
-        """
-        Look from time to time whether the client is still there, while nothing is read that would tell.
-        """
-        if self._hangup_timer is None and (self._ended or not self._reading) and not self._transport.is_closing():
-            self._hangup_timer = self._daemon.loop.call_later(_HANGUP_S, self._look_for_hangup)
-
-    def _look_for_hangup(self) -> None:
-        self._hangup_timer = None
-        poll = select.poll()
-        poll.register(self._transport.get_extra_info("socket").fileno(), 0)  # POLLHUP: not only its own side is ended
-        if poll.poll(0) and not self._transport.is_closing():
-            self._transport.abort()
-        self._watch_for_hangup()
-
-    def _line_late(self) -> None:
         self._daemon.dropped("line_seconds", self)
-        self._line_timer = None
         late = _Unended((self._lines.end() or b"")[: wire.KEPT])
         late.why = f"want a line ended within {self._limits.line_seconds:g} s of its first byte; nothing was done"
         self._queue.append(late)
@@ -468,15 +431,6 @@ class Connection(asyncio.Protocol):
         self._late = self._ended = True
         self._regulate()
         self._work()
-
-    def _unread_late(self, before: int) -> None:
-        # Who has a stream open may let it stand, as in a pager: what is said into it waits, and it is counted.
-        if self.unread < before or self._streams:
-            self._unread_timer = self._daemon.loop.call_later(
-                self._limits.unread_seconds, self._unread_late, self.unread
-            )
-            return
-        self.drop("unread_seconds")
 
 
 class _Unended(bytes):
