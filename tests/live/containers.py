@@ -156,4 +156,5 @@ class Host:
         for serial in self.cgroups.serials():
             self.cgroups.kill(serial)
         self._cgroups.close()
+        clear(self.directory)  # what a test that failed left mounted
         support.remove_directory(self.directory)
