@@ -312,6 +312,8 @@ class ContainerDriver:
         self._booting.runtime, self._booting.unusable = found.runtime, found.why
         self._booting.seccomp = found.seccomp
         self._commands.runtime = found.runtime
+        if found.runtime is not None:
+            found.runtime.tidy()
         self.version = found.version or f"none: {found.why}"
 
     def _living(self) -> dict[int, dict[int, Process]]:

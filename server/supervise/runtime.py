@@ -29,6 +29,8 @@ from hostline.server.supervise import console
 from hostline.server.supervise.shim import PATH, SHELL, Process
 from hostline.server.supervise.spawn import Spawner, start_time, state
 
+#: conmon's name of a socket for the terminal, and how long the whole path of one may be (unix(7)).
+_SOCKET, _LONGEST_PATH = "/conmon-term.XXXXXX", 107
 #: How long the runtime may take over one step.
 STEP_S = 60.0
 #: Open files of a process in a container: soft, as everywhere; hard, as far as the daemon itself may.
@@ -239,6 +241,9 @@ class Runtime:
             conmon = conmon_argv(self._conmon, self.program, self.root, bundle, log)
             argv = [*limited(open_files(), str(path)), *conmon]
             environment = {"PATH": PATH, "_OCI_SYNCPIPE": "3"}
+            # Where it makes a socket for a moment; a daemon that dies in that moment leaves it (L{tidy}).
+            if len(str(self.root.parent)) + len(_SOCKET) < _LONGEST_PATH:
+                environment["TMPDIR"] = str(self.root.parent)
             duplicated = [(os.POSIX_SPAWN_DUP2, writing, 3)]
             self.spawner.spawn(argv, environment=environment, file_actions=duplicated, ended=lambda _: None)
         except OSError:
@@ -252,6 +257,13 @@ class Runtime:
         if known is None:
             raise Failed("conmon ended at once")
         return pid, Process(keeper, known[0])
+
+    def tidy(self) -> None:
+        """
+        Remove what conmons left that were killed; to be called while none is being started.
+        """
+        for left in self.root.parent.glob(_SOCKET[1:].replace("XXXXXX", "*")):
+            left.unlink(missing_ok=True)
 
     async def start(self, bundle: Bundle) -> None:
         """

@@ -104,6 +104,18 @@ class ContainerTests(Containers):
     With control groups and without a network.
     """
 
+    def test_leavesNoSocketsElsewhere(self) -> None:
+        """
+        What conmon makes for a moment is in a directory of ours; what one that was killed left is gone after a start.
+        """
+        before = set(Path("/tmp").glob("conmon-term.*"))
+        self.start(Workload(5, "web.exp1.lab"))
+        left = self.host.run / "conmon-term.ABCDEF"
+        left.touch()
+        self.remake({5: Workload(5, "web.exp1.lab")})
+        self.assertEqual(self.status(5).boot, "booted")
+        self.assertEqual((left.exists(), set(Path("/tmp").glob("conmon-term.*")) - before), (False, set()))
+
     def ran(self, command: str, **more: Any) -> bytes:
         """
         Run a start command to its end.
