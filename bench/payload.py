@@ -21,7 +21,15 @@ SLIVERS = 10_000
 SAME, ONE, XML, LIMIT = "nothing new, JSON", "one keyring changed, JSON", "nothing new, XML-RPC", "0.3 s"
 _KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl {}"
 #: Delegated: ten thousand records, of which nobody has asked for the sliver.
-_CONFIG = '[authority]\nfile = "{}"\nkind = "process"\nperiod_s = 86400.0\n'
+_CONFIG = """\
+[slivers]
+uid_first = 795000
+uid_count = 2000
+[authority]
+file = "{}"
+kind = "process"
+period_s = 86400.0
+"""
 
 
 def payload(number: int, changed: int = -1) -> dict[str, Any]:
