@@ -17,6 +17,7 @@ from tests.needs import CANNOT
 STRICT = os.environ.get("CI") == "true" and os.geteuid() == 0
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     With C{--dist loadgroup} a group stays on one worker: live tests must not disturb each other's timing.
