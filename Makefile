@@ -7,8 +7,9 @@ BIN = $(VENV)/bin
 # What the tests want of Debian, beyond what every Debian has.
 DEBIAN_FOR_TESTS = busybox-static catatonit conmon debootstrap e2fsprogs golang-github-containers-common iproute2 mount nftables openssh-client openssh-server passwd procps runc socat util-linux zsh zstd
 PYTEST = $(BIN)/python -m pytest
-# pytest-xdist: the tests of the pure parts on all cores; those with real processes and sockets one after the other.
-TEST_FLAGS = -rs -n 2 --dist loadgroup
+# The tests of the pure parts on all cores, by pytest-xdist; those with real processes and sockets one after the other.
+UNIT_FLAGS = -rs -n 2 --ignore=tests/live
+LIVE_FLAGS = -rs tests/live
 PACKAGES = hostline tests bench tools
 
 .DELETE_ON_ERROR:
@@ -28,7 +29,8 @@ demo: $(VENV)/.server
 	@$(BIN)/python tools/demo.py
 
 test: $(VENV)/.test $(VENV)/.debian
-	$(PYTEST) $(TEST_FLAGS) $(PYTEST_FLAGS)
+	$(PYTEST) $(UNIT_FLAGS) $(PYTEST_FLAGS)
+	$(PYTEST) $(LIVE_FLAGS) $(PYTEST_FLAGS)
 
 soak: $(VENV)/.test $(VENV)/.debian
 	HOSTLINE_SOAK=1 $(PYTEST) -rs $(PYTEST_FLAGS)

@@ -1,12 +1,11 @@
 """
-How pytest runs our tests: what is live goes one after the other, and in continuous integration nothing is skipped.
+How pytest runs our tests: in continuous integration nothing is skipped.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Generator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,18 +14,6 @@ from tests.needs import CANNOT
 
 #: Where a skip is a failure: the needs could have been met.
 STRICT = os.environ.get("CI") == "true" and os.geteuid() == 0
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """
-    With C{--dist loadgroup} a group stays on one worker: live tests must not disturb each other's timing.
-    """
-    here = Path(__file__).parent
-    for item in items:
-        top = item.path.relative_to(here).parts[0]
-        if top in ("live", "soak"):
-            item.add_marker(pytest.mark.xdist_group(top))
 
 
 def _strict(report: Any) -> Any:
