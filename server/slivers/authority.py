@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from attrs import field, frozen
 
 from hostline.protocol.errors import BadPayload, Held
+from hostline.server.slivers.doom import Timed
 from hostline.server.slivers.plan import ABSENT, folded
 
 #: Made here; not the authority's.
@@ -23,13 +24,10 @@ AHEAD_S = 86400.0
 _SHOWN = 1000
 
 
-class Known(Protocol):
+class Known(Timed, Protocol):
     """
     The part of L{hostline.server.records.Sliver} that is looked at here.
     """
-
-    @property
-    def name(self) -> str: ...
 
     @property
     def kind(self) -> str: ...
@@ -39,18 +37,6 @@ class Known(Protocol):
 
     @property
     def source(self) -> str: ...
-
-    @property
-    def wanted(self) -> str: ...
-
-    @property
-    def remains(self) -> bool: ...
-
-    @property
-    def doomed(self) -> float | None: ...
-
-    @property
-    def expires(self) -> float | None: ...
 
 
 @frozen
