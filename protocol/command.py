@@ -15,6 +15,8 @@ from hostline.protocol.words import Request
 #: The relations of a caller to a target (DESIGN section 3); a sliver that asks through its own socket is L{SELF}.
 ANYONE, KNOWN, MEMBER, OWNER, BY_GRANT, OPERATOR = "anyone", "user", "member", "owner", "delegate", "operator"
 SELF = "self"
+#: Who comes without a certificate where certificates are handed out; nothing but that is for them.
+STRANGER = "stranger"
 
 #: The sets that most rows have.
 FOR_ANYONE = frozenset({ANYONE})
@@ -46,6 +48,7 @@ class Command(NamedTuple):
     @ivar changes: whether it changes what should be: recorded, durable before the reply, takes C{token=}.
     @ivar slow: whether it may become an operation; takes C{wait=}.
     @ivar audited: whether it is in the audit log though it changes no record.
+    @ivar secret: the arguments and options that no log may have.
     @ivar frees: whether it leads to more room on the host, so that it must be possible when the disk is full.
     @ivar polled: whether the answer hangs on records and status only, so that it may be kept until one changes.
     """
@@ -65,6 +68,7 @@ class Command(NamedTuple):
     frees: bool = False
     audited: bool = False
     targeted: str = ""
+    secret: tuple[str, ...] = ()
 
     @property
     def reply_word(self) -> str:

@@ -7,7 +7,7 @@ command part of docs/protocol.md are derived from these rows. A row never change
 
 from __future__ import annotations
 
-from hostline.protocol.command import ANYONE, BY_GRANT, KNOWN, MEMBER, OPERATOR, OWNER, SELF, Command
+from hostline.protocol.command import ANYONE, BY_GRANT, KNOWN, MEMBER, OPERATOR, OWNER, SELF, STRANGER, Command
 from hostline.protocol.errors import UnknownCommand
 from hostline.protocol.names import near, shown
 from hostline.protocol.rows import authority, experiments, host, images, loans, people, slivers, streams
@@ -21,6 +21,7 @@ __all__ = [
     "OWNER",
     "ROWS",
     "SELF",
+    "STRANGER",
     "TABLE",
     "Command",
     "command_named",

@@ -395,6 +395,11 @@ GRANTED = Kind(
 )
 SLIVER_KIND = choice("KIND", "how a sliver is run", "container", "account", "process")
 IMAGE = _name("IMAGE", "the name of an image", "image")
+CERTIFICATE_NAME = Kind(
+    "NAME",
+    "a name in a certificate: host.example.org (a DNS name), or urn:site:user:ann",
+    _named("a DNS name or a URN", names.certificate_name),
+)
 WORD = Kind("WORD", "one word of 1 to 200 characters", _one_word)
 TEXT = Kind(
     "TEXT",

@@ -102,6 +102,30 @@ def split_slice(name: str) -> tuple[str, str]:
     return site, rest
 
 
+def certificate_name(name: str) -> str:
+    """
+    A name in a certificate, in the one way in which we write it: C{dns:host.example.org} or C{urn:...}.
+
+    @param name: a DNS name may stand without its C{dns:}.
+    @raise BadValue: if it is neither.
+    """
+    lower = name.lower()
+    if lower.startswith("urn:"):
+        parts = name.split(":", 2)
+        good = len(parts) == 3 and parts[1].replace("-", "").isalnum() and parts[1] != "" and len(name) <= 255
+        if good and name.isascii() and parts[2] and not set(name) & set(' \t"\\<>^`{|}') and name.isprintable():
+            return f"urn:{parts[1].lower()}:{parts[2]}"
+    else:
+        labels = lower.removeprefix("dns:").split(".")
+        good = all(
+            0 < len(one) <= 63 and one.isascii() and one.replace("-", "").isalnum() and one.strip("-") == one
+            for one in labels
+        )
+        if good and len(lower) <= 253 and not labels[-1].isdigit():
+            return "dns:" + ".".join(labels)
+    raise BadValue(f"want a DNS name such as host.example.org, or a URN such as urn:site:user:ann, got {shown(name)}")
+
+
 def checked_sliver(name: str) -> str:
     """
     @return: the name of a free sliver, C{lab_web}, or of a node in full, C{web.exp1.lab}.

@@ -110,7 +110,17 @@ PROJECT_BODY = record(
 )
 PROJECTS = listing(PROJECT_BODY)
 USER_BODY = record(
-    "USER", "a user", {"name": STRING, "serial": INT, "uid": maybe(INT), "keys": STRINGS, "projects": STRINGS}
+    "USER",
+    "a user",
+    {
+        "name": STRING,
+        "serial": INT,
+        "uid": maybe(INT),
+        "keys": STRINGS,
+        "certificates": STRINGS,
+        "operator": FLAG,
+        "projects": STRINGS,
+    },
 )
 USERS = listing(USER_BODY)
 DELEGATE_BODY = record(

@@ -184,6 +184,56 @@ class Authority:
 
 
 @frozen
+class Delegates:
+    """
+    The accounts that are made for delegates.
+    """
+
+    uid_first: int = _key(190000, "first uid of the range for delegates", 1000, False)
+    uid_count: int = _key(8192, "how many uids the range has", 1, False)
+    per_user: int = _key(16, "delegates that one user may have made for its own slivers", 0)
+
+
+@frozen
+class Tls:
+    """
+    The way in through the network.
+    """
+
+    listen: str = _key("", "HOST:PORT where those with a certificate come in; empty: nowhere", None, False)
+    enrol: str = _key("", "HOST:PORT where tokens are changed for certificates; empty: nowhere", None, False)
+    roots_file: str = _key("", "PEM of further authorities whose certificates are believed, besides the site's own")
+    crl_file: str = _key("", "PEM of the lists of what those have revoked")
+    issuer: str = _key(
+        "", "HOST:PORT of the host that has the site's authority, to renew from; empty: this host has it"
+    )
+    life_days: float = _key(90.0, "days that a certificate signed here lives, if nothing else was said", 0.01)
+    handshakes: int = _key(64, "connections at a time that have not shown a certificate yet", 1)
+    address_handshakes: int = _key(8, "the same from one address", 1)
+    handshake_s: float = _key(10.0, "seconds that showing it may take", 0.1)
+
+
+@frozen
+class Tickets:
+    """
+    What signed rights to a sliver are believed.
+    """
+
+    roots_file: str = _key("", "PEM of the authorities whose signers are believed; empty: the site's own")
+    most_days: float = _key(30.0, "the longest time for which a ticket may be good", 0.01)
+
+
+@frozen
+class Audit:
+    """
+    The audit log: in the state, the old part in files.
+    """
+
+    entries: int = _key(100000, "entries kept in the state; the older ones go to a file", 1000)
+    files: int = _key(0, "such files that are kept; 0: all", 0)
+
+
+@frozen
 class Images:
     """
     How images are made.
@@ -227,6 +277,10 @@ class Config:
     authority: Authority = field(factory=Authority)
     images: Images = field(factory=Images)
     history: History = field(factory=History)
+    delegates: Delegates = field(factory=Delegates)
+    tls: Tls = field(factory=Tls)
+    tickets: Tickets = field(factory=Tickets)
+    audit: Audit = field(factory=Audit)
 
 
 def read_config(path: Path | None) -> Config:

@@ -317,8 +317,10 @@ class Answers:
             via=ask.caller.via,
             uid=ask.caller.uid,
             client=ask.session.client,
-            arguments=literal.write(_cut(ask.values))[:_AUDITED],
-            options=literal.write(_cut({name: value for name, value in ask.options.items() if value}))[:_AUDITED],
+            arguments=literal.write(_cut(_open(ask.row, ask.values)))[:_AUDITED],
+            options=literal.write(
+                _cut({name: "..." if name in ask.row.secret else value for name, value in ask.options.items() if value})
+            )[:_AUDITED],
             outcome=outcome,
             untold=self._refusals.untold(ask.caller.uid),
         )
@@ -355,6 +357,16 @@ class Refusals:
         @return: how many were not told since this was asked last.
         """
         return self._untold.pop(uid, 0)
+
+
+def _open(row: Command, values: list[Any]) -> list[Any]:
+    """
+    The arguments without those that no log may have.
+    """
+    names = [name for name, _ in row.args]
+    return ["..." if name in row.secret else value for name, value in zip(names, values, strict=False)] + values[
+        len(names) :
+    ]
 
 
 def _cut(value: Any) -> Any:

@@ -10,7 +10,7 @@ import attrs
 
 from hostline.protocol.commands import TABLE
 from hostline.protocol.errors import BadValue, Exists, NoSuchExperiment, NoSuchUser, WrongState
-from hostline.protocol.names import near, shown
+from hostline.protocol.names import certificate_name, near, shown
 from hostline.server import rights
 from hostline.server.asking import Ask, responds
 from hostline.server.host import Host
@@ -32,7 +32,15 @@ def user_body(host: Host, user: User) -> dict[str, Any]:
     A user as it goes on the wire.
     """
     projects = sorted(one.name for one in host.projects_of(user))
-    return {"name": user.name, "serial": user.serial, "uid": user.uid, "keys": list(user.keys), "projects": projects}
+    return {
+        "name": user.name,
+        "serial": user.serial,
+        "uid": user.uid,
+        "keys": list(user.keys),
+        "certificates": list(user.certificates),
+        "operator": user.operator,
+        "projects": projects,
+    }
 
 
 def delegate_body(host: Host, delegate: Delegate) -> dict[str, Any]:
@@ -110,13 +118,21 @@ def projects(ask: Ask) -> list[dict[str, Any]]:
 
 
 @responds(TABLE["add_user"])
-def add_user(ask: Ask, name: str, uid: int | None, keys: list[str]) -> dict[str, Any]:
+def add_user(
+    ask: Ask, name: str, uid: int | None, keys: list[str], certificate: list[str], operator: bool
+) -> dict[str, Any]:
     """
     Make a user.
     """
     _free(ask, uid)
-    user = ask.change.add(User(serial=ask.change.serial(), name=name, uid=uid, keys=tuple(keys)))
-    return user_body(ask.host, user)
+    certificates = tuple(dict.fromkeys(map(certificate_name, certificate)))
+    for one in certificates:  # one name is one principal
+        for other in ask.host.by_names([one]):
+            raise Exists(f"certificate {one} is that of user {other.name}")
+    user = User(
+        serial=ask.change.serial(), name=name, uid=uid, keys=tuple(keys), certificates=certificates, operator=operator
+    )
+    return user_body(ask.host, ask.change.add(user))
 
 
 @responds(TABLE["remove_user"])

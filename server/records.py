@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from attrs import field, frozen
 from attrs.validators import instance_of
 
+from hostline.server.credentials import Certificate, Invitation, Spent
 from hostline.server.fields import (
     AMOUNTS,
     FLAG,
@@ -51,12 +52,17 @@ def kept_reply(body: Any) -> tuple[Any, bool]:
 @frozen(kw_only=True)
 class User(Named):
     """
-    A person: known by a uid of this host.
+    A person, or another host: known by a uid of this host, by names in certificates, or both.
+
+    @ivar certificates: names in certificates (L{hostline.protocol.names.certificate_name}) that mean this user.
+    @ivar operator: whether it is an operator, whatever way it comes.
     """
 
     table: ClassVar[str] = "user"
     uid: int | None = field(default=None, validator=MAYBE_WHOLE)
     keys: tuple[str, ...] = field(default=(), converter=all_texts, validator=TEXTS)
+    certificates: tuple[str, ...] = field(default=(), converter=all_texts, validator=TEXTS)
+    operator: bool = field(default=False, validator=FLAG)
 
 
 @frozen(kw_only=True)
@@ -76,13 +82,23 @@ class Project(Named):
 @frozen(kw_only=True)
 class Delegate(Named):
     """
-    An account that may say C{commands} of the experiments with the serials C{targets}.
+    An account that may say C{commands} of the experiments and slivers with the serials C{targets}, as long as whoever
+    granted that may.
+
+    @ivar keys: those that let in by ssh, where the account is ours.
+    @ivar account: whether the account is ours: made for it, and removed with it.
+    @ivar every: whether its commands are of every experiment and sliver.
+    @ivar grantor: the user that made it, L{hostline.server.rights.principal}; empty: an operator.
     """
 
     table: ClassVar[str] = "delegate"
     uid: int = field(validator=WHOLE)
     commands: tuple[str, ...] = field(default=(), converter=all_texts, validator=TEXTS)
     targets: tuple[int, ...] = field(default=(), converter=all_wholes, validator=WHOLES)
+    keys: tuple[str, ...] = field(default=(), converter=all_texts, validator=TEXTS)
+    account: bool = field(default=False, validator=FLAG)
+    every: bool = field(default=False, validator=FLAG)
+    grantor: str = field(default="", validator=TEXT)
 
 
 @frozen(kw_only=True)
@@ -345,5 +361,20 @@ class Image(Named):
 
 KINDS: dict[str, type[Record]] = {
     kind.table: kind
-    for kind in (User, Project, Delegate, Experiment, Plan, Sliver, Loans, Operation, Token, Authority, Image)
+    for kind in (
+        User,
+        Project,
+        Delegate,
+        Experiment,
+        Plan,
+        Sliver,
+        Loans,
+        Operation,
+        Token,
+        Authority,
+        Image,
+        Certificate,
+        Invitation,
+        Spent,
+    )
 }

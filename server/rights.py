@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from hostline.protocol.commands import ANYONE, BY_GRANT, KNOWN, MEMBER, OPERATOR, OWNER, SELF, TABLE, Command
+from hostline.protocol.commands import ANYONE, BY_GRANT, KNOWN, MEMBER, OPERATOR, OWNER, SELF, STRANGER, TABLE, Command
 from hostline.protocol.errors import (
     Denied,
     HostError,
@@ -30,6 +30,8 @@ from hostline.server.records import Delegate, Experiment, Operation, Project, Sl
 
 #: A delegate that was granted one of these of an experiment hears what comes to be of it.
 EVENTS = ("events", "watch")
+#: The way in of who has no certificate yet.
+ENROL = "enrol"
 #: How many names at most are compared with a misspelt one.
 _COMPARED = 300
 
@@ -39,10 +41,13 @@ class Caller:
     """
     Who is at the other end, as the kernel says.
 
+    @ivar uid: -1 if it came through the network.
     @ivar operator: uid 0, the daemon's own uid if that is not 0, or a member of the operators' group.
-    @ivar via: the way in, C{socket}; C{sliver} for a sliver's own one.
+    @ivar via: the way in, C{socket}; C{sliver} for a sliver's own one, C{tls} with a certificate, C{enrol} without one.
     @ivar sliver: serial of the sliver whose own socket it is; then its uid says nothing.
     @ivar pid: of the process that connected.
+    @ivar names: those of its certificate, L{hostline.protocol.names.certificate_name}; C{number} is the certificate's
+        serial number, in hexadecimal.
     """
 
     uid: int
@@ -50,10 +55,24 @@ class Caller:
     via: str = "socket"
     sliver: int = 0
     pid: int = field(default=0, eq=False)
+    names: tuple[str, ...] = ()
+    number: str = ""
 
 
 def _known(host: Host, caller: Caller) -> list[User | Delegate]:
-    return [] if caller.sliver else host.by_uid(caller.uid)
+    if caller.sliver:
+        return []
+    if caller.uid >= 0:
+        return host.by_uid(caller.uid)
+    users = host.by_names(caller.names)
+    return [*users] if len(users) == 1 else []  # a certificate of two is nobody's
+
+
+def is_operator(host: Host, caller: Caller) -> bool:
+    """
+    Whether the caller is one, by what it is on this host or by its record.
+    """
+    return caller.operator or any(isinstance(one, User) and one.operator for one in _known(host, caller))
 
 
 def user_of(host: Host, caller: Caller) -> User | None:
@@ -66,12 +85,16 @@ def user_of(host: Host, caller: Caller) -> User | None:
 def principal(host: Host, caller: Caller) -> str:
     """
     @return: who the caller is, by a name that outlives renaming: C{user:17}, C{delegate:18}, C{sliver:19} or
-        C{uid:1000}.
+        C{uid:1000}; C{certificate:urn:...} for one whose names mean no user; C{enrol} for who comes without one.
     """
     if caller.sliver:
         return f"sliver:{caller.sliver}"
-    known = sorted(host.by_uid(caller.uid), key=lambda one: (isinstance(one, Delegate), one.serial))
-    return f"{known[0].table}:{known[0].serial}" if known else f"uid:{caller.uid}"
+    known = sorted(_known(host, caller), key=lambda one: (isinstance(one, Delegate), one.serial))
+    if known:
+        return f"{known[0].table}:{known[0].serial}"
+    if caller.uid >= 0:
+        return f"uid:{caller.uid}"
+    return f"certificate:{caller.names[0]}" if caller.names else caller.via
 
 
 def shown_principal(host: Host, name: str) -> str:
@@ -91,8 +114,10 @@ def roles(host: Host, caller: Caller) -> frozenset[str]:
     """
     if caller.sliver:
         return frozenset({SELF})  # what is for anyone on the host is not for who is in a sliver
+    if caller.via == ENROL:
+        return frozenset({STRANGER})
     found = {ANYONE}
-    if caller.operator:
+    if is_operator(host, caller):
         found.add(OPERATOR)
     for one in _known(host, caller):
         found.add(KNOWN if isinstance(one, User) else BY_GRANT)
@@ -107,8 +132,10 @@ def relations(host: Host, caller: Caller, target: Record, command: str) -> froze
     """
     if caller.sliver:
         return frozenset({SELF} if isinstance(target, Sliver) and target.serial == caller.sliver else ())
+    if caller.via == ENROL:
+        return frozenset()
     found = {ANYONE}
-    if caller.operator:
+    if is_operator(host, caller):
         found.add(OPERATOR)
     user = user_of(host, caller)
     if user is not None:
@@ -164,7 +191,7 @@ def visible(host: Host, caller: Caller, command: str) -> list[Experiment]:
     @return: the experiments that the caller may know of, by name.
     """
     every = list(host.table(Experiment).values())
-    if not caller.operator:
+    if not is_operator(host, caller):
         user = user_of(host, caller)
         projects = {one.serial for one in host.projects_of(user)} if user is not None else set()
         granted = {serial for one in _delegates(host, caller, (command,)) for serial in one.targets}
@@ -178,7 +205,8 @@ def visible_slivers(host: Host, caller: Caller, command: str) -> list[Sliver]:
     """
     @return: the free slivers that the caller may know of, by name.
     """
-    seen = [one for one in host.free_slivers() if caller.operator or sees(host, caller, one, command)]
+    every = is_operator(host, caller)
+    seen = [one for one in host.free_slivers() if every or sees(host, caller, one, command)]
     return sorted(seen, key=lambda one: one.name)
 
 
@@ -186,7 +214,7 @@ def sees_scope(host: Host, caller: Caller, scope: tuple[int, int]) -> bool:
     """
     Whether an event about this project and this experiment or sliver, which may be gone by now, is for the caller.
     """
-    return caller.operator or _in_scope(host, caller, scope, EVENTS)
+    return is_operator(host, caller) or _in_scope(host, caller, scope, EVENTS)
 
 
 def _in_scope(host: Host, caller: Caller, scope: tuple[int, int], commands: Iterable[str]) -> bool:

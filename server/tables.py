@@ -6,6 +6,7 @@ Every index is kept up to date with each record that is put or taken away; none 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, TypeVar, cast
 
 from hostline.protocol.errors import WrongState
@@ -36,6 +37,7 @@ class Tables:
         self._slivers_in: dict[int, dict[int, Sliver]] = {}
         self._free: dict[str, Sliver] = {}
         self._by_uid: dict[int, list[User | Delegate]] = {}
+        self._by_name: dict[str, User] = {}
         self._memberships: dict[int, dict[int, None]] = {}
         self._of_principal: dict[tuple[str, str], dict[str, None]] = {}
         self._folded: dict[str, dict[str, str]] = {kind: {} for kind in KINDS}
@@ -57,6 +59,14 @@ class Tables:
         @return: the user and the delegates that are known by this uid.
         """
         return self._by_uid.get(uid, [])
+
+    def by_names(self, names: Iterable[str]) -> list[User]:
+        """
+        @param names: those of one certificate.
+        @return: the users that are known by any of them; more than one if the certificate is of two.
+        """
+        found = {one.serial: one for name in names if (one := self._by_name.get(name)) is not None}
+        return list(found.values())
 
     def by_serial(self, kind: type[_R], serial: int) -> _R | None:
         """
@@ -189,6 +199,12 @@ class Tables:
                 del self._by_uid[old.uid]
         if isinstance(record, User | Delegate) and record.uid is not None:
             self._by_uid[record.uid] = [*self._by_uid.get(record.uid, ()), record]
+        if isinstance(old, User):
+            for name in old.certificates:
+                self._by_name.pop(name, None)
+        if isinstance(record, User):
+            for name in record.certificates:
+                self._by_name[name] = record
         if isinstance(old, Project) or isinstance(record, Project):
             before = {(old.serial, one) for one in old.members} if isinstance(old, Project) else set()
             after = {(record.serial, one) for one in record.members} if isinstance(record, Project) else set()

@@ -116,7 +116,7 @@ def may_see(host: Host, caller: Caller, event: Event) -> bool:
     Whether an event is for the caller: the audit log is for operators, what is about an experiment for those related.
     """
     if event.body["topic"] == "audit":
-        return caller.operator
+        return rights.is_operator(host, caller)
     return not caller.sliver if event.scope is None else rights.sees_scope(host, caller, event.scope)
 
 
@@ -127,7 +127,7 @@ def check_topic(host: Host, caller: Caller, topic: str) -> None:
     first, _, rest = topic.partition("/")
     seen = True
     if first == "audit":
-        seen = caller.operator
+        seen = rights.is_operator(host, caller)
     elif first == "host":
         seen = not caller.sliver
     elif first == "sliver" and "." not in rest:

@@ -20,7 +20,7 @@ def operations(ask: Ask, since: int, limit: int) -> list[dict[str, Any]]:
     """
     table = ask.host.table(Operation)
     # All that others began is for operators alone: nobody else has the daemon walk through it.
-    keys = table if ask.caller.operator else ask.host.of_principal(Operation, ask.principal)
+    keys = table if rights.is_operator(ask.host, ask.caller) else ask.host.of_principal(Operation, ask.principal)
     later = (table[key] for key in keys if table[key].serial > since)
     seen = (one for one in later if rights.sees(ask.host, ask.caller, one, "operations"))
     return [ask.daemon.operations.body(one) for one in nlargest(limit, seen, key=lambda one: one.serial)]

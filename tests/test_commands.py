@@ -51,6 +51,8 @@ remove_member lab ann
 remove_project lab
 projects
 add_user ann
+add_user ann certificate=host.example.org operator=True
+add_user ann certificate=['urn:site:user:ann', 'dns:a.example.org']
 add_user ann uid=1000 keys=['ssh-ed25519 AAAA ann@lab', 'ssh-rsa BBBB']
 remove_user ann
 users
@@ -202,7 +204,7 @@ class UsageTests(SynchronousTestCase):
             "watch TOPIC.. [since=CURSOR]",
             "node_reboot PROJECT/EXPERIMENT NODE.. [wait=SECONDS] [token=WORD]",
             "modify_experiment PROJECT/EXPERIMENT TEXT [wait=SECONDS] [token=WORD]",
-            "add_user USER [uid=UID] [keys=[KEY, ..]] [token=WORD]",
+            "add_user USER [uid=UID] [keys=[KEY, ..]] [certificate=[NAME, ..]] [operator=BOOL] [token=WORD]",
         ):
             self.assertEqual(TABLE[usage.partition(" ")[0]].usage, usage)
 

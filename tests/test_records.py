@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from hostline.server.credentials import Certificate, Invitation, Spent
 from hostline.server.record import Damaged, Record
 from hostline.server.records import (
     KINDS,
@@ -51,6 +52,11 @@ SAMPLES: list[Record] = [
     Token(serial=0, name="user:1 once", digest="00", reply={"a": [1, None]}, time=4.5),
     Authority(serial=0, timestamp=6.5, received=7.5, refused={"lab_a": "bad"}, held="", wall=8.5, up=9.5, boot="b"),
     Image(serial=9, name="tiny", created=5.5, packages=("a", "b"), command=("/a", "b"), environment={"A": "b"}),
+    Certificate(
+        number="0a1b", serial=10, names=("dns:h.example.org",), purpose="host", issued=1.5, until=2.5, renews="0a"
+    ),
+    Invitation(serial=0, digest="00ff", names=("urn:site:user:ann",), purpose="user", life=60.0, until=2.5),
+    Spent(serial=0, name="00ff 17", until=2.5),
 ]
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

@@ -58,8 +58,14 @@ ROWS: tuple[Command, ...] = (
         (("user", kinds.USER),),
         shapes.USER_BODY,
         FOR_OPERATORS,
-        "Make a user, known by the uid= it has on this host, with its ssh keys.",
-        options=(("uid", kinds.UID, None), ("keys", listing(kinds.KEY), [])),
+        "Make a user, known by the uid= it has on this host, by the names in certificates of certificate=, or both; "
+        "operator=True makes it an operator.",
+        options=(
+            ("uid", kinds.UID, None),
+            ("keys", listing(kinds.KEY), []),
+            ("certificate", listing(kinds.CERTIFICATE_NAME), []),
+            ("operator", kinds.FLAG, False),
+        ),
         changes=True,
     ),
     Command(
