@@ -136,3 +136,34 @@ class NearTests(SynchronousTestCase):
         for _ in range(10):
             names.near("ab" * 500_000, known)
         self.assertLess(time.process_time() - began, 1.2)
+
+
+class CertificateNameTests(SynchronousTestCase):
+    """
+    Names in certificates.
+    """
+
+    def test_dns(self) -> None:
+        """A DNS name is written in one way, whatever its case, with or without what tells that it is one."""
+        for given in ("host.example.org", "HOST.Example.ORG", "dns:host.example.org", "DNS:host.example.org"):
+            self.assertEqual(names.certificate_name(given), "dns:host.example.org")
+
+    def test_urn(self) -> None:
+        """What kind of URN it is may be written in capitals or not; the rest means what it says (RFC 8141)."""
+        self.assertEqual(names.certificate_name("URN:Site:user:Ann"), "urn:site:user:Ann")
+        self.assertNotEqual(names.certificate_name("urn:site:user:ann"), names.certificate_name("urn:site:user:Ann"))
+
+    def test_stable(self) -> None:
+        """What was written once is written so again."""
+        for given in ("a", "dns:a.b", "urn:publicid:IDN+site+user+ann"):
+            once = names.certificate_name(given)
+            self.assertEqual(names.certificate_name(once), once)
+
+    def test_refused(self) -> None:
+        """Addresses, wildcards, blanks and other names are refused, and the error says what was wanted."""
+        long = "a" * 64
+        refused = ["", "*.example.org", "10.0.0.1", "a b", "a..b", "-a.b", "a-.b", "ann@example.org", "urn:", "urn:x:"]
+        refused += [f"{long}.org", "https://a.b/c", "urn:a:b c", "urn:a:b\n", "é.org", "urn:a:é", "::1", "dns:urn:a:b"]
+        for given in refused:
+            error = self.assertRaises(BadValue, names.certificate_name, given)
+            self.assertIn("want a DNS name", error.message)
