@@ -27,8 +27,8 @@ from tests.live.support import DEADLINE_S, remove_directory, temporary_directory
 HOSTLINED = (sys.executable, "-m", "hostline.server.main")
 #: What a test's daemon inherits, and nothing else.
 ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ} | {"LC_ALL": "C.UTF-8"}
-#: How many uids a host has for processes and accounts, and for containers: 256 blocks.
-UIDS, BLOCK_UIDS = 2000, 256 * BLOCK
+#: How many uids a host has for processes and accounts, for containers (256 blocks), and for delegates.
+UIDS, BLOCK_UIDS, DELEGATE_UIDS = 2000, 256 * BLOCK, 200
 #: How many hosts of tests there may be at once, on one machine.
 _HOSTS = 90
 
@@ -158,7 +158,7 @@ class Hosted:
         self.config = self.directory / "hostline.toml"
         self.log = self.directory / "log"
         number, self._number = _own_number()
-        self.uid_first, self.block_first = _first(number)
+        self.uid_first, self.block_first, self.delegate_first = _first(number)
         self.subnet = f"10.{100 + number}.64.0/23"
         self.configure(config)
         self.argv = [*argv, "--state", str(self.state), "--config", str(self.config)]
@@ -173,8 +173,9 @@ class Hosted:
         """
         containers = f"container_uid_first = {self.block_first}\ncontainer_uid_count = {BLOCK_UIDS}\n"
         slivers = f"[slivers]\nuid_first = {self.uid_first}\nuid_count = {UIDS}\n{containers}"
+        delegates = f"[delegates]\nuid_first = {self.delegate_first}\nuid_count = {DELEGATE_UIDS}\n"
         network = f'[network]\nsubnet = "{self.subnet}"\n'
-        for section in (slivers, network):
+        for section in (slivers, delegates, network):
             if section.partition("\n")[0] not in config:
                 config += f"\n{section}"
         self.config.write_text(config)
@@ -309,7 +310,10 @@ class Hosted:
         What there is of our slivers on the machine.
         """
         uids = range(self.uid_first, self.uid_first + UIDS)
-        return Remains(self.state, self.instance, uids, range(self.block_first, self.block_first + BLOCK_UIDS))
+        blocks = range(self.block_first, self.block_first + BLOCK_UIDS)
+        return Remains(
+            self.state, self.instance, uids, blocks, range(self.delegate_first, self.delegate_first + DELEGATE_UIDS)
+        )
 
     def processes(self) -> set[int]:
         """
@@ -341,11 +345,11 @@ class Hosted:
         self._number.close()
 
 
-def _first(number: int) -> tuple[int, int]:
+def _first(number: int) -> tuple[int, int, int]:
     """
-    @return: the first uid of a host's slivers, and of its containers' blocks.
+    @return: the first uid of a host's slivers, of its containers' blocks, and of its delegates.
     """
-    return 400_000 + number * UIDS, (1 << 28) + number * BLOCK_UIDS
+    return 400_000 + number * UIDS, (1 << 28) + number * BLOCK_UIDS, 170_000 + number * DELEGATE_UIDS
 
 
 def _free(number: int) -> bool:
@@ -353,7 +357,7 @@ def _free(number: int) -> bool:
     @return: whether no daemon that is no test's gives out any of a host's uids.
     """
     try:
-        for first, size in zip(_first(number), (UIDS, BLOCK_UIDS), strict=True):
+        for first, size in zip(_first(number), (UIDS, BLOCK_UIDS, DELEGATE_UIDS), strict=True):
             claim(UidRange(first, size)).close()
     except Claimed:
         return False

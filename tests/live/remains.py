@@ -25,21 +25,24 @@ _GROUP = re.compile("[a-z][0-9]+")
 _PLACES = (
     "slivers", "slivers/.trash", "accounts", "accounts/.trash", "containers", "roots", "roots/.trash",
     "network/addresses", "run/slivers", "run/accounts/slivers", "run/containers/bundles", "run/containers/state-*",
-    "run/doors",
+    "run/doors", "delegates/[0-9]*",
 )  # fmt: skip
+#: What removes what L{Remains.accounts} finds, in that order.
+_REMOVE = {"account": ("userdel", "--force"), "group": ("groupdel",), "shell": ("remove-shell",)}
 
 
 @frozen
 class Remains:
     """
     @ivar state: the state directory; C{instance}: what the daemon on it calls itself.
-    @ivar uids: of slivers, and C{blocks}: those of containers.
+    @ivar uids: of slivers, and C{blocks}: those of containers; C{delegates}: those of delegates' accounts.
     """
 
     state: Path
     instance: str
     uids: range
     blocks: range
+    delegates: range
 
     def processes(self) -> set[int]:
         """
@@ -57,9 +60,27 @@ class Remains:
             except OSError:
                 continue
             keeps = argv.split(b"\0")[0].endswith((b"conmon", b"runc", b"crun")) and path in argv
-            if (tagged or keeps or uid in self.uids or uid in self.blocks) and living(int(one.name)):
+            of_ours = any(uid in uids for uids in (self.uids, self.blocks, self.delegates))
+            if (tagged or keeps or of_ours) and living(int(one.name)):
                 found.add(int(one.name))
         return found
+
+    def accounts(self) -> list[str]:
+        """
+        @return: what there is in the host's files of accounts that bear our tag or have a uid of a delegate, and of
+            shells of ours.
+        """
+        found = []
+        for line in Path("/etc/passwd").read_text("utf-8", "replace").splitlines():
+            words = line.split(":")
+            if words[4].startswith(f"hostline {self.instance}/") or int(words[2]) in self.delegates:
+                found.append(f"account {words[0]}")
+        for line in Path("/etc/group").read_text("utf-8", "replace").splitlines():
+            words = line.split(":")
+            if int(words[2]) in self.delegates:
+                found.append(f"group {words[0]}")
+        shells = Path("/etc/shells").read_text("utf-8", "replace").splitlines()
+        return found + [f"shell {line}" for line in shells if line.startswith(f"{self.state}/")]
 
     def cgroups(self) -> list[Path]:
         """
@@ -112,6 +133,7 @@ class Remains:
             with contextlib.suppress(OSError):
                 said = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
                 words.append(f"process {pid}: {said}")
+        words += self.accounts()
         words += [f"cgroup {path}" for path in self.groups()]
         words += [f"file {path}" for path in self.files()]
         words += [f"mount {path}" for path in self.mounts()]
@@ -131,6 +153,8 @@ class Remains:
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.02)
         if os.geteuid() == 0:
+            for kind, name in (one.split(" ", 1) for one in self.accounts()):
+                _said(*_REMOVE[kind], name)
             clear(self.state)
             for device in syscalls.loops(self.state).values():
                 _said("losetup", "--detach", device)

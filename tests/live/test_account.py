@@ -29,19 +29,9 @@ from tests import needs
 from tests.drivers import Heard
 from tests.live import support
 from tests.live.processes import Processes
+from tests.live.sshd import Sshd
 
 _NUMBER = os.getpid() % 100000
-_SSHD = """
-Port {port}
-ListenAddress 127.0.0.1
-HostKey {directory}/host_key
-PidFile none
-UsePAM no
-PermitRootLogin no
-PasswordAuthentication no
-KbdInteractiveAuthentication no
-Subsystem sftp internal-sftp
-"""
 
 
 @needs.needs_root
@@ -104,16 +94,8 @@ class AccountTests(Processes):
         return self.home / ".ssh" / "authorized_keys"
 
     @cached_property
-    def key(self) -> str:
-        """
-        A new key of somebody's; its private half is C{key} in the directory.
-        """
-        for name in ("key", "host_key"):
-            subprocess.run(
-                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "ann", "-f", str(self.directory / name)],
-                check=True,
-            )
-        return (self.directory / "key.pub").read_text().strip()
+    def sshd(self) -> Sshd:
+        return Sshd(self)
 
     def become(self, *argv: str) -> list[str]:
         """
@@ -139,23 +121,9 @@ class AccountTests(Processes):
         self.remake({})
         door = self.directory / "door"
         door.mkdir(mode=0o755)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        workload = self.start(Workload(5, self.web, keys=(self.key,), door=door, **more))  # type: ignore[arg-type]
+        workload = self.start(Workload(5, self.web, keys=(self.sshd.key,), door=door, **more))  # type: ignore[arg-type]
         self.answer(workload)
-        config = self.directory / "sshd_config"
-        config.write_text(_SSHD.format(port=self.port, directory=self.directory))
-        Path("/run/sshd").mkdir(exist_ok=True)
-        sshd = subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", str(config)], stderr=subprocess.DEVNULL)
-        self.addCleanup(sshd.wait)
-        self.addCleanup(sshd.terminate)
-        self.until(self.listens)
         return workload
-
-    def listens(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def answer(self, workload: Workload) -> None:
         """
@@ -189,10 +157,7 @@ class AccountTests(Processes):
         """
         @return: exit status, output and errors of a command over ssh.
         """
-        options = ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"]
-        options += ["IdentitiesOnly=yes", "IdentityAgent=none"]
-        words = [program, "-F", "none", "-i", str(self.directory / "key"), *(w for o in options for w in ("-o", o))]
-        words += ["-P" if program == "sftp" else "-p", str(self.port), f"{self.web}@127.0.0.1", *command]
+        words = self.sshd.argv(self.web, *command, program=program)
         with subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as running:
