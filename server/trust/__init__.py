@@ -1,0 +1,3 @@
+"""
+Who is believed through the network: certificates, the authority that signs them, and what it has taken back.
+"""
