@@ -32,6 +32,8 @@ from hostline.server.records import Delegate, Experiment, Operation, Project, Sl
 EVENTS = ("events", "watch")
 #: The way in of who has no certificate yet.
 ENROL = "enrol"
+#: What a command is about that an owner may let others say.
+_OWNED = ("experiment", "node", "sliver")
 #: How many names at most are compared with a misspelt one.
 _COMPARED = 300
 
@@ -144,11 +146,11 @@ def relations(host: Host, caller: Caller, target: Record, command: str) -> froze
         target = host.experiments_by_serial.get(target.experiment, target)
     if isinstance(target, Sliver):
         project = host.by_serial(Project, target.project)
-        if user is not None and target.owner == f"user:{user.serial}":
+        if user is not None and owns(host, user, target):
             found |= {MEMBER, OWNER}
         if user is not None and (user.serial in target.users or (project and host.is_member(user, project))):
             found.add(MEMBER)
-        if any(target.serial in one.targets for one in _delegates(host, caller, (command,))):
+        if any(_holds(host, one, target) for one in _delegates(host, caller, (command,))):
             found.add(BY_GRANT)
     elif isinstance(target, Operation):
         if target.caller == principal(host, caller) and _may_still(host, caller, target):
@@ -157,12 +159,66 @@ def relations(host: Host, caller: Caller, target: Record, command: str) -> froze
         project = target if isinstance(target, Project) else host.project_of(target)
         if user is not None and project is not None and host.is_member(user, project):
             found.add(MEMBER)
-            if isinstance(target, Experiment) and target.owner == f"user:{user.serial}":
+            if isinstance(target, Experiment) and owns(host, user, target):
                 found.add(OWNER)
-        granted = (one.targets for one in _delegates(host, caller, (command,)))
-        if isinstance(target, Experiment) and any(target.serial in one for one in granted):
+        delegates = _delegates(host, caller, (command,))
+        if isinstance(target, Experiment) and any(_holds(host, one, target) for one in delegates):
             found.add(BY_GRANT)
+    elif isinstance(target, Delegate):
+        if user is not None and target.grantor == f"user:{user.serial}":
+            found.add(OWNER)
     return frozenset(found)
+
+
+def owns(host: Host, user: User, target: Experiment | Sliver) -> bool:
+    """
+    Whether an experiment or a free sliver is a user's own; what it made in a project is its own while it is a member.
+    """
+    if target.owner != f"user:{user.serial}":
+        return False
+    if isinstance(target, Sliver):
+        return True
+    project = host.project_of(target)
+    return project is not None and host.is_member(user, project)
+
+
+def grantable(row: Command) -> bool:
+    """
+    Whether the owner of an experiment or a sliver may let others say this of it: what those who were granted it may
+    say, and he himself.
+    """
+    if ANYONE in row.who:  # a list: what is seen of it there
+        return row.target in (None, *_OWNED)
+    return row.target in _OWNED and {OWNER, BY_GRANT} <= row.who
+
+
+def _holds(host: Host, delegate: Delegate, target: Experiment | Sliver) -> bool:
+    """
+    Whether a delegate's grant is about this, and whoever made it may still make it.
+    """
+    if not delegate.every and target.serial not in delegate.targets:
+        return False
+    if not delegate.grantor:
+        return True
+    user = _grantor(host, delegate)
+    return user is not None and owns(host, user, target)
+
+
+def _held(host: Host, delegate: Delegate, scope: tuple[int, int]) -> bool:
+    """
+    The same, of what is gone by now.
+    """
+    if not delegate.every and scope[1] not in delegate.targets:
+        return False
+    if not delegate.grantor:
+        return True
+    user, project = _grantor(host, delegate), host.by_serial(Project, scope[0])
+    return user is not None and (not scope[0] or (project is not None and host.is_member(user, project)))
+
+
+def _grantor(host: Host, delegate: Delegate) -> User | None:
+    serial = delegate.grantor.removeprefix("user:")
+    return host.by_serial(User, int(serial)) if serial.isdecimal() else None
 
 
 def _may_still(host: Host, caller: Caller, operation: Operation) -> bool:
@@ -194,10 +250,10 @@ def visible(host: Host, caller: Caller, command: str) -> list[Experiment]:
     if not is_operator(host, caller):
         user = user_of(host, caller)
         projects = {one.serial for one in host.projects_of(user)} if user is not None else set()
-        granted = {serial for one in _delegates(host, caller, (command,)) for serial in one.targets}
-        if not projects and not granted:
+        delegates = _delegates(host, caller, (command,))
+        if not projects and not delegates:
             return []
-        every = [one for one in every if one.project in projects or one.serial in granted]
+        every = [one for one in every if one.project in projects or any(_holds(host, each, one) for each in delegates)]
     return sorted(every, key=lambda one: one.name)
 
 
@@ -227,7 +283,9 @@ def _in_scope(host: Host, caller: Caller, scope: tuple[int, int], commands: Iter
     project = host.by_serial(Project, scope[0])
     if user is not None and project is not None and host.is_member(user, project):
         return True
-    return any(scope[1] in one.targets for one in _delegates(host, caller, commands))
+    subject = sliver or host.experiments_by_serial.get(scope[1])
+    delegates = _delegates(host, caller, commands)
+    return any(_held(host, one, scope) if subject is None else _holds(host, one, subject) for one in delegates)
 
 
 def _delegates(host: Host, caller: Caller, commands: Iterable[str]) -> list[Delegate]:

@@ -37,6 +37,7 @@ from hostline.server.drivers.fake import FakeDriver, FakeHost
 from hostline.server.experiments.check import check_topology
 from hostline.server.host import Host
 from hostline.server.record import Record
+from hostline.server.rights import Caller
 from hostline.server.slivers.payload import read_payload
 from hostline.server.slivers.trusted_time import Moment
 from hostline.server.store import Loaded, Statement, Store
@@ -354,11 +355,16 @@ class Client:
     One connection, seen from outside.
     """
 
-    def __init__(self, whole: MemoryDaemon, uid: int, groups: Iterable[int]) -> None:
+    def __init__(
+        self, whole: MemoryDaemon, uid: int, groups: Iterable[int], caller: Caller | None = None, sliver: int = 0
+    ) -> None:
         self._whole = whole
-        self.connection = Connection(whole.daemon)
+        self.connection = Connection(whole.daemon, sliver)
         self.transport = FakeTransport(whole.loop, self.connection, FakePeer(uid, uid or 0, groups))
+        if caller is not None:
+            whole.daemon.caller = lambda *_, **__: caller  # type: ignore[method-assign]
         self.connection.connection_made(self.transport)
+        vars(whole.daemon).pop("caller", None)
         self._ends = False
         self._ended = False
 
@@ -512,11 +518,16 @@ class MemoryDaemon:
         """
         return EPOCH + self.clock.seconds()
 
-    def connect(self, uid: int = 0, groups: Iterable[int] = ()) -> Client:
+    def connect(
+        self, uid: int = 0, groups: Iterable[int] = (), caller: Caller | None = None, sliver: int = 0
+    ) -> Client:
         """
         A new client; uid 0 is an operator.
+
+        @param caller: who it is, if it did not come by a Unix socket.
+        @param sliver: the serial of the one whose own socket it came by.
         """
-        client = Client(self, uid, groups)
+        client = Client(self, uid, groups, caller, sliver)
         self.clients.append(client)
         self.settle()
         return client

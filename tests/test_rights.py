@@ -13,12 +13,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from hostline.protocol.commands import TABLE
 from hostline.server import rights
-from hostline.server.records import Experiment
+from hostline.server.records import Delegate, Experiment
 from hostline.server.rights import Caller
-from tests.daemons import MemoryDaemon, make, shown, topdl
+from tests.daemons import Client, MemoryDaemon, make, shown, topdl
 from tests.permissions import CALLERS, MATRIX
 
-UIDS = dict(zip(CALLERS, (0, 5001, 5002, 5003, 5004, 5005, 5009), strict=True))
+UIDS = dict(zip(CALLERS, (0, 5001, 5002, 5003, 5004, 5005, 5009, 5006, 5007), strict=False))
+#: What those have in their certificates who come through the network.
+NAMES = {"cert": "dns:dora.example.org", "certop": "urn:site:emma", "certno": "dns:nobody.example.org"}
 TEXT = topdl({"web": None})
 SHA256 = hashlib.sha256(b"abc").hexdigest()
 
@@ -38,8 +40,11 @@ def site(directory: Path | None = None) -> tuple[MemoryDaemon, int]:
         "add_user ann uid=5001",
         "add_user bob uid=5002",
         "add_user cy uid=5003",
+        f"add_user dora certificate={NAMES['cert']}",
+        f"add_user emma certificate={NAMES['certop']} operator=True",
         "add_member lab ann",
         "add_member lab bob",
+        "add_member lab dora",
         "add_member garden cy",
     ):
         operator.body(line)
@@ -47,9 +52,31 @@ def site(directory: Path | None = None) -> tuple[MemoryDaemon, int]:
     operator.body("create lab_web kind=process owner=ann")
     operator.body(f"add_delegate granted uid=5004 commands={sorted(TABLE)!r} slivers=['lab/exp1', 'lab_web']")
     operator.body("add_delegate bare uid=5005 commands=logs slivers=lab/exp1")
+    spied = ["get_rspec", "get_effective_rspec", "status_request"]
+    change, host = daemon.host.change(daemon.now()), daemon.host
+    lent = [name for name, row in TABLE.items() if rights.grantable(row)]
+    targets = [one.serial for one in (*host.experiments_by_serial.values(), *host.free_slivers())]
+    grantor = rights.principal(host, Caller(5001))
+    change.add(
+        Delegate(serial=change.serial(), name="del_lent", uid=5006, commands=lent, targets=targets, grantor=grantor)
+    )
+    change.add(Delegate(serial=change.serial(), name="del_spy", uid=5007, commands=spied, every=True))
+    daemon.daemon.commit(change)
+    daemon.settle()
     daemon.driver.boot_after = None
     operation = daemon.connect(5001).body("node_reboot lab/exp1 web wait=0")["operation"]
     return daemon, operation
+
+
+def connect(daemon: MemoryDaemon, caller: str) -> Client:
+    """
+    @param caller: one of L{CALLERS}.
+    """
+    if caller == "sliver":
+        return daemon.connect(200000, sliver=next(one.serial for one in daemon.host.free_slivers()))
+    if caller in NAMES:
+        return daemon.connect(caller=Caller(-1, via="tls", names=(NAMES[caller],), number="1f"))
+    return daemon.connect(UIDS[caller])
 
 
 def outcome(code: str) -> str:
@@ -85,27 +112,30 @@ class MatrixTests(SynchronousTestCase):
         wrong = []
         directory = Path(self.mktemp())
         directory.mkdir(parents=True)
+        daemon, operation = site(directory)
         for said, expected in self.rows():
             for caller, want in zip(CALLERS, expected, strict=True):
-                daemon, operation = site(directory)
                 line = said.format(operation=operation, text=TEXT, sha256=SHA256)
                 wait = {"wait": " timeout=0", "wait_for": " timeout=0"}.get(line.split()[0], "")
-                before = daemon.host.generation
-                code = outcome(self.first(daemon, UIDS[caller], line + wait))
+                before, commits, time = daemon.host.generation, daemon.disk.commits, daemon.clock.seconds()
+                code = outcome(self.first(daemon, caller, line + wait))
                 if code != want:
                     wrong.append(f"{caller}: {line}: want {want}, got {code}")
                 if want != "ok" and daemon.host.generation != before:
                     wrong.append(f"{caller}: {line}: was refused and changed something")
+                if (daemon.disk.commits, daemon.clock.seconds()) != (commits, time) or said.startswith("blob "):
+                    daemon, operation = site(directory)
         self.assertEqual(wrong, [])
 
-    def first(self, daemon: MemoryDaemon, uid: int, line: str) -> str:
-        client = daemon.connect(uid)
+    def first(self, daemon: MemoryDaemon, caller: str, line: str) -> str:
+        client = connect(daemon, caller)
         client.send(line + "\n")
         daemon.settle()
         replies = client.replies()
         if not replies:
             daemon.advance(40)
             replies = client.replies()
+        client.hang_up()
         return shown(replies[0])
 
 
