@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from hostline.protocol import wire
 from hostline.protocol.errors import HostError, TooMany, WrongState
+from hostline.server.config import Limits
 from hostline.server.deadlines import Deadlines
 from hostline.server.rights import Caller
 from hostline.server.slots import Slot, Slots
@@ -28,15 +30,26 @@ if TYPE_CHECKING:
 class Connection(asyncio.Protocol):
     """
     One client.
+
+    @ivar half_closes: whether the client may say that it says no more and still hear the rest.
     """
 
-    def __init__(self, daemon: Daemon, sliver: int = 0) -> None:
+    half_closes = True
+
+    def __init__(
+        self,
+        daemon: Daemon,
+        who: Callable[[asyncio.Transport], Caller] | None = None,
+        limits: Limits | None = None,
+    ) -> None:
         """
-        @param sliver: serial of the sliver whose own socket this came through.
+        @param who: finds who is at the other end, or raises the L{HostError} that is said there before it is closed;
+            None: as the kernel says at the host's own socket.
+        @param limits: None: those of every connection.
         """
         self._daemon = daemon
-        self._sliver = sliver
-        self._limits = daemon.config.limits
+        self._who = who or daemon.caller
+        self._limits = limits or daemon.config.limits
         self.most_unread = self._limits.principal_unread_bytes
         self._look = self.most_unread // 4
         self._lines = wire.Lines(self._limits.line_bytes)
@@ -99,17 +112,20 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """
-        Somebody connected: the kernel says who.
+        Somebody connected: find out who.
         """
         transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
         self._transport = transport
         transport.set_write_buffer_limits(high=self._limits.unread_bytes)
         self._deadlines = Deadlines(self, transport, self._daemon.loop, self._limits)
-        self.caller = self._daemon.caller(transport.get_extra_info("socket"), self._sliver)
-        refusal = self._daemon.admit(self)
-        if refusal is not None:
+        try:
+            self.caller = self._who(transport)
+            refusal = self._daemon.admit(self)
+            if refusal is not None:
+                raise TooMany(refusal)
+        except HostError as error:
             self._ended = True
-            transport.write(wire.reply("error_reply", TooMany(refusal).body()))
+            transport.write(wire.reply("error_reply", error.body()))
             transport.close()
             return
         self._admitted = True
@@ -181,7 +197,7 @@ class Connection(asyncio.Protocol):
         self._deadlines.watch_the_line(True, bool(self._lines.waiting))
         self._work()
         self._deadlines.watch_for_hangup()
-        return True
+        return self.half_closes
 
     def pause_writing(self) -> None:
         """

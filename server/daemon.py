@@ -8,7 +8,6 @@ import asyncio
 import grp
 import os
 import random
-import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -236,14 +235,20 @@ class Daemon:
         """
         return self.gate.connections
 
-    def caller(self, connection: socket.socket, sliver: int = 0) -> Caller:
+    def caller(self, transport: asyncio.Transport) -> Caller:
         """
-        Who is at the other end.
+        Who is at the other end of a connection to the host's own socket.
+        """
+        return peer(transport.get_extra_info("socket"), self._operators_gid)
 
-        @param sliver: serial of the sliver whose own socket this came through.
+    def caller_inside(self, sliver: int, transport: asyncio.Transport) -> Caller:
         """
-        found = peer(connection, self._operators_gid)
-        return Caller(found.uid, via="sliver", sliver=sliver, pid=found.pid) if sliver else found
+        Who is at the other end of one that came through a sliver's own socket.
+
+        @param sliver: its serial.
+        """
+        found = self.caller(transport)
+        return Caller(found.uid, via="sliver", sliver=sliver, pid=found.pid)
 
     def tally(self, caller: Caller) -> Tally:
         """

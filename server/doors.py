@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import shutil
 import socket
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Coroutine
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from twisted.logger import Logger
 
@@ -100,25 +101,29 @@ class Doors:
 
 class Door:
     """
-    One sliver's listening socket, served no faster than it may take of the daemon.
+    A listening socket, served no faster than it may take of the daemon; by itself a sliver's.
     """
 
     def __init__(
         self,
         listening: socket.socket,
         loop: asyncio.AbstractEventLoop,
-        make: Callable[[], asyncio.Protocol],
+        enter: Callable[[socket.socket], Coroutine[Any, Any, object]],
         full: Callable[[], bool],
+        burst: int = _BURST,
+        each_s: float = _EACH_S,
     ) -> None:
         """
-        @param make: a protocol for a new connection.
-        @param full: whether the sliver has as many connections as it may have; who comes then waits.
+        @param enter: lets a new connection in; what it raises then is nobody's business.
+        @param full: whether there are as many connections as there may be; who comes then waits.
+        @param burst: how many are taken at once, and then one each time C{each_s} seconds have passed.
         """
         self._listening = listening
         self._loop = loop
-        self._make = make
+        self._enter = enter
         self._full = full
-        self._credit = float(_BURST)
+        self._burst, self._each_s = burst, each_s
+        self._credit = float(burst)
         self._counted = loop.time()
         self._resuming: asyncio.TimerHandle | None = None
         self._coming: set[asyncio.Task[object]] = set()
@@ -138,11 +143,11 @@ class Door:
 
     def _come(self) -> None:
         now = self._loop.time()
-        self._credit = min(_BURST, self._credit + (now - self._counted) / _EACH_S)
+        self._credit = min(self._burst, self._credit + (now - self._counted) / self._each_s)
         self._counted = now
         if self._credit < 1 or self._full():
             self._loop.remove_reader(self._listening.fileno())
-            self._resuming = self._loop.call_later(_EACH_S, self._resume)
+            self._resuming = self._loop.call_later(self._each_s, self._resume)
             return
         try:
             connection, _ = self._listening.accept()
@@ -150,7 +155,7 @@ class Door:
             return  # gone again, or the daemon has no descriptor left: tried again as long as it waits
         self._credit -= 1
         connection.setblocking(False)
-        task = self._loop.create_task(self._loop.connect_accepted_socket(self._make, connection))
+        task = self._loop.create_task(self._enter(connection))
         self._coming.add(task)
         task.add_done_callback(self._came)
 

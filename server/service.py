@@ -228,8 +228,12 @@ class HostlineService(Service):
         """
         daemon = self.daemon
         assert daemon is not None, "doors are opened by the daemon"
-        door = Door(listening, loop, lambda: Connection(daemon, serial), lambda: daemon.gate.is_full(serial))
-        return door.close
+        who = partial(daemon.caller_inside, serial)
+
+        def enter(connection: socket.socket) -> Coroutine[Any, Any, object]:
+            return loop.connect_accepted_socket(lambda: Connection(daemon, who), connection)
+
+        return Door(listening, loop, enter, lambda: daemon.gate.is_full(serial)).close
 
     def _failed(self, failure: Failure, reactor: Any) -> None:
         self._log.failure("the daemon could not start", failure)

@@ -17,6 +17,7 @@ import tempfile
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -359,12 +360,10 @@ class Client:
         self, whole: MemoryDaemon, uid: int, groups: Iterable[int], caller: Caller | None = None, sliver: int = 0
     ) -> None:
         self._whole = whole
-        self.connection = Connection(whole.daemon, sliver)
+        who = partial(whole.daemon.caller_inside, sliver) if sliver else None
+        self.connection = Connection(whole.daemon, who if caller is None else lambda _: caller)
         self.transport = FakeTransport(whole.loop, self.connection, FakePeer(uid, uid or 0, groups))
-        if caller is not None:
-            whole.daemon.caller = lambda *_, **__: caller  # type: ignore[method-assign]
         self.connection.connection_made(self.transport)
-        vars(whole.daemon).pop("caller", None)
         self._ends = False
         self._ended = False
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -136,7 +137,10 @@ class DoorTests(SynchronousTestCase):
         self.loop.close()
 
     def serve(self, listening: socket.socket, serial: int) -> Callable[[], None]:
-        return Door(listening, self.loop, self.make, self.is_full).close
+        return Door(listening, self.loop, self.enter, self.is_full).close
+
+    def enter(self, connection: socket.socket) -> Coroutine[Any, Any, object]:
+        return self.loop.connect_accepted_socket(self.make, connection)
 
     def make(self) -> asyncio.Protocol:
         self.came.append(Guest(self.transports))

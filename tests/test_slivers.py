@@ -4,6 +4,7 @@ Free slivers: their life by commands, on a host in memory.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from attrs import evolve
@@ -25,7 +26,7 @@ class Inside(Client):
 
     def __init__(self, whole: MemoryDaemon, serial: int, uid: int = 0) -> None:
         self._whole = whole
-        self.connection = Connection(whole.daemon, serial)
+        self.connection = Connection(whole.daemon, partial(whole.daemon.caller_inside, serial))
         self.transport = FakeTransport(whole.loop, self.connection, FakePeer(uid, uid, ()))
         self.connection.connection_made(self.transport)
 
