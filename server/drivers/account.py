@@ -23,7 +23,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from hostline.server.drivers.boots import ProcessSliver
 from hostline.server.drivers.driver import Workload
 from hostline.server.drivers.process import ProcessDriver
-from hostline.server.supervise import homes, survey
+from hostline.server.supervise import homes, passable, survey
 from hostline.server.supervise.accounts import Accounts
 from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise.keyfile import write_keys
@@ -100,8 +100,9 @@ class AccountDriver(ProcessDriver):
 
     async def recover(self, known: Mapping[int, Workload], keep_strays: bool = False) -> None:
         await super().recover(known, keep_strays)
-        own = [problem for problem in (self._login_problem(), self._path_problem()) if problem]
-        self._problems = (*self._problems, *own)
+        why_not = passable.why_not_run(self._login) or passable.why_not_reached(self._directory)
+        if why_not is not None:
+            self._problems = (*self._problems, f"nobody can log in: {why_not}")
         for sliver in self._slivers.values():
             self._tell(sliver)
         if self._sweep_call is None:
@@ -220,26 +221,6 @@ class AccountDriver(ProcessDriver):
             write_keys(home, workload.keys, uid, uid)
         finally:
             os.close(home)
-
-    def _login_problem(self) -> str | None:
-        try:
-            mode = self._login.stat().st_mode
-        except OSError as error:
-            return f"nobody can log in: {self._login}: {error.strerror}"
-        return None if mode & 0o001 else f"nobody can log in: others may not run {self._login}"
-
-    def _path_problem(self) -> str | None:
-        paths = [self._login.resolve(), self._directory.absolute()]
-        with suppress(OSError), self._login.open("rb") as file:
-            first = file.readline(1000)
-            if first.startswith(b"#!") and first[2:].split():
-                paths.append(Path(os.fsdecode(first[2:].split()[0])).resolve())
-        for path in paths:
-            for above in path.parents:
-                with suppress(OSError):
-                    if not above.stat().st_mode & 0o001:
-                        return f"nobody can log in: others may not pass through {above}"
-        return None
 
     # Who came in without asking
 

@@ -1,9 +1,9 @@
 """
-The Unix accounts that are slivers: made, let in, shut and removed by the host's own C{useradd}, C{usermod} and
-C{userdel}, one at a time.
+The Unix accounts that are slivers, or delegates: made, let in, shut and removed by the host's own C{useradd},
+C{usermod} and C{userdel}, one at a time.
 
-An account is ours if its comment says C{hostline INSTANCE/SERIAL} and its uid is the one that this sliver was given.
-Any other is never touched, whatever its name.
+An account is ours if its comment says C{hostline INSTANCE/SERIAL}, of a delegate C{hostline INSTANCE/delegate-SERIAL},
+and its uid is the one that this was given. Any other is never touched, whatever its name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,15 @@ from hostline.server.supervise.uids import UidRange
 NO_LOGIN = "/usr/sbin/nologin"
 #: Day of the expiry of such an account: it is refused also where no shell is asked (sftp within sshd).
 _LONG_AGO = "1"
+#: In front of the serial in the comment of a delegate's account.
+DELEGATE = "delegate-"
 _SPOOLS = ("var/spool/cron/crontabs", "var/spool/cron", "var/mail")
+
+
+class Taken(OSError):
+    """
+    A name or a uid is that of an account or a group that is not ours.
+    """
 
 
 @frozen
@@ -68,8 +76,10 @@ class Accounts:
         login: Path,
         root: Path = Path("/"),
         noted: Mapping[int, int] | None = None,
+        label: str = "",
     ) -> None:
         """
+        @param label: what stands in front of the serial in their comments; accounts with another one are not ours.
         @param uids: those that accounts of ours may have.
         @param noted: serial to the uid that it was given, looked at anew each time; where there is one it decides: the
             comment alone could have been written by somebody else.
@@ -77,7 +87,7 @@ class Accounts:
         @param root: of the host, for tests.
         """
         self._spawner = spawner
-        self._mark = f"hostline {instance}/"
+        self._mark = f"hostline {instance}/{label}"
         self._uids = uids
         self._login = str(login)
         self._root = root
@@ -116,12 +126,32 @@ class Accounts:
             return f"its account is {'expired' if up else 'not shut'}"
         return None
 
+    def holder(self, uid: int) -> str | None:
+        """
+        @return: the account that has a uid, ours or not.
+        """
+        return next((account.name for account in self._everybody() if account.uid == uid), None)
+
+    def check_free(self, name: str, uid: int) -> None:
+        """
+        @raise Taken: if another account has the name or the uid, or another group the name.
+        """
+        for other in self._everybody():
+            if other.name == name:
+                raise Taken(f"the name {name} is taken by an account of this host that is not ours")
+            if other.uid == uid:
+                raise Taken(f"the uid {uid} is taken by the account {other.name}")
+        groups = self._groups()
+        if name in groups and groups[name] != uid:
+            raise Taken(f"the name {name} is taken by a group of this host")
+
     async def ensure(self, serial: int, name: str, uid: int, home: str, *, up: bool) -> None:
         """
         Have the account, as it should be.
 
         @param up: whether people may come in.
-        @raise OSError: if that fails, or the name, the uid or the group is another's.
+        @raise Taken: if the name, the uid or the group is another's.
+        @raise OSError: if that fails.
         """
         await self._lock.acquire()
         try:
@@ -151,7 +181,9 @@ class Accounts:
         try:
             account = self.own().get(serial)
             if account is not None and uid is not None and account.uid != uid:
-                raise OSError(f"the account {account.name} says that it is sliver {serial}, and has the uid of another")
+                raise OSError(
+                    f"the account {account.name} says that it is {account.comment}, and has the uid of another"
+                )
             if account is not None:
                 for spool in _SPOOLS:
                     with suppress(OSError):
@@ -172,14 +204,8 @@ class Accounts:
             await run(self._spawner, "userdel", "--force", name)
 
     async def _add(self, serial: int, name: str, uid: int, home: str) -> None:
-        for other in self._everybody():
-            if other.name == name:
-                raise OSError(f"the name {name} is taken by an account of this host that is not ours")
-            if other.uid == uid:
-                raise OSError(f"the uid {uid} is taken by the account {other.name}")
+        self.check_free(name, uid)
         groups = self._groups()
-        if name in groups and groups[name] != uid:
-            raise OSError(f"the name {name} is taken by a group of this host")
         if name not in groups:
             await run(self._spawner, "groupadd", "--gid", str(uid), name)
         words = ["--no-create-home", "--home-dir", home, "--no-user-group", "--gid", str(uid), "--uid", str(uid)]

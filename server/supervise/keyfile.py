@@ -1,5 +1,6 @@
 """
-C{~/.ssh/authorized_keys} of somebody who owns the directory and wants to lead us astray.
+C{~/.ssh/authorized_keys} of somebody who owns the directory and wants to lead us astray; or of somebody who owns
+nothing of it and may only have it read.
 
 Every step goes through descriptors of directories and follows no link. What is in our way there is renamed or
 unlinked, never opened for writing: a planted link loses its name and its target is not touched. The file is always a
@@ -20,16 +21,19 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _SSH, _FILE, _FRESH, _ASIDE = ".ssh", "authorized_keys", ".authorized_keys.hostline", ".ssh.hostline-aside"
 _TRIES = 20
+#: Modes of the directory and the file: for their owner alone, and for sshd to read under another uid.
+OWN, SHOWN = (0o700, 0o600), (0o755, 0o644)
 
 
-def write_keys(home: int, keys: Sequence[str], uid: int, gid: int) -> bool:
+def write_keys(home: int, keys: Sequence[str], uid: int, gid: int, modes: tuple[int, int] = OWN) -> bool:
     """
     Have exactly these keys in force, and on the disk; nothing is written if it is already so. Without keys the file
     is there and empty.
 
     @param home: descriptor of the home directory.
     @param keys: lines without their newline.
-    @param uid, gid: whose home it is; C{.ssh} (0700) and the file (0600) become theirs.
+    @param uid, gid: whose home it is; C{.ssh} and the file become theirs.
+    @param modes: L{OWN} or L{SHOWN}.
     @return: whether anything had to be changed.
     @raise OSError: if that fails, or the home is somebody else's or may be written by others: whoever can write there
         can replace what we write.
@@ -41,11 +45,11 @@ def write_keys(home: int, keys: Sequence[str], uid: int, gid: int) -> bool:
         raise OSError(f"keys not written: the home belongs to uid {about.st_uid}, not {uid}")
     if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise OSError(f"keys not written: others may write into the home (mode {stat.S_IMODE(about.st_mode):o})")
-    with _ssh(home, uid, gid) as (ssh, changed):
-        if _so(ssh, content, uid, gid):
+    with _ssh(home, uid, gid, modes[0]) as (ssh, changed):
+        if _so(ssh, content, uid, gid, modes[1]):
             return changed
         # Where there was nothing, nothing is as good as an empty file should the host crash: no wait for the disk.
-        _replace(ssh, content, uid, gid, durable=bool(content) or _there(ssh))
+        _replace(ssh, content, uid, gid, modes[1], durable=bool(content) or _there(ssh))
         return True
 
 
@@ -77,7 +81,7 @@ def _content(keys: Sequence[str]) -> bytes:
 
 
 @contextmanager
-def _ssh(home: int, uid: int, gid: int) -> Iterator[tuple[int, bool]]:
+def _ssh(home: int, uid: int, gid: int, mode: int) -> Iterator[tuple[int, bool]]:
     """
     Open C{.ssh}, made or mended if need be; something else in its place is renamed aside.
     """
@@ -108,8 +112,8 @@ def _ssh(home: int, uid: int, gid: int) -> Iterator[tuple[int, bool]]:
         if (about.st_uid, about.st_gid) != (uid, gid):
             os.fchown(fd, uid, gid)
             changed = True
-        if stat.S_IMODE(about.st_mode) != 0o700:
-            os.fchmod(fd, 0o700)
+        if stat.S_IMODE(about.st_mode) != mode:
+            os.fchmod(fd, mode)
             changed = True
         yield fd, changed
     finally:
@@ -129,13 +133,13 @@ def _put_aside(home: int) -> None:
             os.unlink(_SSH, dir_fd=home)
 
 
-def _so(ssh: int, content: bytes, uid: int, gid: int) -> bool:
+def _so(ssh: int, content: bytes, uid: int, gid: int, mode: int) -> bool:
     try:
         about = os.stat(_FILE, dir_fd=ssh, follow_symlinks=False)
     except OSError:
         return False
     as_wanted = stat.S_ISREG(about.st_mode) and (about.st_uid, about.st_gid) == (uid, gid)
-    if not as_wanted or stat.S_IMODE(about.st_mode) != 0o600 or about.st_nlink != 1 or about.st_size != len(content):
+    if not as_wanted or stat.S_IMODE(about.st_mode) != mode or about.st_nlink != 1 or about.st_size != len(content):
         return False
     return _read(ssh, uid) == content
 
@@ -167,14 +171,14 @@ def _there(ssh: int) -> bool:
     return True
 
 
-def _replace(ssh: int, content: bytes, uid: int, gid: int, *, durable: bool) -> None:
+def _replace(ssh: int, content: bytes, uid: int, gid: int, mode: int, *, durable: bool) -> None:
     _unlink(ssh, _FRESH)
     fd = os.open(_FRESH, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=ssh)
     try:
         view = memoryview(content)
         while view:
             view = view[os.write(fd, view) :]
-        os.fchmod(fd, 0o600)
+        os.fchmod(fd, mode)
         os.fchown(fd, uid, gid)
         if durable:
             os.fsync(fd)
@@ -191,7 +195,7 @@ def _replace(ssh: int, content: bytes, uid: int, gid: int, *, durable: bool) -> 
         raise OSError("keys not written: a directory comes into their place again and again")
     if durable:
         os.fsync(ssh)
-    if not _so(ssh, content, uid, gid):  # its owner may have been at work at the same time
+    if not _so(ssh, content, uid, gid, mode):  # its owner may have been at work at the same time
         raise OSError("keys not written: somebody else writes there too")
 
 
