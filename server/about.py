@@ -61,7 +61,7 @@ def whoami(ask: Ask) -> dict[str, Any]:
         "principal": rights.shown_principal(ask.host, ask.principal),
         "roles": sorted(rights.roles(ask.host, ask.caller)),
         "uid": ask.caller.uid,
-        "via": ask.caller.via,
+        "via": rights.way(ask.host, ask.caller),
     }
 
 

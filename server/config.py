@@ -74,8 +74,12 @@ class Limits:
     )
     operator_connections: int = _key(64, "more connections, kept for operators; past it they share those of all", 0)
     stranger_connections: int = _key(
-        128, "those of all uids together that are no user's or delegate's, slivers' among them; one more is refused", 1
+        128,
+        "those of all uids and certificates together that are no user's or delegate's, slivers' uids among them; "
+        "one more is refused",
+        1,
     )
+    enrol_connections: int = _key(16, "connections of those together who come for a certificate", 1)
     principal_connections: int = _key(256, "connections of one principal; one more gets an error and the end", 1)
     sliver_connections: int = _key(1024, "connections of all slivers together through their own sockets", 1)
     own_connections: int = _key(16, "connections of one sliver through its own socket; one more is refused", 1)

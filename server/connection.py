@@ -16,6 +16,7 @@ from hostline.protocol import wire
 from hostline.protocol.errors import HostError, TooMany, WrongState
 from hostline.server.config import Limits
 from hostline.server.deadlines import Deadlines
+from hostline.server.kept import Kept
 from hostline.server.rights import Caller
 from hostline.server.slots import Slot, Slots
 from hostline.server.streams import Streams
@@ -71,6 +72,7 @@ class Connection(asyncio.Protocol):
         self.client: str | None = None
         self.caller = Caller(-1)
         self._tally = Tally()
+        self._kept = Kept()
         self._admitted = False
         self._counted = self._counted_tagged = 0
 
@@ -131,6 +133,7 @@ class Connection(asyncio.Protocol):
         self._admitted = True
         self._tally = self._daemon.tally(self.caller)
         self._tally.connections.add(self)
+        self._kept = self._tally.kept(self.caller)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """
@@ -156,10 +159,10 @@ class Connection(asyncio.Protocol):
         Bytes came.
         """
         tally = self._tally
-        if tally.generation != self._daemon.host.generation:
-            tally.renew(self._daemon.host.generation)
+        if self._kept.generation != self._daemon.host.generation:
+            self._kept.renew(self._daemon.host.generation)
         elif not (self._slots or self._queue or self._held or self._paused or self._lines.waiting or tally.full):
-            kept = tally.kept[self.format]
+            kept = self._kept.replies[self.format]
             reply = kept.get(data)
             if reply is not None:
                 self._transport.write(reply)
@@ -173,7 +176,7 @@ class Connection(asyncio.Protocol):
                 except KeyError:
                     pass
                 else:
-                    if len(replies) * tally.longest <= self._limits.unread_bytes:
+                    if len(replies) * self._kept.longest <= self._limits.unread_bytes:
                         self._write(b"".join(replies))
                         return
         lines = self._lines.feed(data)
@@ -250,6 +253,13 @@ class Connection(asyncio.Protocol):
         self._daemon.dropped(limit, self)
         self._transport.abort()
 
+    def cut(self) -> None:
+        """
+        End the connection of who may no longer come: nothing more is answered, as if the client had hung up.
+        """
+        if not self._transport.is_closing():
+            self._transport.abort()
+
     def turn(self) -> None:
         """
         Go on; called by the tally.
@@ -302,8 +312,8 @@ class Connection(asyncio.Protocol):
         while tally.budget and self._queue and not (self._paused or tally.full):
             tally.budget -= 1
             line = self._queue.popleft()
-            if not (self._slots or self._held) and tally.generation == self._daemon.host.generation:
-                reply = tally.kept[self.format].get(line + b"\n")
+            if not (self._slots or self._held) and self._kept.generation == self._daemon.host.generation:
+                reply = self._kept.replies[self.format].get(line + b"\n")
                 if reply is not None:
                     self._bytes -= len(line)
                     self._write(reply)
@@ -324,7 +334,7 @@ class Connection(asyncio.Protocol):
         answer = self._daemon.answers.answer(self, line)
         if answer.reply is not None and not self._slots:
             if answer.keep:
-                self._tally.keep(self._daemon.host.generation, self.format, line.line, answer.reply)
+                self._kept.keep(self._daemon.host.generation, self.format, line.line, answer.reply)
             self._write(answer.reply)
             return
         slot = Slot(answer.reply, answer.blocks)

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from hostline.protocol.errors import StoreFailed, WrongState
 from hostline.server import config as configuration
+from hostline.server import rights
 from hostline.server.authority import Follower
 from hostline.server.blobs import Blobs
 from hostline.server.board import Board
@@ -135,6 +136,8 @@ class Daemon:
             self.sync.gone(serial)
         self.host.committed(change)  # from here on replies go out: who asks behind one sees the slivers gone
         for serial in change.slivers:
+        if change.people:
+            self.loop.call_soon(self.gate.cut_former)  # soon: who removes himself is told so first
             self.operations.news(serial)
         self.sync.run(change.slivers)
         self.loan_clock.look()
@@ -290,7 +293,13 @@ class Daemon:
         """
         A connection is ended by a limit: say so in the log.
         """
-        self._log.warn("a connection of uid {uid} was ended by {limit}", uid=connection.caller.uid, limit=limit)
+        caller = connection.caller
+        self._log.warn(
+            "a connection of {principal} was ended by {limit}",
+            principal=rights.shown_principal(self.host, rights.principal(self.host, caller)),
+            uid=caller.uid,
+            limit=limit,
+        )
 
     # Life.
 

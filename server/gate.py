@@ -8,22 +8,24 @@ import os
 from collections import Counter
 from collections.abc import Callable
 
+from hostline.server import rights
 from hostline.server.config import Limits
 from hostline.server.connection import Connection
 from hostline.server.host import Host
 from hostline.server.rights import Caller
 from hostline.server.tally import Tally
 
-_OPERATORS, _KNOWN, _STRANGERS, _SLIVERS = "operators", "known", "strangers", "slivers"
+_OPERATORS, _KNOWN, _STRANGERS, _SLIVERS, _ENROLLING = "operators", "known", "strangers", "slivers", "enrolling"
 
 
 class Gate:
     """
     The connections that there are, and what their principals take together.
 
-    Operators have some of their own, so that they come in whatever the others do; uids without a record (those of
-    slivers among them) have few for all of them together, since a uid costs nothing; what comes through slivers' own
-    sockets takes nothing from anybody else.
+    A principal is one, by whichever ways it comes. Operators have some connections of their own, so that they come in
+    whatever the others do; uids and certificates without a record (uids of slivers among them) have few for all of them
+    together, since they cost nothing; what comes through slivers' own sockets, and who comes for a certificate, takes
+    nothing from anybody else.
     """
 
     def __init__(self, host: Host, limits: Callable[[], Limits]) -> None:
@@ -32,8 +34,8 @@ class Gate:
         """
         self._host = host
         self._limits = limits
-        self._tallies: dict[tuple[str, int], Tally] = {}
-        self._inside: dict[Connection, str] = {}
+        self._tallies: dict[str, Tally] = {}
+        self._inside: dict[Connection, tuple[str, str]] = {}
         self._counts: Counter[str] = Counter()
 
     @property
@@ -45,9 +47,9 @@ class Gate:
 
     def tally(self, caller: Caller) -> Tally:
         """
-        What is counted and kept for a principal. An operator by group is another one than the same uid without it.
+        What is counted and kept for a principal. An operator by group is another one than the same user without it.
         """
-        return self._tallies.setdefault(_key(caller), Tally())
+        return self._tallies.setdefault(self._key(caller), Tally())
 
     def admit(self, connection: Connection) -> str | None:
         """
@@ -56,55 +58,97 @@ class Gate:
         @return: why it is refused, if it is.
         """
         limits, caller = self._limits(), connection.caller
-        tally = self._tallies.get(_key(caller))
+        key = self._key(caller)
+        tally = self._tallies.get(key)
+        held = len(tally.connections) if tally is not None else 0
+        kind = self._kind(caller)
+        if kind == _SLIVERS:
+            refusal = self._refuse_sliver(limits, held)
+        elif kind == _ENROLLING:
+            refusal = self._refuse_more(kind, limits.enrol_connections, "who has no certificate yet")
+        else:
+            refusal = self._refuse(limits, kind, held)
+        if refusal is None:
+            self._inside[connection] = kind, key
+            self._counts[kind] += 1
+        return refusal
+
+    def _kind(self, caller: Caller) -> str:
         if caller.sliver:
-            refusal = self._refuse_sliver(limits, tally)
-            if refusal is None:
-                self._count(connection, _SLIVERS)
-            return refusal
-        kind = _OPERATORS if caller.operator else _KNOWN if self._host.by_uid(caller.uid) else _STRANGERS
+            return _SLIVERS
+        if caller.via == rights.ENROL:
+            return _ENROLLING
+        if rights.is_operator(self._host, caller):
+            return _OPERATORS
+        return _KNOWN if rights.is_known(self._host, caller) else _STRANGERS
+
+    def _refuse(self, limits: Limits, kind: str, held: int) -> str | None:
         beyond = self._counts[_OPERATORS] - limits.operator_connections
         shared = self._counts[_KNOWN] + self._counts[_STRANGERS] + max(0, beyond)
         if shared >= limits.connections and not (kind == _OPERATORS and beyond < 0):
             return f"want at most {limits.connections} connections to this host; try again later"
-        if kind == _STRANGERS and self._counts[kind] >= limits.stranger_connections:
-            return f"want at most {limits.stranger_connections} connections from uids not known here; try again later"
-        if tally is not None and len(tally.connections) >= limits.principal_connections:
+        refusal = None
+        if kind == _STRANGERS:
+            refusal = self._refuse_more(kind, limits.stranger_connections, "uids and certificates not known here")
+        if refusal is None and held >= limits.principal_connections:
             return f"want at most {limits.principal_connections} connections from one principal"
-        self._count(connection, kind)
-        return None
+        return refusal
 
-    def _refuse_sliver(self, limits: Limits, tally: Tally | None) -> str | None:
-        if self._counts[_SLIVERS] >= limits.sliver_connections:
-            return f"want at most {limits.sliver_connections} connections from slivers; try again later"
-        if tally is not None and len(tally.connections) >= limits.own_connections:  # as is_full, but for a race
+    def _refuse_sliver(self, limits: Limits, held: int) -> str | None:
+        if held >= limits.own_connections:  # as is_full, but for a race
             return f"want at most {limits.own_connections} connections from one sliver"
-        return None
+        return self._refuse_more(_SLIVERS, limits.sliver_connections, "slivers")
 
-    def _count(self, connection: Connection, kind: str) -> None:
-        self._inside[connection] = kind
-        self._counts[kind] += 1
+    def _refuse_more(self, kind: str, most: int, whose: str) -> str | None:
+        if self._counts[kind] < most:
+            return None
+        return f"want at most {most} connections from {whose}; try again later"
 
     def is_full(self, sliver: int) -> bool:
         """
         Whether a sliver has as many connections through its own socket as it may have.
         """
-        tally = self._tallies.get(("sliver", sliver))
+        tally = self._tallies.get(self._key(Caller(-1, sliver=sliver)))
         return tally is not None and len(tally.connections) >= self._limits().own_connections
 
     def left(self, connection: Connection) -> None:
         """
         A connection that was admitted is over.
         """
-        self._counts[self._inside.pop(connection)] -= 1
-        key = _key(connection.caller)
+        kind, key = self._inside.pop(connection)
+        self._counts[kind] -= 1
         tally = self._tallies.get(key)
         if tally is not None and not tally.connections:
             del self._tallies[key]
 
+    def cut(self, chosen: Callable[[Caller], bool]) -> int:
+        """
+        End connections, with all that is open on them.
 
-def _key(caller: Caller) -> tuple[str, int]:
-    if caller.sliver:
-        return "sliver", caller.sliver
-    apart = caller.operator and caller.uid not in (0, os.geteuid())
-    return "operator" if apart else "uid", caller.uid
+        @param chosen: whose.
+        @return: how many.
+        """
+        found = [one for one in self._inside if chosen(one.caller)]
+        for one in found:
+            one.cut()
+        return len(found)
+
+    def cut_former(self) -> int:
+        """
+        End the connections of users and delegates that are no more, or are no longer known by what they came with: who
+        has that now is another one.
+
+        @return: how many.
+        """
+        found = [
+            one
+            for one, (_, key) in self._inside.items()
+            if key.startswith(("user:", "delegate:")) and self._key(one.caller) != key
+        ]
+        for one in found:
+            one.cut()
+        return len(found)
+
+    def _key(self, caller: Caller) -> str:
+        principal = rights.principal(self._host, caller)
+        return f"{principal} operator" if caller.operator and caller.uid not in (0, os.geteuid()) else principal

@@ -15,7 +15,7 @@ from hostline.server import store
 from hostline.server.events import Event, Feed
 from hostline.server.experiments.topology import Topology
 from hostline.server.record import Damaged, Record
-from hostline.server.records import KINDS, Operation, Plan, Sliver, Token, User
+from hostline.server.records import KINDS, Delegate, Operation, Plan, Sliver, Token, User
 from hostline.server.slivers import lent
 from hostline.server.tables import Tables
 
@@ -116,6 +116,7 @@ class Change:
     @ivar events: told when the change is durable.
     @ivar slivers: serials of slivers that this touches, for the sync that follows.
     @ivar removed: serials of slivers whose record this removes.
+    @ivar people: whether a user or a delegate is no longer what it was.
     @ivar frees: whether it leads to more room on the host, so that it is made even if the disk is full; so is news.
     @ivar handed_over: whether the store has it, and will say how it went.
     @ivar when_committed: called once the change is durable.
@@ -129,6 +130,7 @@ class Change:
         self.events: list[Event] = []
         self.slivers: dict[int, None] = {}
         self.removed: list[int] = []
+        self.people = False
         self.frees = request is None
         self.handed_over = False
         self.when_committed: list[Callable[[], Any]] = []
@@ -231,6 +233,7 @@ class Change:
             for sliver in self.host.free_slivers():
                 if old.serial in sliver.users or sliver.owner == f"user:{old.serial}":
                     self.touch(sliver.serial)
+        self.people = self.people or isinstance(old, User | Delegate)
         self._undo.append(lambda: self.host._set(kind, key, old))
         lent.followed(self, old, record)
         if kind not in (Token.table, Operation.table):

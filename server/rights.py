@@ -77,6 +77,13 @@ def is_operator(host: Host, caller: Caller) -> bool:
     return caller.operator or any(isinstance(one, User) and one.operator for one in _known(host, caller))
 
 
+def is_known(host: Host, caller: Caller) -> bool:
+    """
+    Whether the caller is a user or a delegate.
+    """
+    return bool(_known(host, caller))
+
+
 def user_of(host: Host, caller: Caller) -> User | None:
     """
     @return: the user that has the caller's uid.
@@ -97,6 +104,14 @@ def principal(host: Host, caller: Caller) -> str:
     if caller.uid >= 0:
         return f"uid:{caller.uid}"
     return f"certificate:{caller.names[0]}" if caller.names else caller.via
+
+
+def way(host: Host, caller: Caller) -> str:
+    """
+    @return: the way in: the caller's, or C{ssh} for a delegate whose account is ours: it can come by no other.
+    """
+    account = caller.via == "socket" and any(isinstance(one, Delegate) and one.account for one in _known(host, caller))
+    return "ssh" if account else caller.via
 
 
 def shown_principal(host: Host, name: str) -> str:
@@ -164,9 +179,8 @@ def relations(host: Host, caller: Caller, target: Record, command: str) -> froze
         delegates = _delegates(host, caller, (command,))
         if isinstance(target, Experiment) and any(_holds(host, one, target) for one in delegates):
             found.add(BY_GRANT)
-    elif isinstance(target, Delegate):
-        if user is not None and target.grantor == f"user:{user.serial}":
-            found.add(OWNER)
+    elif isinstance(target, Delegate) and user is not None and target.grantor == f"user:{user.serial}":
+        found.add(OWNER)
     return frozenset(found)
 
 

@@ -1,30 +1,28 @@
 """
-What all connections of one principal take together, and the replies that are kept for it.
+What all connections of one principal take together.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from hostline.server.kept import Kept
 
 if TYPE_CHECKING:
     from hostline.server.connection import Connection
 
 #: Lines of a principal answered in one turn of the loop, so that its heap does not delay the others.
 _TURN = 32
-#: Kept replies of a principal: to how many lines, of how many bytes each; and how many bytes they have together.
-_KEPT_LINES = 256
-_KEPT_LINE = 200
-_KEPT_BYTES = 2 << 20
 
 
 class Tally:
     """
-    What all connections of one principal take together, and the replies kept for it.
+    What all connections of one principal take together.
 
-    @ivar kept: reply by raw line, its newline included, by format; good for C{generation}.
-    @ivar longest: bytes of the longest of them.
     @ivar budget: lines that may still be answered before the next turn.
     @ivar streams: how many streams, and commands inside slivers, are open.
     @ivar written: bytes written since it was last looked how many of them are unread.
@@ -37,15 +35,18 @@ class Tally:
         self.tagged = 0
         self.streams = 0
         self.bytes_waiting = 0
-        self.generation = -1
-        self.kept: dict[str, dict[bytes, bytes]] = {"literal": {}, "json": {}}
-        self.longest = 0
-        self._kept_bytes = 0
+        self._kept: WeakValueDictionary[Hashable, Kept] = WeakValueDictionary()
         self.budget = _TURN
         self.written = 0
         self.full = False
         self._turns: deque[Connection] = deque()
         self._turning = False
+
+    def kept(self, caller: Hashable) -> Kept:
+        """
+        @return: the replies kept for a caller, for as long as one of its connections has them.
+        """
+        return self._kept.setdefault(caller, Kept())
 
     def wait(self, connection: Connection | None, loop: asyncio.AbstractEventLoop) -> None:
         """
@@ -86,35 +87,6 @@ class Tally:
                 break
             total -= unread[one]
             one.drop("principal_unread_bytes")
-
-    def renew(self, generation: int) -> None:
-        """
-        Forget the kept replies: something they hang on has changed.
-        """
-        self.generation = generation
-        self._kept_bytes = self.longest = 0
-        for one in self.kept.values():
-            one.clear()
-
-    def keep(self, generation: int, format: str, line: bytes, reply: bytes) -> None:
-        """
-        Keep a reply for as long as the host's generation stays; not that to another spelling of the same line, or
-        one would be kept as often as it can be spelt.
-
-        @param line: without its newline.
-        """
-        kept = self.kept[format]
-        if (
-            generation == self.generation
-            and len(line) <= _KEPT_LINE
-            and len(kept) < _KEPT_LINES
-            and self._kept_bytes + len(reply) <= _KEPT_BYTES
-            and line == b" ".join(line.split())
-            and line + b"\n" not in kept
-        ):
-            kept[line + b"\n"] = reply
-            self._kept_bytes += len(reply)
-            self.longest = max(self.longest, len(reply))
 
     @property
     def unread(self) -> int:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from hostline.server import tally
+from hostline.server import kept as kept_replies
 from hostline.server.config import Config, Limits
 from hostline.server.peer import peer
 from hostline.server.rights import Caller
@@ -609,7 +609,7 @@ class KeptTests(SynchronousTestCase):
         """
         However a request is spelt, and however long its replies, little is kept; what is polled is.
         """
-        self.patch(tally, "_KEPT_BYTES", 3000)
+        self.patch(kept_replies, "_BYTES", 3000)
         daemon = make()
         ann = daemon.lab()
         for number in range(10):
@@ -620,7 +620,7 @@ class KeptTests(SynchronousTestCase):
                 ann.send("status_request lab/e1" + " " * blanks + "\nstatus_request\tlab/e1\n")
             for number in range(10):
                 ann.send(f"status_request lab/e{number}\nexperiment lab/e{number}\n")
-        kept = daemon.daemon.tally(Caller(5001)).kept["literal"]
+        kept = ann.connection._kept.replies["literal"]
         self.assertLess(sum(map(len, kept.values())), 3000)
         self.assertEqual([line for line in kept if b"e1" in line and b"status" in line], [b"status_request lab/e1\n"])
         self.assertIn(b"status_request lab/e9\n", kept)
@@ -646,6 +646,23 @@ class KeptTests(SynchronousTestCase):
         self.assertEqual(operator.body("projects"), [])
         self.assertEqual(operator.body("users"), [])
         self.assertEqual(daemon.connect(5008).code("users"), "DENIED")
+
+    def test_isKeptForOneCallerAlone(self) -> None:
+        """
+        Two certificates that were the same nobody's are answered as different people, once one of them is somebody's.
+        """
+        daemon = make()
+        daemon.lab().body(CREATE)
+        both, one = (
+            daemon.connect(caller=Caller(-1, via="tls", names=names))
+            for names in (("dns:a.example.org", "dns:b.example.org"), ("dns:a.example.org",))
+        )
+        self.assertEqual([client.body("projects") for client in (both, one)], [[], []])
+        operator = daemon.connect()
+        operator.body("add_user eve certificate=dns:b.example.org")
+        operator.body("add_member lab eve")
+        for _ in range(2):
+            self.assertEqual([len(client.body("projects")) for client in (both, one)], [1, 0])
 
     @given(st.lists(st.sampled_from(CHANGES), max_size=14))
     @settings(max_examples=60, deadline=None)
@@ -676,11 +693,15 @@ class KeptTests(SynchronousTestCase):
             for settled in (False, True):
                 if settled:
                     daemon.settle()
+                pollers = [
+                    daemon.connect(uid) if one.transport.closing else one
+                    for uid, one in zip(uids, pollers, strict=True)
+                ]
                 for poller in pollers:
                     poller.connection._tally.budget = 100
                     poller.send("".join(f"{line}\n" for line in self.LINES), settle=False)
                     kept = poller.raw()
-                    poller.connection._tally.renew(-2)
+                    poller.connection._kept.renew(-2)
                     poller.send("".join(f"{line}\n" for line in self.LINES), settle=False)
                     self.assertEqual(kept, poller.raw())
 

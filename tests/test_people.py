@@ -125,5 +125,7 @@ class PeopleTests(SynchronousTestCase):
         (shown,) = self.operator.body("delegates")
         self.assertEqual((shown["commands"], shown["slivers"]), (["status_request", "swap_in"], ["lab/exp1"]))
         self.do("remove_delegate mon")
+        self.assertTrue(mon.over)
+        mon = self.daemon.connect(5003)
         self.assertEqual(mon.code("status_request lab/exp1"), "NO_SUCH_EXPERIMENT")
         self.assertEqual(mon.body("whoami")["principal"], "uid:5003")

@@ -247,6 +247,8 @@ class InheritingTests(SynchronousTestCase):
         self.assertEqual(ann.code(f"operation {self.operation}"), "operation_reply")
         self.operator.body("remove_user ann")
         self.operator.body("add_user ann uid=5001")
+        self.assertTrue(ann.over)
+        ann = self.daemon.connect(UIDS["owner"])
         for line in ("experiment lab/exp1", f"operation {self.operation}"):
             self.assertTrue(ann.code(line).startswith("NO_SUCH"), line)
         self.assertEqual((ann.body("projects"), ann.body("operations"), ann.body("events")), ([], [], []))
@@ -263,7 +265,7 @@ class InheritingTests(SynchronousTestCase):
         for line in ("remove_user ann", "add_user ann uid=5001", "add_member lab ann"):
             self.operator.body(line)
         self.operator.body("terminate lab/exp2")
-        again = ann.body(f"create_experiment lab/exp2 {TEXT} token=once")
+        again = self.daemon.connect(UIDS["owner"]).body(f"create_experiment lab/exp2 {TEXT} token=once")
         self.assertNotEqual(again["serial"], first["serial"])
 
     def test_experimentMadeAgain(self) -> None:
@@ -325,7 +327,7 @@ class InheritingTests(SynchronousTestCase):
         self.assertEqual(ann.body(f"operation {self.operation}")["state"], "cancelled")
         self.operator.body("remove_member lab ann")
         self.operator.body("remove_delegate granted")
-        for client in (ann, granted):
+        for client in (ann, self.daemon.connect(UIDS["granted"])):
             self.assertEqual(client.body("operations"), [])
         self.assertEqual(ann.code(f"operation {self.operation}"), "NO_SUCH_OPERATION")
 
@@ -338,6 +340,7 @@ class InheritingTests(SynchronousTestCase):
         self.assertEqual(granted.code(f"operation {number}"), "operation_reply")
         self.operator.body("remove_delegate granted")
         self.operator.body(f"add_delegate granted uid=5004 commands={sorted(TABLE)!r} slivers=lab/exp1")
+        granted = self.daemon.connect(UIDS["granted"])
         for command in ("operation", "cancel"):
             self.assertEqual(granted.code(f"{command} {number}"), "NO_SUCH_OPERATION")
 
