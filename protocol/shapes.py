@@ -79,6 +79,33 @@ EVENT = record(
     {"cursor": INT, "time": TIME, "topic": TOPIC, "what": STRING, "request": maybe(STRING)},
 )
 EVENTS = listing(EVENT)
+AUDIT_ENTRY = record(
+    "ENTRY",
+    "who did what, by which way, and what came of it",
+    {
+        "cursor": CURSOR,
+        "time": TIME,
+        "request": maybe(STRING),
+        "command": STRING,
+        "principal": STRING,
+        "name": STRING,
+        "via": STRING,
+        "uid": maybe(INT),
+        "certificate": maybe(STRING),
+        "client": maybe(STRING),
+        "arguments": STRING,
+        "options": STRING,
+        "operation": maybe(INT),
+        "outcome": STRING,
+        "causes": STRINGS,
+        "untold": INT,
+    },
+)
+AUDIT = record(
+    "AUDIT",
+    "some of the audit log, and the since= by which it goes on; None at its end",
+    {"entries": listing(AUDIT_ENTRY), "next": maybe(CURSOR)},
+)
 WATCHING = record(
     "WATCHING",
     "where the event lines begin",

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from hostline.protocol.commands import TABLE
 from hostline.protocol.errors import BadPayload, Held, HostError, OperationFailed, StoreFailed, WrongState
+from hostline.server import entries
 from hostline.server.asking import Ask, responds
 from hostline.server.expiry import authority, waits
 from hostline.server.host import Change
@@ -203,7 +204,16 @@ class Follower:
         try:
             _, decision, change = await self.take(None, False, begin)
             if decision.created or decision.changed or decision.back or decision.doomed:
-                change.tell("audit", "sync", principal="authority", via="poll", outcome="ok")
+                entries.tell_done(
+                    change,
+                    "sync",
+                    via="poll",
+                    principal="authority",
+                    created=[one["name"] for one in decision.created],
+                    changed=[one["name"] for one in decision.changed],
+                    stopped=decision.doomed,
+                    brought_back=list(decision.back),
+                )
             await daemon.commit(change)
             self.polled("")
         except StoreFailed as error:

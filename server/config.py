@@ -233,7 +233,9 @@ class Audit:
     The audit log: in the state, the old part in files.
     """
 
-    entries: int = _key(100000, "entries kept in the state; the older ones go to a file", 1000)
+    entries: int = _key(
+        100000, "entries kept in the state; when there are more, old ones that `events` has no more go to a file", 1000
+    )
     files: int = _key(0, "such files that are kept; 0: all", 0)
 
 

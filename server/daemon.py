@@ -19,7 +19,9 @@ from twisted.python.failure import Failure
 
 from hostline.protocol.errors import StoreFailed, WrongState
 from hostline.server import config as configuration
-from hostline.server import rights
+from hostline.server import entries, rights
+from hostline.server.archive import Archive
+from hostline.server.audit import Audit
 from hostline.server.authority import Follower
 from hostline.server.blobs import Blobs
 from hostline.server.board import Board
@@ -110,6 +112,7 @@ class Daemon:
         self.slivers = SliverLife(host, self.operations)
         self.loan_clock = LoanClock(host, clock, now, self._news, self.commit)
         self.blobs = Blobs(state / "blobs", keeper.run, lambda: self.config.limits.blob_bytes)
+        self.audit = Audit(Archive(state / "audit"), keeper.use, lambda: self.config.audit)
         self.expiry = Expiry(self, moment or moments(now))
         self.follower = Follower(self, random.random)
         self.health = Health(self, state)
@@ -135,9 +138,9 @@ class Daemon:
         for serial in change.removed:
             self.sync.gone(serial)
         self.host.committed(change)  # from here on replies go out: who asks behind one sees the slivers gone
-        for serial in change.slivers:
         if change.people:
             self.loop.call_soon(self.gate.cut_former)  # soon: who removes himself is told so first
+        for serial in change.slivers:
             self.operations.news(serial)
         self.sync.run(change.slivers)
         self.loan_clock.look()
@@ -326,6 +329,7 @@ class Daemon:
         self.host.touched()
         change = self._news()
         change.tell("host", "configuration", changed=changed, wants_restart=wanting_restart)
+        entries.tell_done(change, "configuration", *changed, via="signal")
         self.commit(change).addErrback(lambda failure: failure.trap(StoreFailed) and None)
         return changed, wanting_restart
 

@@ -14,15 +14,21 @@ import sqlite3
 from pathlib import Path
 
 #: The version of the tables below; L{_UPGRADES} holds one step for each earlier one.
-SCHEMA = 2
+SCHEMA = 3
 _APPLICATION = 0x686F7374
-_TABLES = """
+#: What was written to a file, L{hostline.server.archive}, may be deleted here, and nothing else.
+_KEEPS_ALL = """
+CREATE TRIGGER audit_keeps_all BEFORE DELETE ON audit
+WHEN OLD.cursor > (SELECT IFNULL(MAX(value), 0) FROM meta WHERE name = 'audit_rotated')
+BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END;
+"""
+_TABLES = f"""
 CREATE TABLE records (kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE events (cursor INTEGER PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE audit (cursor INTEGER PRIMARY KEY, body TEXT NOT NULL);
 CREATE TRIGGER audit_is_append_only BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END;
-CREATE TRIGGER audit_keeps_all BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END;
+{_KEEPS_ALL}
 CREATE TABLE aside (kind TEXT, key TEXT, body TEXT, reason TEXT);
 """
 
@@ -32,6 +38,7 @@ _UPGRADES: dict[int, str] = {
 UPDATE records SET body = json_set(json_remove(body, '$.experiment'), '$.subject', json_extract(body, '$.experiment'))
 WHERE kind = 'operation' AND json_valid(body);
 """,
+    2: f"DROP TRIGGER audit_keeps_all; {_KEEPS_ALL}",
 }
 
 #: All events that are kept, oldest first.

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from hostline.protocol.commands import TABLE
 from hostline.protocol.errors import StoreFailed, WrongState
+from hostline.server import entries
 from hostline.server.asking import Ask, responds
 from hostline.server.host import Change, Host
 from hostline.server.records import Authority, Sliver
@@ -205,9 +206,11 @@ class Expiry:
         for one in found.expired:
             assert isinstance(one, Sliver)
             self._daemon.slivers.doom(change, one, "its time is over")
+            entries.tell_done(change, "stop", one.name, via="clock", reason="its time is over")
         for one in found.over:
             assert isinstance(one, Sliver)
             self._daemon.slivers.end(change, one)
+            entries.tell_done(change, "destroy", one.name, via="clock", reason="its grace time is over")
 
     def _write(self, change: Change, now: Moment) -> None:
         anchor, self._written = self.trust.anchor, now.up

@@ -84,6 +84,7 @@ class Health:
         return [
             *self._looks_at_the_state(),
             self._looks_at_records(),
+            self._looks_at_the_audit_log(),
             *self._looks_at_drivers(),
             *self._looks_at_missing_drivers(),
             *(_found(*one) for one in self._daemon.follower.findings()),
@@ -118,6 +119,15 @@ class Health:
             if not aside
             else f"{len(aside)} at start: {'; '.join(aside[:5])}",
             "the damaged records are kept in the table 'aside' of host.db; terminate what they belonged to",
+        )
+
+    def _looks_at_the_audit_log(self) -> dict[str, Any]:
+        trouble = self._daemon.audit.trouble
+        return _found(
+            "audit log",
+            not trouble,
+            f"old entries stay in the state: {trouble}" if trouble else f"old entries go to {self._state / 'audit'}",
+            "mend what it says; nothing is lost, and within the hour it is tried again",
         )
 
     def _looks_at_drivers(self) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from hostline.protocol import commands, literal, wire, words
+from hostline.protocol import commands, wire, words
 from hostline.protocol.commands import Command
 from hostline.protocol.errors import (
     BadArguments,
@@ -32,8 +32,10 @@ from hostline.protocol.errors import (
 )
 from hostline.server import (  # noqa: F401  (they register their responders)
     about,
+    audit,
     authority,
     copying,
+    entries,
     expiry,
     history,
     images,
@@ -57,8 +59,6 @@ if TYPE_CHECKING:
 
 #: Tokens of one principal that are kept.
 TOKENS = 10000
-#: How much of a request the audit log keeps.
-_AUDITED = 500
 
 
 @frozen
@@ -297,7 +297,7 @@ class Answers:
         made = ask.changed is not None and ask.changed.handed_over and not isinstance(error, StoreFailed)
         ask.take_back()
         audited = ask.row.changes or (ask.row.audited and not ask.audited)
-        if audited and not made and self._refusals.may_tell(ask.caller.uid, ask.now):
+        if audited and not made and self._refusals.may_tell(ask.principal, ask.now):
             refusal = ask.host.change(ask.now, ask.request)
             refusal.frees = True  # or one that leads to more room would fail beside it
             self.audit(ask, refusal, error.code)
@@ -310,25 +310,31 @@ class Answers:
 
         @param outcome: C{ok}, or the code of an error.
         """
+        principal = ask.principal
+        more: dict[str, Any] = {"certificate": ask.caller.number} if ask.caller.number else {}
+        if ask.operation is not None and outcome == "ok":
+            more["operation"] = ask.operation.serial  # its end is told with the same number
         change.tell(
             "audit",
             ask.row.name,
-            principal=ask.principal,
-            via=ask.caller.via,
-            uid=ask.caller.uid,
+            principal=principal,
+            name=rights.shown_principal(ask.host, principal),
+            via=rights.way(ask.host, ask.caller),
+            uid=ask.caller.uid if ask.caller.uid >= 0 else None,
             client=ask.session.client,
-            arguments=literal.write(_cut(_open(ask.row, ask.values)))[:_AUDITED],
-            options=literal.write(
-                _cut({name: "..." if name in ask.row.secret else value for name, value in ask.options.items() if value})
-            )[:_AUDITED],
+            arguments=entries.cut(_open(ask.row, ask.values)),
+            options=entries.cut(
+                {name: "..." if name in ask.row.secret else value for name, value in ask.options.items() if value}
+            ),
             outcome=outcome,
-            untold=self._refusals.untold(ask.caller.uid),
+            untold=self._refusals.untold(principal),
+            **more,
         )
 
 
 class Refusals:
     """
-    How many refused changes of each uid the audit log tells: L{TOLD} a minute, the others are counted in its next
+    How many refused changes of each principal the audit log tells: L{TOLD} a minute, the others are counted in its next
     entry. Or anybody on the host could fill the disk with what he may not do.
     """
 
@@ -336,27 +342,27 @@ class Refusals:
 
     def __init__(self) -> None:
         self._minute = 0
-        self._counts: dict[int, int] = {}
-        self._untold: dict[int, int] = {}
+        self._counts: dict[str, int] = {}
+        self._untold: dict[str, int] = {}
 
-    def may_tell(self, uid: int, now: float) -> bool:
+    def may_tell(self, principal: str, now: float) -> bool:
         """
         Count a refusal.
         """
         if int(now // 60) != self._minute:
             self._minute = int(now // 60)
             self._counts.clear()
-        self._counts[uid] = self._counts.get(uid, 0) + 1
-        if self._counts[uid] <= self.TOLD:
+        self._counts[principal] = self._counts.get(principal, 0) + 1
+        if self._counts[principal] <= self.TOLD:
             return True
-        self._untold[uid] = self._untold.get(uid, 0) + 1
+        self._untold[principal] = self._untold.get(principal, 0) + 1
         return False
 
-    def untold(self, uid: int) -> int:
+    def untold(self, principal: str) -> int:
         """
         @return: how many were not told since this was asked last.
         """
-        return self._untold.pop(uid, 0)
+        return self._untold.pop(principal, 0)
 
 
 def _open(row: Command, values: list[Any]) -> list[Any]:
@@ -367,19 +373,6 @@ def _open(row: Command, values: list[Any]) -> list[Any]:
     return ["..." if name in row.secret else value for name, value in zip(names, values, strict=False)] + values[
         len(names) :
     ]
-
-
-def _cut(value: Any) -> Any:
-    """
-    A value of which nothing is long, so that it can be written without writing all of it.
-    """
-    if isinstance(value, str):
-        return value[:100]
-    if isinstance(value, list | tuple):
-        return [_cut(one) for one in value[:20]]
-    if isinstance(value, dict):
-        return {key: _cut(one) for key, one in list(value.items())[:20]}
-    return value
 
 
 def _begun(line: bytes) -> tuple[str | None, str]:

@@ -14,6 +14,7 @@ import attrs
 from twisted.internet.defer import Deferred, succeed
 
 from hostline.protocol.errors import StoreFailed, WrongState
+from hostline.server import entries, rights
 from hostline.server.drivers.driver import Status
 from hostline.server.host import Change, Host
 from hostline.server.record import ENCODE
@@ -337,6 +338,7 @@ class Operations:
             if serial in self._host.slivers_by_serial:
                 change.touch(serial)
         self._tell(change, operation)
+        entries.tell_ended(change, operation, rights.shown_principal(self._host, operation.caller))
         change.when_committed.append(lambda: self._forget(operation))
         return operation
 

@@ -43,6 +43,7 @@ class Rounds:
         if daemon.now() - self._last_purge > _PURGE_S:
             self._last_purge = daemon.now()
             self._purge()
+            daemon.audit.rotate()
             daemon.store.run(daemon.blobs.forget_old).addErrback(lambda _: None)
 
     def _purge(self) -> None:

@@ -23,6 +23,7 @@ from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 
 from hostline.protocol.errors import StoreFailed
+from hostline.server.archive import Archive
 from hostline.server.database import HISTORY, CannotOpen, bring_up_to_date, connect, ensure_sound
 
 #: Bytes that are kept back for changes that lead to more room.
@@ -97,6 +98,7 @@ class Store:
         self._gathered: list[_Batch] = []
         self._queue: queue.SimpleQueue[list[_Batch] | Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._connection: sqlite3.Connection | None = None
         self._epoch = 0
         self._failed_below = 0  # written by the thread only: batches of an earlier epoch fail unread
         self._pending: list[_Batch] = []
@@ -116,9 +118,14 @@ class Store:
             self.keep_reserve()
             notes = [mended] if mended is not None else []
             notes += bring_up_to_date(connection, self._path)
+            meta = dict(connection.execute("SELECT name, value FROM meta").fetchall())
+            # Should rows be lost, no cursor is given out again that stands in a file of the audit log.
+            newest = Archive(self._path.parent / "audit").newest
+            if newest > meta.get("cursor", 0):
+                meta["cursor"] = newest
             loaded = Loaded(
                 records=connection.execute("SELECT kind, key, body FROM records").fetchall(),
-                meta=dict(connection.execute("SELECT name, value FROM meta").fetchall()),
+                meta=meta,
                 events=connection.execute(HISTORY).fetchall(),
                 notes=notes,
                 salvaged=mended is not None,
@@ -127,6 +134,7 @@ class Store:
             if connection is not None:
                 connection.close()
             raise CannotOpen(f"the state in {self._path} cannot be opened: {error}") from error
+        self._connection = connection
         self._thread = threading.Thread(target=self._write, args=(connection,), name="store", daemon=True)
         self._thread.start()
         return loaded
@@ -173,6 +181,17 @@ class Store:
         self._hand_over()
         self._queue.put(run)
         return result
+
+    def use(self, function: Callable[[sqlite3.Connection], Any]) -> Deferred[Any]:
+        """
+        As L{run}, for a function that reads or changes the file itself; it must leave no transaction open.
+        """
+
+        def run() -> Any:
+            assert self._connection is not None
+            return function(self._connection)
+
+        return self.run(run)
 
     def keep_reserve(self) -> None:
         """

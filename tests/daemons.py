@@ -131,6 +131,9 @@ class FakeStore:
             result.errback()
         return result
 
+    def use(self, function: Callable[[sqlite3.Connection], Any]) -> Deferred[Any]:
+        return self.run(lambda: function(self.disk.connection))
+
     def keep_reserve(self) -> None:
         pass
 

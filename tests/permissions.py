@@ -37,6 +37,7 @@ watch operation/{operation}             ok  ok  ok  -   ok  -   -   ok  -   ok  
 unwatch                                 ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok
 events                                  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok
 events topic=audit                      ok  -   -   -   -   -   -   -   -   -   ok  -   -
+audit                                   ok  no  no  no  no  no  no  no  no  no  ok  no  no
 events topic=experiment/lab/exp1        ok  ok  ok  -   ok  -   -   ok  -   ok  ok  -   -
 operations                              ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  no
 operation {operation}                   ok  ok  -   -   -   -   -   -   -   -   ok  -   -

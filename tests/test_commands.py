@@ -39,6 +39,8 @@ unwatch all
 unwatch host audit
 events
 events since=17 limit=10 topic=experiment/lab/exp1
+audit
+audit since=4711 limit=50 principal=user:17 command=terminate
 operations
 operation 17
 wait 17

@@ -466,6 +466,7 @@ class AuditTests(SynchronousTestCase):
                 ("add_user", "DENIED"),
                 ("swap_in", "BAD_VALUE"),
                 ("swap_in", "ok"),
+                ("swap_in", "done"),
             ],
         )
 
@@ -508,7 +509,8 @@ class AuditTests(SynchronousTestCase):
 
     def test_countsAFailureOnce(self) -> None:
         """
-        Work that failed after it was begun was a change; what could not be written was not.
+        Work that failed after it was begun was a change, and its end is told by its number; what could not be written
+        was none.
         """
         self.ann.body(CREATE)
         before = len(self.outcomes())
@@ -517,4 +519,8 @@ class AuditTests(SynchronousTestCase):
         self.assertEqual(self.ann.code("swap_in lab/exp1"), "FAILED")
         self.daemon.store.full = True
         self.assertEqual(self.ann.code("swap_out lab/exp1"), "STORE_FAILED")
-        self.assertEqual(self.outcomes()[before:], [("swap_in", "ok")])
+        self.assertEqual(self.outcomes()[before:], [("swap_in", "ok"), ("swap_in", "failed")])
+        begun, ended = (json.loads(one)["body"] for one in self.daemon.disk.audit()[before:])
+        self.assertEqual(begun["operation"], ended["operation"])
+        self.assertEqual((ended["principal"], ended["name"], ended["via"]), ("user:2", "ann", "operation"))
+        self.assertIn("no space left", " ".join(ended["causes"]))

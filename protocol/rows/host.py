@@ -76,6 +76,19 @@ ROWS: tuple[Command, ...] = (
         ),
     ),
     Command(
+        "audit",
+        (),
+        shapes.AUDIT,
+        FOR_OPERATORS,
+        "The audit log after since=, oldest first, of one principal or command if wanted; next= goes on.",
+        options=(
+            ("since", kinds.CURSOR, 0),
+            ("limit", kinds.number("N", "how many at most", 1, 1000), 100),
+            ("principal", kinds.WORD, None),
+            ("command", kinds.WORD, None),
+        ),
+    ),
+    Command(
         "operations",
         (),
         shapes.OPERATIONS,

@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from hostline.protocol.errors import StoreFailed
+from hostline.server import entries
 from hostline.server.record import Record
 from hostline.server.records import Loans, Sliver
 from hostline.server.slivers.loans import Ledger, Loan, Moved
@@ -174,6 +175,8 @@ class LoanClock:
             change = self._begin()
             for lender, items in ended.items():
                 put(change, lender, items)
+            lenders = [one.name for serial in ended if (one := self._host.slivers_by_serial.get(serial)) is not None]
+            entries.tell_done(change, "set_loans", lenders, via="clock", reason="the time of loans is over")
             self._commit(change).addErrback(self._not_ended)
         self._sleep()
 

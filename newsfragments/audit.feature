@@ -1,0 +1,1 @@
+`audit` reads the whole audit log, by principal or command if wanted; old entries move to compressed files under `STATE/audit` (`[audit] entries`, `files`), and how slow work ended, what time and the authority took away, and a new configuration are in it too.

@@ -1,0 +1,109 @@
+"""
+Entries of the audit log: who did what, by which way, and what came of it.
+
+An entry is an event of the topic C{audit}, told in the change that it is about, so there is never one without the
+other. What is in it is text that was cut, so that nobody can fill the disk with one request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from hostline.protocol import literal
+
+if TYPE_CHECKING:
+    from hostline.server.host import Change
+    from hostline.server.records import Operation
+
+#: The principal of what the daemon does by itself; no user can have it, for it has no colon.
+DAEMON = "hostline"
+#: How many characters of what was asked an entry keeps.
+_KEPT = 500
+
+
+def cut(value: Any) -> str:
+    """
+    A value as a literal of which nothing is long, made without writing all of it.
+    """
+    return literal.write(_short(value))[:_KEPT]
+
+
+def tell_done(change: Change, what: str, *arguments: Any, via: str, principal: str = DAEMON, **options: Any) -> None:
+    """
+    Tell of what no request has caused.
+
+    @param via: why it was done: C{clock}, C{poll}, C{signal} ..
+    """
+    change.tell(
+        "audit",
+        what,
+        principal=principal,
+        name=principal,
+        via=via,
+        uid=None,
+        client=None,
+        arguments=cut(list(arguments)),
+        options=cut(options),
+        outcome="ok",
+        untold=0,
+    )
+
+
+def tell_ended(change: Change, operation: Operation, name: str) -> None:
+    """
+    Tell how slow work has ended: its beginning was told when it was asked for, with the same number.
+
+    @param name: of the principal that began it, for people.
+    """
+    change.tell(
+        "audit",
+        operation.command,
+        principal=operation.caller,
+        name=name,
+        via="operation",
+        uid=None,
+        client=None,
+        arguments=cut([operation.target, *operation.nodes]),
+        options="{}",
+        outcome=operation.state,
+        untold=0,
+        operation=operation.serial,
+        causes=[_short(one) for one in operation.causes[-3:]],
+    )
+
+
+def shown(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    An entry as the command C{audit} shows it.
+
+    @param entry: the event; of an older hostline's some keys may be missing.
+    """
+    return {
+        "cursor": entry["cursor"],
+        "time": entry["time"],
+        "request": entry.get("request"),
+        "command": entry["what"],
+        "principal": entry.get("principal", ""),
+        "name": entry.get("name", entry.get("principal", "")),
+        "via": entry.get("via", ""),
+        "uid": entry.get("uid"),
+        "certificate": entry.get("certificate"),
+        "client": entry.get("client"),
+        "arguments": entry.get("arguments", ""),
+        "options": entry.get("options", ""),
+        "operation": entry.get("operation"),
+        "outcome": entry.get("outcome", ""),
+        "causes": entry.get("causes", []),
+        "untold": entry.get("untold", 0),
+    }
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, str):
+        return value[:100]
+    if isinstance(value, list | tuple):
+        return [_short(one) for one in value[:20]]
+    if isinstance(value, dict):
+        return {_short(key): _short(one) for key, one in list(value.items())[:20]}
+    return value
