@@ -5,13 +5,14 @@ The daemon for scripts::
         host.request("create_experiment", "lab/exp1", topology, swap_in=True)
         for hypervisor, nodes in host.request("status_request", "lab/exp1").items(): ...
 
+C{Client(host="lab.example.org")} is the same over TLS, with the certificate in the trust directory of the caller.
 Every call has a deadline. Errors are the classes of L{hostline.protocol.errors}, the daemon's own and two of the
 client's: L{NoDaemon} and L{Timeout}.
 """
 
 from __future__ import annotations
 
-from hostline.clients.connection import Connection, after, socket_path
+from hostline.clients.connection import Connection, after, way
 from hostline.protocol.errors import BadLine, HostError, NoDaemon, Timeout, raised_again
 
 TYPE_CHECKING = False
@@ -43,16 +44,22 @@ class Client:
         self,
         socket_path: str | None = None,
         timeout: float | None = GRACE_S,
-        connect: Callable[[str, float | None], Connection] = Connection,
+        connect: Callable[[str, float | None], Connection] | None = None,
+        *,
+        host: str | None = None,
+        trust: str | None = None,
     ) -> None:
         """
-        @param socket_path: None takes C{HOSTLINE_SOCKET}, or the host's own.
+        @param socket_path: without it or C{host}, C{HOSTLINE_SOCKET} or C{HOSTLINE_HOST}, or this host's own.
         @param timeout: seconds for a whole request, beyond what it asks the daemon to wait (C{wait=}, or C{timeout=} of
             the commands that have it); None waits for ever.
         @param connect: makes a connection to a path before a deadline.
+        @param host: C{NAME[:PORT]} of a daemon that is reached over TLS.
+        @param trust: the directory of our certificate for that; None: C{HOSTLINE_TRUST}, or the caller's own.
+        @raise BadArguments: both a path and a host.
         """
-        self._connect = connect
-        self._path = _path(socket_path)
+        self._path, reach = way(socket_path, host, trust)
+        self._connect = connect if connect is not None else reach
         self._timeout = timeout
         self._connection: Connection | None = None
 
@@ -106,7 +113,7 @@ class Client:
         connection, self._connection = self._connection, None
         try:
             if connection is None:
-                connection = self._connect(self._path, deadline)
+                connection = self.connect(deadline)
             connection.send(line.encode("utf-8", "surrogateescape") + b"\n", deadline)
             reply = connection.line(deadline)
         except BaseException:  # a reply that comes late must not be taken for the next one
@@ -115,6 +122,16 @@ class Client:
             raise
         self._connection = connection
         return reply
+
+    def connect(self, deadline: float | None) -> Connection:
+        """
+        A connection of its own, for the caller to use and to close.
+
+        @param deadline: on C{time.monotonic}.
+        @raise NoDaemon: nobody listens there, or one side does not believe the other.
+        @raise Timeout: past the deadline.
+        """
+        return self._connect(self._path, deadline)
 
     def prepared(self, command: str, values: Any, options: dict[str, Any], seconds: float | None = GRACE_S) -> str:
         """
@@ -201,7 +218,7 @@ class Client:
 
         whole = after(seconds)
         deadline = after(self._timeout if seconds is None else min(seconds, self._timeout or seconds))
-        connection = self._connect(self._path, deadline)
+        connection = self.connect(deadline)
         cursor = since
         try:
             line = join("watch", list(topics) or ["all"], {} if since is None else {"since": since})
@@ -246,7 +263,7 @@ class Client:
         @raise HostError: as L{request}.
         """
         deadline = after(seconds)
-        connection = self._connect(self._path, deadline)
+        connection = self.connect(deadline)
         try:
             return self.opened(connection, command, values, options, hear, source, deadline).run().body
         finally:
@@ -303,6 +320,3 @@ def patience(row: Command | None, options: dict[str, Any]) -> float:
             except HostError:  # the daemon will say so at once
                 return 0.0
     return 0.0
-
-
-_path = socket_path

@@ -269,7 +269,7 @@ def run(words: list[str], settings: Settings) -> int:
     @raise Usage: for anything else.
     """
     if words[:1] == ["names"] and len(words) in (2, 3):
-        with Client(settings.socket) as client:
+        with settings.client() as client:
             say("".join(f"{one}\n" for one in names(words[1], client, *words[2:])))
         return OK
     if len(words) != 1 or words[0] not in _SCRIPTS:

@@ -11,7 +11,13 @@ import _socket
 import os
 import time
 
-from hostline.protocol.errors import HostError, NoDaemon, Timeout
+from hostline.protocol.errors import BadArguments, HostError, NoDaemon, Timeout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hostline.clients.tls import Encrypted
 
 #: Where the daemon of this host listens.
 DEFAULT_SOCKET = "/run/hostline/hostline.sock"
@@ -24,12 +30,30 @@ _PIECE = 1 << 18
 _SUN_PATH = 107
 
 
-def socket_path(given: str | None = None) -> str:
+def way(
+    socket: str | None, host: str | None, trust: str | None = None
+) -> tuple[str, Callable[[str, float | None], Connection]]:
     """
-    @param given: what the caller says, if anything.
-    @return: that, else C{HOSTLINE_SOCKET} of the environment, else L{DEFAULT_SOCKET}.
+    How a daemon is reached: what the caller says, else C{HOSTLINE_SOCKET} or C{HOSTLINE_HOST} of the environment, else
+    L{DEFAULT_SOCKET}.
+
+    @param socket: a path.
+    @param host: C{NAME[:PORT]}, over TLS.
+    @param trust: the directory of our certificate for that; None: see L{tls.trust_directory}.
+    @return: where it is, and what makes a connection to there before a deadline.
+    @raise BadArguments: both were said, or stand in the environment.
     """
-    return given or os.environ.get("HOSTLINE_SOCKET") or DEFAULT_SOCKET
+    if socket and host:
+        raise BadArguments("want a socket or a host, got both")
+    if not (socket or host):
+        socket, host = os.environ.get("HOSTLINE_SOCKET"), os.environ.get("HOSTLINE_HOST")
+        if socket and host:
+            raise BadArguments("HOSTLINE_SOCKET and HOSTLINE_HOST are both set: want one, or --socket or --host")
+    if not host:
+        return socket or DEFAULT_SOCKET, Connection
+    from hostline.clients.tls import TlsConnection  # ssl takes longer to import than all the rest
+
+    return host, lambda place, deadline: TlsConnection(place, deadline, trust)
 
 
 def after(seconds: float | None) -> float | None:
@@ -43,7 +67,7 @@ class Connection:
     """
     A stream of lines, both ways.
 
-    @ivar path: where the daemon listens.
+    @ivar path: where the daemon listens: a path, or C{NAME:PORT} of a host.
     """
 
     def __init__(self, path: str, deadline: float | None = None) -> None:
@@ -55,7 +79,8 @@ class Connection:
         """
         self.path = path
         self._rest = b""
-        self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+        kind = _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC
+        self._socket: _socket.socket | Encrypted = _socket.socket(_socket.AF_UNIX, kind)
         try:
             self._connect(deadline)
         except BaseException:
@@ -63,6 +88,7 @@ class Connection:
             raise
 
     def _connect(self, deadline: float | None) -> None:
+        assert isinstance(self._socket, _socket.socket)
         least = time.monotonic() + CONNECT_S
         until = least if deadline is None else min(deadline, least)
         place = os.fsencode(self.path)

@@ -30,7 +30,7 @@ def plain(words: list[str], settings: Settings) -> bytes:
     @raise HostError: if there is none.
     """
     seconds = PATIENCE_S if settings.timeout is None else settings.timeout
-    with Client(settings.socket) as client:
+    with settings.client() as client:
         return client.exchange(" ".join(words), seconds)
 
 
@@ -43,7 +43,7 @@ def asked(given: Arguments, settings: Settings) -> int:
     """
     row, options = given.row, given.options
     seconds = patience(row, options) + GRACE_S if settings.timeout is None else settings.timeout
-    with Client(settings.socket) as client:
+    with settings.client() as client:
         if row.slow and row.changes and settings.format == "auto" and terminal():
             return _watched(client, given, settings)
         line = client.prepared(row.name, given.values, options, seconds)

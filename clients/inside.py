@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import os
 
-from hostline.clients.client import Client
-from hostline.clients.connection import Connection, after, socket_path
+from hostline.clients.connection import after
 from hostline.clients.output import CannotWrite, complain, show, show_error, write, write_all
 from hostline.clients.settings import DEADLINE, OK, Settings, Usage
 from hostline.protocol.errors import HostError, Timeout
@@ -177,8 +176,8 @@ class _Opened:
         hear: Any = None,
     ) -> None:
         deadline = after(settings.timeout)
-        self._connection = Connection(socket_path(settings.socket), deadline)
-        client = Client(settings.socket)
+        client = settings.client()
+        self._connection = client.connect(deadline)
         hear = hear if hear is not None else _print
         self._stream = client.opened(self._connection, command, values, options, hear, source, deadline)
 

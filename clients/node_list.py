@@ -10,14 +10,17 @@ from __future__ import annotations
 import os
 import sys
 
-from hostline.clients.connection import Connection, after, socket_path
+from hostline.clients.connection import after, way
 from hostline.protocol import literal
-from hostline.protocol.errors import HostError, NoDaemon, Timeout
+from hostline.protocol.errors import BadArguments, HostError, NoDaemon, Timeout
 from hostline.protocol.names import split_experiment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
+
+    from hostline.clients.connection import Connection
 
 USAGE = """\
 usage: node_list [-e | --extra]
@@ -32,6 +35,7 @@ With -e PROJECT,EXPERIMENT (or PROJECT/EXPERIMENT), on one line, of that experim
   -c   the nodes: containers and embedded hosts
 Everywhere:
   --socket PATH   the daemon's socket (or HOSTLINE_SOCKET; otherwise /run/hostline/hostline.sock)
+  --host NAME[:PORT]   the daemon of another host (or HOSTLINE_HOST), over TLS; --trust DIR: where our certificate is
 Exit status: 0; 1 refused by the daemon; 2 the experiment is not active; 3 no daemon; 124 no reply in 60 s; 255 usage.
 """
 
@@ -62,6 +66,8 @@ class Arguments:
         self.extra = False
         self.mode = ""
         self.socket: str | None = None
+        self.host: str | None = None
+        self.trust: str | None = None
         self.help = False
         rest = list(words)
         while rest:
@@ -70,10 +76,11 @@ class Arguments:
                 self.extra = True
             elif word == "--help":
                 self.help = True
-            elif word == "--socket" and rest:
-                self.socket = rest.pop(0)
-            elif word.startswith("--socket="):
-                self.socket = word[9:]
+            elif word in ("--socket", "--host", "--trust") and rest:
+                setattr(self, word[2:], rest.pop(0))
+            elif word.startswith(("--socket=", "--host=", "--trust=")):
+                name, _, value = word[2:].partition("=")
+                setattr(self, name, value)
             elif word.startswith("-") and not word.startswith("--") and len(word) > 1:
                 self._letters(word[1:], rest)
             else:
@@ -157,13 +164,14 @@ def one_line(nodes: list[dict[str, Any]], mode: str) -> str | None:
     return BETWEEN.join(sorted(names)) + "\n"
 
 
-def ask(path: str, request: str) -> Any:
+def ask(place: str, connect: Callable[[str, float | None], Connection], request: str) -> Any:
     """
+    @param place: where the daemon is, and C{connect} what makes a connection to there.
     @return: the body of the reply.
     @raise HostError: if there is none, or it is an error.
     """
     deadline = after(_DEADLINE_S)
-    connection = Connection(path, deadline)
+    connection = connect(place, deadline)
     connection.send(f"{request}\n".encode(), deadline)
     word, _, body = connection.line(deadline).partition(b" ")
     connection.close()
@@ -185,12 +193,15 @@ def run(words: list[str]) -> tuple[int, str, str]:
         return 255, "", f"node_list: {error}\n{USAGE}"
     if asked.help:
         return 0, USAGE, ""
-    path = socket_path(asked.socket)
+    try:
+        reached = way(asked.socket, asked.host, asked.trust)
+    except BadArguments as error:
+        return 255, "", f"node_list: {error.message}\n{USAGE}"
     try:
         if asked.experiment is None:
-            return 0, headers(ask(path, f"node_list extra={asked.extra}"), asked.extra), ""
+            return 0, headers(ask(*reached, f"node_list extra={asked.extra}"), asked.extra), ""
         split_experiment(asked.experiment)
-        line = one_line(ask(path, f"node_list {asked.experiment} extra=True"), asked.mode or "p")
+        line = one_line(ask(*reached, f"node_list {asked.experiment} extra=True"), asked.mode or "p")
         return (0, line, "") if line is not None else (2, f"{INACTIVE}\n", "")
     except NoDaemon as error:
         return 3, "", f"error: {error.message}\n"

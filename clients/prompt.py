@@ -87,8 +87,8 @@ class Prompt:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._client = Client(settings.socket)
-        self._candidates = Candidates(Client(settings.socket))
+        self._client = settings.client()
+        self._candidates = Candidates(settings.client())
         self._found: list[str] = []
         self._status = OK
 

@@ -4,13 +4,17 @@ What C{hostline} is told before its command: where the daemon is, how to print, 
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hostline.clients.client import Client
+
 #: Exit status: the request was answered.
 OK = 0
 #: The reply was an error, or it could not be written.
 REFUSED = 1
 #: The arguments make no sense.
 WRONG_USAGE = 2
-#: Nobody answers at the socket, or the connection broke.
+#: Nobody answers there, one side does not believe the other's certificate, or the connection broke.
 NO_DAEMON = 3
 #: The time given is over.
 DEADLINE = 124
@@ -36,6 +40,8 @@ class Settings:
 
     @ivar format: C{raw}, C{json} or C{auto}: readable on a terminal, raw elsewhere.
     @ivar socket: the daemon's socket, if given.
+    @ivar host: C{NAME[:PORT]} of the daemon's host, if given.
+    @ivar trust: the directory of our certificate, if given.
     @ivar timeout: seconds for the whole request, if given.
     @ivar asked: C{help} or C{version} if that was asked for.
     """
@@ -43,6 +49,8 @@ class Settings:
     def __init__(self) -> None:
         self.format = "auto"
         self.socket: str | None = None
+        self.host: str | None = None
+        self.trust: str | None = None
         self.timeout: float | None = None
         self.asked = ""
 
@@ -62,17 +70,21 @@ class Settings:
                 self.asked = "help" if name == "-h" else name[2:]
             del words[0]
             return True
-        if name not in ("--socket", "--timeout"):
+        if name not in ("--socket", "--host", "--trust", "--timeout"):
             return False
         if not equals:
             if len(words) < 2:
                 raise Usage(f"{name} wants a value")
             value = words.pop(1)
         del words[0]
-        if name == "--socket":
-            self.socket = value
-        else:
+        if name == "--timeout":
             self.timeout = seconds(value)
+        else:
+            if not value:
+                raise Usage(f"{name} wants a value")
+            setattr(self, name[2:], value)
+            if self.socket and self.host:
+                raise Usage("want one of --socket and --host, got both")
         return True
 
     def take_all(self, words: list[str]) -> None:
@@ -84,6 +96,20 @@ class Settings:
         while words and words[0].startswith("-"):
             if not self.take(words):
                 raise Usage(f"no global option {words[0]}")
+
+    def client(self) -> Client:
+        """
+        The daemon that was asked for.
+
+        @raise Usage: the environment names two.
+        """
+        from hostline.clients.client import Client
+        from hostline.protocol.errors import BadArguments
+
+        try:
+            return Client(self.socket, host=self.host, trust=self.trust)
+        except BadArguments as error:
+            raise Usage(error.message) from None
 
 
 def seconds(text: str) -> float:

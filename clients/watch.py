@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import time
 
-from hostline.clients.client import Client
 from hostline.clients.output import complain, say, terminal, write
 from hostline.clients.settings import OK, Settings
 from hostline.clients.tables import cell, escaped
@@ -34,7 +33,7 @@ def run(given: Arguments, settings: Settings) -> int:
         from hostline.clients.settings import Usage
 
         raise Usage(f"since: want a cursor, got {since}")
-    client = Client(settings.socket)
+    client = settings.client()
     try:
         for event in client.events(
             *given.values, since=None if since is None else int(since), seconds=settings.timeout

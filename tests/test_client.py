@@ -7,14 +7,15 @@ from __future__ import annotations
 import ast
 import base64
 import hashlib
+import os
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from hostline.clients import client as module
 from hostline.clients.client import Client, patience
-from hostline.clients.connection import DEFAULT_SOCKET, Connection, after, socket_path
+from hostline.clients.connection import DEFAULT_SOCKET, Connection, after, way
 from hostline.protocol.commands import TABLE
-from hostline.protocol.errors import HostError, NoDaemon, NoSuchExperiment, OperationFailed, Timeout
+from hostline.protocol.errors import BadArguments, HostError, NoDaemon, NoSuchExperiment, OperationFailed, Timeout
 from tests.canned import Canned
 
 PING = b"ping_reply {'time': 1.5}\n"
@@ -200,7 +201,7 @@ class BrokenTests(SynchronousTestCase):
         self.assertEqual(patience(None, {"wait": 5}), 0)
 
 
-class SocketPathTests(SynchronousTestCase):
+class WayTests(SynchronousTestCase):
     """
     Which daemon.
     """
@@ -209,10 +210,25 @@ class SocketPathTests(SynchronousTestCase):
         """
         What is given, then the environment, then the host's own.
         """
-        self.patch(__import__("os"), "environ", {"HOSTLINE_SOCKET": "/e"})
-        self.assertEqual((socket_path("/g"), socket_path(None)), ("/g", "/e"))
-        self.patch(__import__("os"), "environ", {})
-        self.assertEqual(socket_path(None), DEFAULT_SOCKET)
+        environ = {"HOSTLINE_SOCKET": "/e"}
+        self.patch(os, "environ", environ)
+        self.assertEqual((way("/g", None), way(None, None)), (("/g", Connection), ("/e", Connection)))
+        self.assertEqual(way(None, "far")[0], "far")
+        environ = {"HOSTLINE_HOST": "far:7"}
+        self.patch(os, "environ", environ)
+        self.assertEqual((way("/g", None)[0], way(None, "near")[0], way(None, None)[0]), ("/g", "near", "far:7"))
+        self.patch(os, "environ", {})
+        self.assertEqual(way(None, None), (DEFAULT_SOCKET, Connection))
+
+    def test_two(self) -> None:
+        """
+        Nobody guesses which of two was meant.
+        """
+        self.assertRaises(BadArguments, way, "/g", "far")
+        self.assertRaises(BadArguments, Client, "/g", host="far")
+        self.patch(os, "environ", {"HOSTLINE_SOCKET": "/e", "HOSTLINE_HOST": "far"})
+        self.assertRaises(BadArguments, way, None, None)
+        self.assertEqual(way("/g", None)[0], "/g")
 
 
 class BlobTests(SynchronousTestCase):

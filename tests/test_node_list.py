@@ -9,7 +9,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from hostline.clients import node_list
+from hostline.clients import connection, node_list
+from hostline.clients.connection import Connection
 from hostline.clients.node_list import Arguments, Usage, headers, one_line
 from tests.canned import Canned
 
@@ -183,7 +184,7 @@ class RunTests(SynchronousTestCase):
         @return: exit status, standard output, standard error.
         """
         self.canned = Canned(self, reply)
-        self.patch(node_list, "Connection", self.canned.connect)
+        self.patch(connection, "Connection", self.canned.connect)
         return node_list.run(list(words))
 
     def test_requests(self) -> None:
@@ -216,7 +217,7 @@ class RunTests(SynchronousTestCase):
         self.assertEqual(self.run_on(b"", "-q")[0], 255)
         self.assertEqual(self.run_on(b"", "--help"), (0, node_list.USAGE, ""))
         self.patch(os, "environ", {"HOSTLINE_SOCKET": "/nowhere/sock"})
-        self.patch(node_list, "Connection", __import__("hostline.clients.connection").clients.connection.Connection)
+        self.patch(connection, "Connection", Connection)
         status, out, complaint = node_list.run([])
         self.assertEqual((status, out), (3, ""))
         self.assertIn("/nowhere/sock", complaint)

@@ -18,7 +18,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from hostline.clients import inside, main
+from hostline.clients import connection, main
 from hostline.clients.stream import PIECE
 from hostline.protocol.errors import BadLine, HostError, NoDaemon, NoSuchSliver, Timeout
 from hostline.protocol.wire import read_reply, stream_chunk, stream_data
@@ -165,7 +165,7 @@ class ProgramTests(SynchronousTestCase):
         """
         @return: exit status, standard output, standard error.
         """
-        self.patch(inside, "Connection", canned.connect)
+        self.patch(connection, "Connection", canned.connect)
         null = os.open(os.devnull, os.O_RDONLY)
         kept = [os.dup(one) for one in range(3)]
         try:
