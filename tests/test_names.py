@@ -145,8 +145,8 @@ class CertificateNameTests(SynchronousTestCase):
 
     def test_dns(self) -> None:
         """A DNS name is written in one way, whatever its case, with or without what tells that it is one."""
-        for given in ("host.example.org", "HOST.Example.ORG", "dns:host.example.org", "DNS:host.example.org"):
-            self.assertEqual(names.certificate_name(given), "dns:host.example.org")
+        for name in ("host.example.org", "HOST.Example.ORG", "dns:host.example.org", "DNS:host.example.org"):
+            self.assertEqual(names.certificate_name(name), "dns:host.example.org")
 
     def test_urn(self) -> None:
         """What kind of URN it is may be written in capitals or not; the rest means what it says (RFC 8141)."""
@@ -155,8 +155,8 @@ class CertificateNameTests(SynchronousTestCase):
 
     def test_stable(self) -> None:
         """What was written once is written so again."""
-        for given in ("a", "dns:a.b", "urn:publicid:IDN+site+user+ann"):
-            once = names.certificate_name(given)
+        for name in ("a", "dns:a.b", "urn:publicid:IDN+site+user+ann"):
+            once = names.certificate_name(name)
             self.assertEqual(names.certificate_name(once), once)
 
     def test_refused(self) -> None:
@@ -164,6 +164,6 @@ class CertificateNameTests(SynchronousTestCase):
         long = "a" * 64
         refused = ["", "*.example.org", "10.0.0.1", "a b", "a..b", "-a.b", "a-.b", "ann@example.org", "urn:", "urn:x:"]
         refused += [f"{long}.org", "https://a.b/c", "urn:a:b c", "urn:a:b\n", "é.org", "urn:a:é", "::1", "dns:urn:a:b"]
-        for given in refused:
-            error = self.assertRaises(BadValue, names.certificate_name, given)
+        for name in refused:
+            error = self.assertRaises(BadValue, names.certificate_name, name)
             self.assertIn("want a DNS name", error.message)
