@@ -81,29 +81,7 @@ class Trust:
         @raise BadTrust: if it cannot be used.
         """
         self._check_directory()
-        path = self.directory / name
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise NotThere(f"there is no {path}") from None
-        except OSError as error:
-            raise BadTrust(f"{path}: want a plain file: {error.strerror}") from error
-        try:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                raise BadTrust(f"{path}: want a plain file")
-            _check_owner(path, found, 0o077 if name in SECRETS else 0o022)
-            with os.fdopen(descriptor, "rb", closefd=False) as file:
-                data = file.read(LONGEST + 1)
-        except OSError as error:
-            raise BadTrust(f"{path}: {error.strerror}") from error
-        finally:
-            os.close(descriptor)
-        if len(data) > LONGEST:
-            raise BadTrust(f"{path}: want {LONGEST} bytes at most")
-        if not data:
-            raise BadTrust(f"{path}: it is empty")
-        return data
+        return read_file(self.directory / name, secret=name in SECRETS)
 
     def write(self, name: str, data: bytes, mode: int = 0o600) -> None:
         """
@@ -113,7 +91,7 @@ class Trust:
         @raise OSError: and then the old one is as it was.
         """
         self._write(name, data, mode)
-        self._flush()
+        self.flush()
 
     def write_pair(self, certificate: bytes, key: bytes) -> None:
         """
@@ -123,10 +101,11 @@ class Trust:
         @raise OSError: as L{write}.
         """
         self._write(_NEXT, key, 0o600)
-        self._flush()
+        self.flush()
         self.write(CERTIFICATE, certificate)
-        (self.directory / _NEXT).replace(self.key)
-        self._flush()
+        with suppress(FileNotFoundError):  # whoever settles at once has done it
+            (self.directory / _NEXT).replace(self.key)
+        self.flush()
 
     def settle(self) -> None:
         """
@@ -144,14 +123,24 @@ class Trust:
             (self.directory / _NEXT).replace(self.key)
         else:
             (self.directory / _NEXT).unlink(missing_ok=True)
-        self._flush()
+        self.flush()
 
     def remove(self, name: str) -> None:
         """
         Remove a file, if it is there.
         """
         (self.directory / name).unlink(missing_ok=True)
-        self._flush()
+        self.flush()
+
+    def flush(self) -> None:
+        """
+        Have what came, went or was renamed here on the disk when this returns.
+        """
+        descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def stamp(self) -> tuple[tuple[str, int, int, int], ...]:
         """
@@ -175,13 +164,6 @@ class Trust:
             fresh.unlink(missing_ok=True)
             raise
 
-    def _flush(self) -> None:
-        descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
     def _check_directory(self) -> None:
         try:
             found = self.directory.stat()
@@ -192,6 +174,39 @@ class Trust:
         if not stat.S_ISDIR(found.st_mode):
             raise BadTrust(f"{self.directory}: want a directory")
         _check_owner(self.directory, found, 0o022)
+
+
+def read_file(path: Path, *, secret: bool = False, follow: bool = False) -> bytes:
+    """
+    One file as L{Trust.read} wants it.
+
+    @param follow: whether it may be a link.
+    @raise NotThere: if it is not there.
+    @raise BadTrust: if it cannot be used.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(path, flags)
+    except FileNotFoundError:
+        raise NotThere(f"there is no {path}") from None
+    except OSError as error:
+        raise BadTrust(f"{path}: want a plain file: {error.strerror}") from error
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise BadTrust(f"{path}: want a plain file")
+        _check_owner(path, found, 0o077 if secret else 0o022)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(LONGEST + 1)
+    except OSError as error:
+        raise BadTrust(f"{path}: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
+    if len(data) > LONGEST:
+        raise BadTrust(f"{path}: want {LONGEST} bytes at most")
+    if not data:
+        raise BadTrust(f"{path}: it is empty")
+    return data
 
 
 def belong_together(certificate: bytes, key: bytes) -> bool:
