@@ -13,6 +13,7 @@ import socket
 import ssl
 import time
 
+from hostline.clients.certificates import Certificate, Unreadable, revoked
 from hostline.clients.connection import CONNECT_S, Connection
 from hostline.protocol.endpoints import endpoint, split_endpoint
 from hostline.protocol.errors import NoDaemon, Timeout
@@ -31,18 +32,15 @@ RECORD = 1 << 14
 #: Seconds of silence after which the kernel asks whether the other host is still there, and how often before it is not.
 _IDLE_S, _ASK_S, _ASKS = 60, 15, 4
 #: What OpenSSL finds wrong with a host's certificate (X509_V_ERR_..), by its number.
-_NOT_YET, _EXPIRED, _NO_CRL, _OLD_CRL, _REVOKED, _PURPOSE, _NAME, _ADDRESS = 9, 10, 3, 12, 23, 26, 62, 64
-_RENEW_CRL = "'hostline ca renew' fetches a new one"
 _FOUND = {
-    _NOT_YET: "is not valid yet (is our clock right?)",
-    _EXPIRED: "has expired",
-    _REVOKED: "has been revoked",
-    _PURPOSE: "is not for a host's use",
-    _NAME: "is for another name",
-    _ADDRESS: "is not for this address",
-    _NO_CRL: "cannot be looked up: {crl} is not its authority's; " + _RENEW_CRL,
-    _OLD_CRL: "cannot be looked up: {crl} is too old; " + _RENEW_CRL,
+    9: "is not valid yet (is our clock right?)",
+    10: "has expired",
+    26: "is not for a host's use",
+    62: "is for another name",
+    64: "is not for this address",
 }
+#: Those that say that nobody we believe has signed it.
+_NOBODYS = (18, 19, 20, 21)
 #: What the host says of ours, by the name of the alert (RFC 8446, 6.2).
 _ALERTS = {
     "ALERT_CERTIFICATE_REQUIRED": "it wants a certificate of ours",
@@ -76,21 +74,14 @@ def trust_directory(given: str | None = None) -> str:
     return os.path.expanduser("~/.config/hostline")  # noqa: PTH111  (pathlib is slow to import)
 
 
-def own_context(trust: str, crl: bool = True) -> ssl.SSLContext:
+def own_context(trust: str) -> ssl.SSLContext:
     """
     What we show, and what we believe.
 
     @param trust: the trust directory.
-    @param crl: whether C{crl.pem} counts, if it is there.
     @raise NoDaemon: without a certificate, its key or an authority nobody can be talked to.
     """
     context = believing(_file(trust, CA))
-    if crl and os.path.exists(f"{trust}/{CRL}"):  # noqa: PTH110
-        try:
-            context.load_verify_locations(f"{trust}/{CRL}")
-        except OSError as error:
-            raise NoDaemon(f"{trust}/{CRL}: {_words(error)}; {_RENEW_CRL}") from None
-        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     certificate = _file(trust, CERTIFICATE)
     for key in (KEY, NEXT_KEY, KEY):  # a new certificate's key may still have its other name, or just be renamed
         if key == KEY or os.path.exists(f"{trust}/{key}"):  # noqa: PTH110
@@ -146,13 +137,14 @@ class TlsConnection(Connection):
 
         @param place: C{NAME[:PORT]}.
         @param trust: the trust directory; None: L{trust_directory}.
-        @param context: instead of what is in that.
+        @param context: instead of what is in that; then C{crl.pem} does not count either.
         @raise BadValue: that is no place.
         @raise NoDaemon: nobody listens there, or one side does not believe the other.
         @raise Timeout: past the deadline.
         """
         host, port = split_endpoint(place)
         directory = trust_directory(trust)
+        checked = context is None
         if context is None:
             context = own_context(directory)
         self.path = endpoint(host, port)
@@ -164,7 +156,7 @@ class TlsConnection(Connection):
             plain = socket.create_connection((host, port), max(0.001, until - time.monotonic()))
             try:
                 _prepare(plain)
-                self._socket = Encrypted(plain, context, host, until)
+                encrypted = Encrypted(plain, context, host, until)
             except BaseException:
                 plain.close()
                 raise
@@ -172,12 +164,29 @@ class TlsConnection(Connection):
             raise self._too_late(until == deadline) from None
         except ssl.SSLCertVerificationError as error:
             reason = _FOUND.get(error.verify_code, f"is not believed: {error.verify_message}")
-            if error.verify_code in (18, 19, 20, 21):
+            if error.verify_code in _NOBODYS:
                 reason = f"is not signed by the authority in {directory}/{CA}"
-            reason = reason.format(crl=f"{directory}/{CRL}")
             raise NoDaemon(f"the certificate of {self.path} {reason}") from None
         except (OSError, UnicodeError) as error:  # UnicodeError: a name with an empty or overlong part
             raise NoDaemon(f"no daemon at {self.path}: {_words(error)}") from None
+        self._socket = encrypted
+        if checked:
+            self._check_revoked(f"{directory}/{CRL}", encrypted)
+
+    def _check_revoked(self, crl: str, encrypted: Encrypted) -> None:
+        # By number, not by OpenSSL: that believes nobody any more once the list is some days old.
+        shown = encrypted.certificate()
+        try:
+            with open(crl, "rb") as file:  # noqa: PTH123
+                listed = shown is not None and revoked(Certificate(shown), file.read())
+        except FileNotFoundError:
+            return
+        except (OSError, Unreadable) as error:
+            self.close()
+            raise NoDaemon(f"cannot read {crl}: {_words(error)}; 'hostline ca renew' fetches a new one") from None
+        if listed:
+            self.close()
+            raise NoDaemon(f"the certificate of {self.path} has been revoked")
 
     def _hurry_before(self, until: float) -> None:
         if until <= time.monotonic():
@@ -211,6 +220,12 @@ class Encrypted:
         except BaseException:
             self._ssl.close()
             raise
+
+    def certificate(self) -> bytes | None:
+        """
+        @return: what the other side proved to be, DER.
+        """
+        return self._ssl.getpeercert(binary_form=True)
 
     def settimeout(self, seconds: float | None) -> None:
         """
