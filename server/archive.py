@@ -32,6 +32,7 @@ FILE_ENTRIES = 20000
 #: Entries that one step writes to a file, and that one reads for somebody.
 STEP, READ_STEP = 1000, 250
 _NAME = re.compile(r"audit-(\d{1,19})-(\d{1,19})\.jsonl\.gz", re.ASCII)
+_CURSOR = re.compile(r'\{"cursor":(\d{1,19})[,}]', re.ASCII)
 #: How a row of the state begins and ends, around the event.
 _BEFORE, _AFTER = '{"body":', ',"scope":null}'
 _ROWS = "SELECT cursor, body FROM audit WHERE cursor > ? AND cursor <= ? ORDER BY cursor LIMIT ?"
@@ -248,8 +249,9 @@ def _line(cursor: int, row: str) -> str:
 
 
 def _cursor_of(line: str) -> int:
-    if line.startswith('{"cursor":') and line.endswith("}\n"):
-        return int(line[10 : line.index(",")])
+    match = _CURSOR.match(line)
+    if match is not None and line.endswith("}\n"):
+        return int(match[1])
     return int(json.loads(line)["cursor"])
 
 

@@ -23,6 +23,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from hostline.protocol.errors import StoreFailed
 from hostline.server import database, records, store
+from hostline.server.archive import Archive
 from hostline.server.database import CannotOpen
 from hostline.server.store import Loaded, Store
 
@@ -253,6 +254,39 @@ class AuditTests(StoreCase):
         self.assertIn("only grows", self.refused(("DELETE FROM audit", ())))
         self.assertEqual(self.open().events, [(1, "one")])
 
+    def test_mayBeDeletedOnceItIsInAFile(self) -> None:
+        """
+        What was moved to a file may go, what came after it may not, and what is gone stays gone.
+        """
+        self.open()
+        self.made(*((store.AUDIT, (cursor, "x")) for cursor in range(1, 6)))
+        self.made((store.SET_META, ("audit_rotated", 3)), ("DELETE FROM audit WHERE cursor <= 3", ()))
+        self.assertIn("only grows", self.refused(("DELETE FROM audit WHERE cursor = 4", ())))
+        self.assertIn("only grows", self.refused(("UPDATE audit SET cursor = 2 WHERE cursor = 4", ())))
+        self.assertEqual([cursor for cursor, _ in self.open().events], [4, 5])
+
+    def test_neverGivesOutACursorOfAFileAgain(self) -> None:
+        """
+        Though the state be lost or an old one restored, new entries do not have cursors that files hold.
+        """
+        self.open()
+        self.made((store.AUDIT, (1, "x")))
+        self.close()
+        (self.path.parent / "audit").mkdir()
+        (self.path.parent / "audit" / "audit-1-4711.jsonl.gz").touch()
+        self.assertEqual(self.open().meta["cursor"], 4711)
+
+    def test_canBeReadBesidesChanges(self) -> None:
+        """
+        Who reads the file on the writer's thread sees what was handed in before.
+        """
+        self.open()
+        self.submit((store.AUDIT, (1, "one")))
+        assert self.store is not None
+        done = self.store.use(lambda connection: connection.execute("SELECT * FROM audit").fetchall())
+        self.wait(done)
+        self.assertEqual(self.successResultOf(done), [(1, "one")])
+
     def test_outlivesOtherEvents(self) -> None:
         """
         When old events are forgotten the audit log keeps its own.
@@ -371,6 +405,38 @@ class OpeningTests(StoreCase):
         self.assertEqual((operation.subject, operation.goal), (4, {"5": ["started", 1]}))
         self.assertEqual(found["operation", "7"], "{damaged")
         self.assertEqual(json.loads(found["sliver", "5"]), {"experiment": 4})
+
+    def test_letsTheAuditLogOfTheSecondSchemaBeRotated(self) -> None:
+        """
+        The entries that an older hostline wrote are all there, can be moved to files, and else cannot be deleted.
+        """
+        self.open()
+        self.made(*((store.AUDIT, (cursor, f"{cursor}")) for cursor in range(1, 300)), (store.EVENT, (300, "x")))
+        self.close()
+        with sqlite3.connect(self.path) as connection:
+            connection.executescript(
+                """
+                DROP TRIGGER audit_keeps_all;
+                CREATE TRIGGER audit_keeps_all BEFORE DELETE ON audit
+                BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END;
+                PRAGMA user_version = 2;
+                """
+            )
+        connection.close()
+        loaded = self.open()
+        self.assertEqual(loaded.events, [*((cursor, f"{cursor}") for cursor in range(1, 300)), (300, "x")])
+        self.assertIn("host.db.schema-2", "".join(loaded.notes))
+        self.assertTrue(self.path.with_name("host.db.schema-2").exists())
+        self.assertIn("only grows", self.refused(("DELETE FROM audit WHERE cursor = 1", ())))
+        self.made((store.SET_META, ("forgotten", 299)))
+        assert self.store is not None
+        archive = Archive(self.path.parent / "audit")
+        done = self.store.use(lambda connection: list(archive.rotate(connection, 100, 0)))
+        self.wait(done)
+        self.successResultOf(done)
+        self.assertEqual([(one.first, one.last) for one in archive.parts()], [(1, 224)])
+        self.assertEqual([cursor for cursor, _ in self.open().events], [300])
+        self.assertEqual(self.open().notes, [])
 
     def test_isAsBeforeWhenAnUpgradeFails(self) -> None:
         """
