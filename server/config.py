@@ -234,7 +234,7 @@ class Audit:
     """
 
     entries: int = _key(
-        100000, "entries kept in the state; when there are more, old ones that `events` has no more go to a file", 1000
+        100000, "entries kept in the state; when there are more, old ones that `events` has no more go to a file", 100
     )
     files: int = _key(0, "such files that are kept; 0: all", 0)
 
