@@ -164,11 +164,7 @@ class Answers:
             wait = options.pop("wait", 0.0)
             known = self._known(ask, token, request) if token is not None else None
             if known is not None:
-                # What was done may have taken its target away.
-                if rights.gone(ask.host, ask.caller, row, ask.named):
-                    rights.allowed_without(ask.host, ask.caller, row)
-                else:
-                    ask.look_again()
+                self._allow_again(ask, known)
                 again = self._again(ask, known, wait)
                 return self._later(ask, prepared, again, blocks=known.operation is not None)
             ask.look_again()
@@ -278,14 +274,31 @@ class Answers:
             raise TokenReused(f"token {token} was used before with another request")
         return known
 
+    def _allow_again(self, ask: Ask, known: Token) -> None:
+        """
+        The permission check for what was done before. That may have taken its target away: then whoever may see the
+        operation, or could remove such a thing, is told what he was told; just so if there is another of that name
+        which is hidden from him.
+        """
+        operation = ask.host.get(Operation, str(known.operation))
+        if operation is not None:
+            takes_away = rights.sees(ask.host, ask.caller, operation, ask.row.name)
+        else:
+            takes_away = known.operation is not None or ask.row.name.startswith("remove_")
+        if takes_away and rights.unseen(ask.host, ask.caller, ask.row, ask.named):
+            rights.allowed_without(ask.host, ask.caller, ask.row)
+        else:
+            ask.look_again()
+
     async def _again(self, ask: Ask, known: Token, wait: float) -> bytes:
         # The first request may not be durable yet: an empty change is durable after it.
         await self._daemon.commit(ask.host.change(ask.now))
         if known.operation is not None:
             return await self._slow(ask, known.operation, wait)
         body = json.loads(known.reply) if isinstance(known.reply, str) else known.reply
-        if known.cut and body["serial"] in ask.host.experiments_by_serial:
-            body = self._daemon.bodies.experiment(ask.host.experiments_by_serial[body["serial"]])
+        experiment = ask.host.experiments_by_serial.get(body["serial"]) if known.cut else None
+        if experiment is not None and ask.sees(experiment):
+            body = self._daemon.bodies.experiment(experiment)
         return _encoded(ask.session, ask.row.reply_word, body, ask.tag)
 
     def _failed(self, ask: Ask, prepared: Prepared, error: BaseException, failure: Failure | None = None) -> bytes:

@@ -1,12 +1,14 @@
 """
 Who asks, how they are related to what they ask about, and whether that lets them.
 
-What a caller may not see is answered exactly like what does not exist: both ways run through the same lines here.
+What a caller may not see is answered exactly like what does not exist, in the same time too: where there is no record,
+a stand-in that is nobody's is looked at in its place, so that both ways run through the same lines.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from attrs import field, frozen
@@ -158,27 +160,24 @@ def relations(host: Host, caller: Caller, target: Record, command: str) -> froze
     if user is not None:
         found.add(KNOWN)
     if isinstance(target, Sliver) and not target.free:
-        target = host.experiments_by_serial.get(target.experiment, target)
-    if isinstance(target, Sliver):
-        project = host.by_serial(Project, target.project)
-        if user is not None and owns(host, user, target):
+        target = host.experiments_by_serial.get(target.experiment, _NO_EXPERIMENT)
+    if isinstance(target, Sliver | Experiment):
+        # Not one step less for what is nobody's.
+        member = user is not None and host.is_in(user, target.project)
+        uses = user is not None and isinstance(target, Sliver) and user.serial in target.users
+        own = user is not None and owns(host, user, target)
+        if own:
             found |= {MEMBER, OWNER}
-        if user is not None and (user.serial in target.users or (project and host.is_member(user, project))):
+        if member or uses:
             found.add(MEMBER)
         if any(_holds(host, one, target) for one in _delegates(host, caller, (command,))):
             found.add(BY_GRANT)
+    elif isinstance(target, Project):
+        if user is not None and host.is_in(user, target.serial):
+            found.add(MEMBER)
     elif isinstance(target, Operation):
         if target.caller == principal(host, caller) and _may_still(host, caller, target):
             found.add(OWNER)
-    elif isinstance(target, Experiment | Project):
-        project = target if isinstance(target, Project) else host.project_of(target)
-        if user is not None and project is not None and host.is_member(user, project):
-            found.add(MEMBER)
-            if isinstance(target, Experiment) and owns(host, user, target):
-                found.add(OWNER)
-        delegates = _delegates(host, caller, (command,))
-        if isinstance(target, Experiment) and any(_holds(host, one, target) for one in delegates):
-            found.add(BY_GRANT)
     elif isinstance(target, Delegate) and user is not None and target.grantor == f"user:{user.serial}":
         found.add(OWNER)
     return frozenset(found)
@@ -188,12 +187,8 @@ def owns(host: Host, user: User, target: Experiment | Sliver) -> bool:
     """
     Whether an experiment or a free sliver is a user's own; what it made in a project is its own while it is a member.
     """
-    if target.owner != f"user:{user.serial}":
-        return False
-    if isinstance(target, Sliver):
-        return True
-    project = host.project_of(target)
-    return project is not None and host.is_member(user, project)
+    own = target.owner == f"user:{user.serial}"
+    return own and (isinstance(target, Sliver) or host.is_in(user, target.project))
 
 
 def grantable(row: Command) -> bool:
@@ -226,8 +221,8 @@ def _held(host: Host, delegate: Delegate, scope: tuple[int, int]) -> bool:
         return False
     if not delegate.grantor:
         return True
-    user, project = _grantor(host, delegate), host.by_serial(Project, scope[0])
-    return user is not None and (not scope[0] or (project is not None and host.is_member(user, project)))
+    user = _grantor(host, delegate)
+    return user is not None and (not scope[0] or host.is_in(user, scope[0]))
 
 
 def _grantor(host: Host, delegate: Delegate) -> User | None:
@@ -290,16 +285,12 @@ def sees_scope(host: Host, caller: Caller, scope: tuple[int, int]) -> bool:
 def _in_scope(host: Host, caller: Caller, scope: tuple[int, int], commands: Iterable[str]) -> bool:
     if caller.sliver:
         return caller.sliver == scope[1]
-    sliver = host.slivers_by_serial.get(scope[1])
-    if sliver is not None and any(sees(host, caller, sliver, one) for one in commands):
-        return True
+    subject = host.slivers_by_serial.get(scope[1]) or host.experiments_by_serial.get(scope[1])
+    seen = [sees(host, caller, subject or _NO_SLIVER, one) for one in commands]
     user = user_of(host, caller)
-    project = host.by_serial(Project, scope[0])
-    if user is not None and project is not None and host.is_member(user, project):
-        return True
-    subject = sliver or host.experiments_by_serial.get(scope[1])
-    delegates = _delegates(host, caller, commands)
-    return any(_held(host, one, scope) if subject is None else _holds(host, one, subject) for one in delegates)
+    member = user is not None and host.is_in(user, scope[0])
+    held = any(_held(host, one, scope) for one in _delegates(host, caller, commands))
+    return member or (held if subject is None else any(seen))
 
 
 def _delegates(host: Host, caller: Caller, commands: Iterable[str]) -> list[Delegate]:
@@ -323,8 +314,9 @@ def allowed(host: Host, caller: Caller, row: Command, values: list[Any]) -> Any:
         if roles(host, caller).isdisjoint(row.who):
             raise Denied(f"{row.name} is for {_list(row.who)}")
         return None
-    target, missing = _find(host, caller, row, values)
-    if target is None or not sees(host, caller, target, row.name):
+    target, missing, stand_in = _find(host, caller, row, values)
+    seen = sees(host, caller, target or stand_in, row.name)
+    if target is None or not seen:
         if row.target == "new sliver":
             if roles(host, caller).isdisjoint(row.who):
                 raise Denied(f"{row.name} is for {_list(row.who)}")
@@ -335,11 +327,14 @@ def allowed(host: Host, caller: Caller, row: Command, values: list[Any]) -> Any:
     return target
 
 
-def gone(host: Host, caller: Caller, row: Command, values: list[Any]) -> bool:
+def unseen(host: Host, caller: Caller, row: Command, values: list[Any]) -> bool:
     """
-    Whether there is no record, seen by the caller or not, that the row's target names.
+    Whether there is no record that the row's target names, or none that the caller may know of.
     """
-    return row.target is not None and bool(values) and _find(host, caller, row, values)[0] is None
+    if row.target is None or not values:
+        return False
+    target, _, stand_in = _find(host, caller, row, values)
+    return not sees(host, caller, target or stand_in, row.name) or target is None
 
 
 def allowed_without(host: Host, caller: Caller, row: Command) -> None:
@@ -352,34 +347,54 @@ def allowed_without(host: Host, caller: Caller, row: Command) -> None:
         raise Denied(f"{row.name} is for {_list(row.who)}")
 
 
-def _find(host: Host, caller: Caller, row: Command, values: list[Any]) -> tuple[Record | None, Callable[[], HostError]]:
+def _find(
+    host: Host, caller: Caller, row: Command, values: list[Any]
+) -> tuple[Record | None, Callable[[], HostError], Record]:
+    """
+    @return: what the row's target names; what is said if that is not to be known of; what is looked at if it is not
+        there.
+    """
     name = str(values[0])
     if row.target == "experiment":
         name = name if "/" in name else f"{name}/{values[1]}"
-        return host.get(Experiment, name), lambda: NoSuchExperiment(
-            f"no experiment {name}{near(name, [one.name for one in visible(host, caller, row.name)[:_COMPARED]])}"
-        )
+        missing = partial(no_such_experiment, host, caller, row, name)
+        return host.get(Experiment, name), missing, _NO_EXPERIMENT
     if row.target == "node":
         node, experiment = split_node(name)
-        found = host.get(Experiment, experiment)
-        serial = found.slivers.get(node) if found else None
-        return host.slivers_by_serial.get(serial or 0), lambda: NoSuchNode(f"no node {name}, or it is not placed")
+        serial = (host.get(Experiment, experiment) or _NO_EXPERIMENT).slivers.get(node, 0)
+        return host.slivers_by_serial.get(serial), partial(_no_such_node, name), _NO_NODE
     if row.target in ("sliver", "new sliver"):
-        return host.sliver_named(name), lambda: no_such_sliver(host, caller, row, name)
+        return host.sliver_named(name), partial(no_such_sliver, host, caller, row, name), stand_in_for(name)
     if row.target == "new experiment":
         name = name.partition("/")[0]
-    kind, error = _TARGETS[row.target or ""]
-    return host.get(kind, name), lambda: error(f"no {kind.table} {name}{_near(host, caller, kind, name)}")
+    kind, error, stand_in = _TARGETS[row.target or ""]
+    return host.get(kind, name), lambda: error(f"no {kind.table} {name}{_near(host, caller, kind, name)}"), stand_in
+
+
+def stand_in_for(name: str) -> Experiment | Sliver:
+    """
+    @param name: of an experiment, a free sliver, or a node in full.
+    @return: what is looked at if there is none of that name, so that this takes the same time.
+    """
+    if "/" in name:
+        return _NO_EXPERIMENT
+    return _NO_NODE if "." in name else _NO_SLIVER
 
 
 #: What a principal's name begins with, and the records that it means.
 _PRINCIPALS: dict[str, type[User | Delegate | Sliver]] = {"user": User, "delegate": Delegate, "sliver": Sliver}
-_TARGETS: dict[str, tuple[type[Record], type[HostError]]] = {
-    "project": (Project, NoSuchProject),
-    "new experiment": (Project, NoSuchProject),
-    "user": (User, NoSuchUser),
-    "delegate": (Delegate, NoSuchDelegate),
-    "operation": (Operation, NoSuchOperation),
+#: Nobody's: no record has the serial 0.
+_NO_EXPERIMENT = Experiment(serial=0, name="-/-", project=0, owner="user:0", state="new", created=0.0)
+_NO_SLIVER = Sliver(serial=0, name="-_-", kind="process", project=0, owner="user:0", created=0.0)
+_NO_NODE = Sliver(serial=0, name="-.-.-", kind="process", experiment=-1, created=0.0)
+NO_OPERATION = Operation(serial=0, command="-", target="-", subject=0, scope=0, caller="user:0", started=0.0)
+_NO_PROJECT = Project(serial=0, name="-")
+_TARGETS: dict[str, tuple[type[Record], type[HostError], Record]] = {
+    "project": (Project, NoSuchProject, _NO_PROJECT),
+    "new experiment": (Project, NoSuchProject, _NO_PROJECT),
+    "user": (User, NoSuchUser, User(serial=0, name="-")),
+    "delegate": (Delegate, NoSuchDelegate, Delegate(serial=0, name="-", uid=0, grantor="user:0")),
+    "operation": (Operation, NoSuchOperation, NO_OPERATION),
 }
 
 
@@ -388,6 +403,18 @@ def _near(host: Host, caller: Caller, kind: type[Record], name: str) -> str:
         return ""  # a number near another says nothing
     seen = (key for key, one in host.table(kind).items() if sees(host, caller, one, ""))
     return near(name, [key for key, _ in zip(seen, range(_COMPARED), strict=False)])
+
+
+def _no_such_node(name: str) -> NoSuchNode:
+    return NoSuchNode(f"no node {name}, or it is not placed")
+
+
+def no_such_experiment(host: Host, caller: Caller, row: Command, name: str) -> NoSuchExperiment:
+    """
+    @return: what who asks for an experiment that is not there, or that he may not see, is told.
+    """
+    hint = near(name, [one.name for one in visible(host, caller, row.name)[:_COMPARED]])
+    return NoSuchExperiment(f"no experiment {name}{hint}")
 
 
 def no_such_sliver(host: Host, caller: Caller, row: Command, name: str) -> NoSuchSliver:

@@ -86,6 +86,12 @@ class Tables:
         """
         return project.serial in self._memberships.get(user.serial, ())
 
+    def is_in(self, user: User, project: int) -> bool:
+        """
+        The same, by the serial of a project that need not be there.
+        """
+        return project in self._memberships.get(user.serial, ())
+
     def projects_of(self, user: User) -> list[Project]:
         """
         @return: the projects that have this user.
@@ -130,7 +136,9 @@ class Tables:
             return self._free.get(name)
         node, experiment = split_node(name)
         found = self.get(Experiment, experiment)
-        return self.slivers_by_serial.get(found.slivers.get(node, 0)) if found is not None else None
+        # The same lines whether there is one: what is hidden takes the same time as what is not there.
+        slivers = found.slivers if found is not None else {}
+        return self.slivers_by_serial.get(slivers.get(node, 0))
 
     def free_slivers(self) -> list[Sliver]:
         """

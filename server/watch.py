@@ -130,19 +130,19 @@ def check_topic(host: Host, caller: Caller, topic: str) -> None:
         seen = rights.is_operator(host, caller)
     elif first == "host":
         seen = not caller.sliver
-    elif first == "sliver" and "." not in rest:
-        sliver = host.sliver_named(rest)
-        seen = sliver is not None and any(rights.sees(host, caller, sliver, one) for one in rights.EVENTS)
-    elif first in ("experiment", "sliver"):
-        node, _, place = rest.partition(".") if first == "sliver" else ("", "", "")
-        name = "/".join(reversed(place.split("."))) if node else rest
-        experiment = host.get(Experiment, name)
-        seen = experiment is not None and any(rights.sees(host, caller, experiment, one) for one in rights.EVENTS)
     elif first == "operation":
         operation = host.get(Operation, rest)
-        seen = operation is not None and (
-            rights.sees(host, caller, operation, "watch")
-            or rights.sees_scope(host, caller, (operation.scope, operation.subject))
-        )
+        looked_at = operation or rights.NO_OPERATION
+        own = rights.sees(host, caller, looked_at, "watch")
+        about = rights.sees_scope(host, caller, (looked_at.scope, looked_at.subject))
+        seen = operation is not None and (own or about)
+    elif first in ("experiment", "sliver"):
+        # What is not there is looked at too, for it must take as long as what is hidden.
+        _node, _, place = rest.partition(".") if first == "sliver" else ("", "", "")
+        name = "/".join(reversed(place.split("."))) if place else rest
+        found = host.sliver_named(rest) if first == "sliver" and not place else host.get(Experiment, name)
+        stand_in = rights.stand_in_for(name)
+        shown = [rights.sees(host, caller, found or stand_in, one) for one in rights.EVENTS]
+        seen = found is not None and any(shown)
     if not seen:
         raise NoSuchTopic(f"no topic {topic}")
