@@ -27,6 +27,11 @@ LOCAL = {
         "completion bash|zsh",
         'Print the completion script for a shell: eval "$(hostline completion bash)".',
     ),
+    "ca": (
+        "ca init|token|certificate|revoke|revoked|enrol|renew ..",
+        "The site's certificates. 'ca enrol [HOST[:PORT]] TOKEN' gets one into the trust directory, 'ca renew' a "
+        "new one when two thirds of its life are over; all others are the commands ca_init and so on.",
+    ),
 }
 
 FILE = Kind("FILE", "a file here; - is standard input or output", kinds.STRING.fits)

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 #: Global options, C{=} where a value follows.
-GLOBAL = ("--raw", "--json", "--socket=", "--timeout=", "--help", "--version")
+GLOBAL = ("--raw", "--json", "--socket=", "--host=", "--trust=", "--timeout=", "--help", "--version")
 #: Options of node_list.
-NODE_LIST = ("-e", "--extra", "-p", "-P", "-v", "-h", "-H", "-m", "-c", "--socket=", "--help")
+NODE_LIST = ("-e", "--extra", "-p", "-P", "-v", "-h", "-H", "-m", "-c", "--socket=", "--host=", "--trust=", "--help")
 #: Seconds that a key press may wait for names.
 PATIENCE_S = 1.0
 
@@ -45,19 +45,22 @@ _hostline() {
     read -ra typed <<<"$line"
     [[ $line == *[[:blank:]] ]] || { current=${typed[-1]}; unset 'typed[-1]'; }
     for word in "${typed[@]:1}"; do
-        if [[ $skip == --socket ]]; then socket=(--socket "$word"); skip=''
+        if [[ $skip == --socket || $skip == --host || $skip == --trust ]]; then socket+=("$skip" "$word"); skip=''
         elif [[ -n $skip ]]; then skip=''
-        elif [[ $word == --socket=* ]]; then socket=("$word")
+        elif [[ $word == --socket=* || $word == --host=* || $word == --trust=* ]]; then socket+=("$word")
         elif [[ $word == --* ]]; then
             [[ $word == *=* || " %(alone)s " == *" $word "* ]] || skip=$word
         elif [[ $word == [a-z_]*=* ]]; then :
         elif [[ -z $command ]]; then command=$word
+        elif [[ $command == ca ]]; then command=ca_$word
         else at=$((at + 1)); [[ $at == 1 ]] && before=$word
         fi
     done
     COMPREPLY=()
-    if [[ $skip == --socket || $current == --socket=* ]]; then
-        COMPREPLY=($(compgen -f -- "${current#--socket=}"))
+    if [[ $skip == --socket || $skip == --trust || $current == --socket=* || $current == --trust=* ]]; then
+        COMPREPLY=($(compgen -f -- "${current#--*=}"))
+    elif [[ $skip == --host || $current == --host=* ]]; then
+        COMPREPLY=($(compgen -A hostname -- "${current#--host=}"))
     elif [[ -n $skip ]]; then
         COMPREPLY=($(compgen -W "$(_hostline_live "${_hostline_words[$command ${skip#--}]-}")" -- "$current"))
     elif [[ -z $command ]]; then
@@ -116,18 +119,21 @@ _hostline() {
     local command='' before='' skip='' word at=0
     local -a kinds socket
     for word in ${words[2,CURRENT-1]}; do
-        if [[ $skip == --socket ]]; then socket=(--socket $word); skip=''
+        if [[ $skip == --socket || $skip == --host || $skip == --trust ]]; then socket+=($skip $word); skip=''
         elif [[ -n $skip ]]; then skip=''
-        elif [[ $word == --socket=* ]]; then socket=($word)
+        elif [[ $word == --socket=* || $word == --host=* || $word == --trust=* ]]; then socket+=($word)
         elif [[ $word == --* ]]; then
             [[ $word == *=* || " %(alone)s " == *" $word "* ]] || skip=$word
         elif [[ $word == [a-z_]*=* ]]; then :
         elif [[ -z $command ]]; then command=$word
+        elif [[ $command == ca ]]; then command=ca_$word
         else at=$((at + 1)); [[ $at == 1 ]] && before=$word
         fi
     done
-    if [[ $skip == --socket ]]; then
+    if [[ $skip == --socket || $skip == --trust ]]; then
         _files
+    elif [[ $skip == --host ]]; then
+        _hosts
     elif [[ -n $skip ]]; then
         _hostline_live "${_hostline_words[$command ${skip#--}]}"
     elif [[ -z $command ]]; then
@@ -186,6 +192,10 @@ def script(shell: str) -> str:
         for kind in [kind for _, kind in row.args] + [kind for kind, _ in row.all_options.values()]:
             if _choices(kind):
                 words[_source(kind)] = " ".join(_choices(kind))
+    arguments["ca"] = "CA"
+    words["CA"] = " ".join(name[3:] for name in ROWS if name.startswith("ca_"))
+    for name in ("ca_enrol", "ca_renew"):  # as 'ca enrol' they take no arguments of the command's own
+        options[name], arguments[name] = "", ""
     arguments["help"] = "COMMAND"
     words["COMMAND"] = " ".join(ROWS)
     return _SCRIPTS[shell] % {

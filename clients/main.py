@@ -34,6 +34,10 @@ def run(words: list[str]) -> int:
         settings.take_all(rest)
         if settings.asked or not rest:
             return _about(settings)
+        if rest[0] in ("ca", "ticket"):
+            status = _trust(rest, settings)
+            if status is not None:
+                return status
         return _plain(rest, settings) if _is_plain(rest) else _full(rest, settings)
     except Usage as error:
         complain(f"hostline: {error}")
@@ -57,6 +61,36 @@ def _is_plain(words: list[str]) -> bool:
     if words[0] in _MORE or not words[0].isidentifier() or terminal():
         return False
     return all(word and word[0] != "-" and not word.strip(_SAFE) for word in words)
+
+
+def _trust(words: list[str], settings: Settings) -> int | None:
+    """
+    What is more than a command, among those of certificates and tickets; of others the words are made those of one.
+
+    @return: the exit status; None if the words are now a command.
+    """
+    second = words[1] if len(words) > 1 else ""
+    if words[0] == "ca":
+        if second in ("enrol", "renew"):
+            from hostline.clients import trust
+
+            return trust.run_ca(words[1:], settings)
+        if not second or second.startswith("-"):
+            from hostline.clients.arguments import LOCAL
+
+            usage, text = LOCAL["ca"]
+            if second not in ("--help", "-h"):
+                raise Usage("ca wants to be told what", f"hostline {usage}")
+            say(f"usage: hostline {usage}\n\n{text}\n")
+            return OK
+        words[:2] = [f"ca_{second}"]
+    elif second == "sign":
+        from hostline.clients import trust
+
+        return trust.run_ticket(words[2:], settings)
+    elif second[:1] not in ("", "-", "@") and os.path.isfile(second):  # noqa: PTH113
+        words[1] = f"@{second}"
+    return None
 
 
 def _plain(words: list[str], settings: Settings) -> int:

@@ -8,7 +8,7 @@ from hostline.clients.arguments import LOCAL, ROWS
 from hostline.protocol.commands import Command
 
 SYNOPSIS = """\
-usage: hostline [--raw | --json] [--socket PATH] [--timeout SECONDS] COMMAND [ARGS..] [option=value..]
+usage: hostline [--raw | --json] [--socket PATH | --host NAME] [--timeout SECONDS] COMMAND [ARGS..] [option=value..]
 'hostline --help' lists the commands, 'hostline COMMAND --help' explains one"""
 
 OPTIONS = """\
@@ -16,6 +16,9 @@ OPTIONS = """\
   --raw              print the body of the reply as it came, a Python literal (so it is where nobody looks on)
   --json             print it as JSON; without either, a terminal gets tables
   --socket PATH      the daemon's socket; otherwise HOSTLINE_SOCKET, or /run/hostline/hostline.sock
+  --host NAME[:PORT] the daemon of another host, over TLS; otherwise HOSTLINE_HOST; PORT is 6446 if it is not said
+  --trust DIR        our certificate for that, its key, and the authority that we believe (cert.pem, key.pem, ca.pem);
+                     otherwise HOSTLINE_TRUST, or for root /etc/hostline/trust, for others ~/.config/hostline
   --timeout SECONDS  for the whole request; otherwise what it asks to wait (wait=, timeout=) and 30 s
   --version, --help
 
@@ -25,7 +28,10 @@ An option of a command may be option=value, --option value or --option=value, a 
 exec runs a command inside a sliver with our standard input and outputs (-t: with a terminal), and ends with its exit
 status, or with 125 if it could not be run. attach is left with Ctrl-]. push and pull copy a FILE, - for ours.
 
-Exit status: 0 answered; 1 refused, with the message on standard error; 2 usage; 3 no daemon; 124 the deadline passed,
+'ticket sign FILE' signs a record; 'ticket FILE' hands a signed one in.
+
+Exit status: 0 answered; 1 refused, with the message on standard error; 2 usage; 3 no daemon, or one that does not
+believe us, or we it; 124 the deadline passed,
 or slow work goes on after its wait= (wait=0: 0); 130 interrupted.
 
 Commands:
