@@ -172,6 +172,12 @@ class BadPayload(HostError):
     code = "BAD_PAYLOAD"
 
 
+class BadTicket(HostError):
+    """The ticket is not taken, and nothing was changed; C{reason} in the body is one word that says why."""
+
+    code = "BAD_TICKET"
+
+
 class Held(HostError):
     """It would take away more than the brake allows; nothing was taken away."""
 

@@ -224,6 +224,7 @@ class Tickets:
     """
 
     roots_file: str = _key("", "PEM of the authorities whose signers are believed; empty: the site's own")
+    crl_file: str = _key("", "PEM of the lists of what those have revoked, besides the site's own list")
     most_days: float = _key(30.0, "the longest time for which a ticket may be good", 0.01)
 
 

@@ -72,7 +72,7 @@ class Spent(Record):
     """
     A ticket that was taken: its number is worth nothing more.
 
-    @ivar name: C{SIGNER NUMBER}: the SHA-256 fingerprint of the authority that vouches for the signer, and the number.
+    @ivar name: C{SIGNER NUMBER}: the SHA-256 sum of the signer's public key, in hexadecimal, and the number.
     @ivar until: Unix seconds; then it is out of its time anyway.
     """
 

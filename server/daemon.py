@@ -52,6 +52,7 @@ from hostline.server.store import Loaded, Store
 from hostline.server.supervise.shelf import Shelf
 from hostline.server.sync import Sync
 from hostline.server.tally import Tally
+from hostline.server.tickets import Tickets
 
 
 class Daemon:
@@ -115,6 +116,7 @@ class Daemon:
         self.audit = Audit(Archive(state / "audit"), keeper.use, lambda: self.config.audit)
         self.expiry = Expiry(self, moment or moments(now))
         self.follower = Follower(self, random.random)
+        self.tickets = Tickets(self, state / "trust")
         self.health = Health(self, state)
         self.answers = Answers(self)
         self._operators_gid = _gid(config.operators)

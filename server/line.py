@@ -43,6 +43,7 @@ from hostline.server import (  # noqa: F401  (they register their responders)
     lending,
     people,
     rights,
+    tickets,
     work,
 )
 from hostline.server.asking import RESPONDERS, Ask, Session

@@ -26,6 +26,7 @@ NAMES: Final[Mapping[str, tuple[str, str]]] = {
     "check_topology": ("hostline.server.experiments.check", "check_topology"),
     "read_payload": ("hostline.server.slivers.payload", "read_payload"),
     "read_response": ("hostline.server.slivers.response", "read_payload"),
+    "read_ticket": ("hostline.server.slivers.signed_ticket", "read_ticket"),
     "poll_authority": ("hostline.server.fetch", "poll_authority"),
 }
 #: Bytes of address space.

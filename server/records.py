@@ -157,10 +157,11 @@ class Sliver(Record):
     @ivar initscript: text of the script run at its start, stop and change.
     @ivar expires: Unix seconds; then it is stopped and doomed.
     @ivar instantiation: C{local}: made here by L{owner} or an operator; else what the authority's record says:
-        C{plc-instantiated}, C{delegated} or C{nm-controller}.
+        C{plc-instantiated}, C{delegated} or C{nm-controller}; or C{ticket}: made by a ticket.
     @ivar remains: whether the record stays when the sliver is off the host.
     @ivar doomed: since when it is missing from the authority's records, or expired, and stopped for that.
-    @ivar source: digest of the authority's record that this follows; empty of a local one.
+    @ivar source: digest of the authority's record that this follows, or since when the ticket is good that changed it
+        last (L{hostline.server.slivers.ticket.source_of}); empty of a local one.
     @ivar warnings: what the authority's record says that could not be used, in words.
     """
 
@@ -311,6 +312,7 @@ class Authority(Record):
     @ivar held: why the last payload was held by the brake; empty if it was not.
     @ivar wall: what the clock said last when it was trusted; C{up}: seconds the host had been up then; C{boot}: the
         kernel's id of that boot, empty if nobody looked yet.
+    @ivar remembers: since when the numbers of all tickets that were taken are known; 0 if nobody said yet.
     """
 
     table: ClassVar[str] = "authority"
@@ -321,6 +323,7 @@ class Authority(Record):
     wall: float = field(default=0.0, validator=NUMBER)
     up: float = field(default=0.0, validator=NUMBER)
     boot: str = field(default="", validator=TEXT)
+    remembers: float = field(default=0.0, validator=NUMBER)
 
 
 @frozen(kw_only=True)

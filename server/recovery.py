@@ -47,6 +47,7 @@ class Recovery:
             await self._start_all(stagger_s)
         daemon.sync.go_on()
         daemon.expiry.start()
+        daemon.tickets.start()
         daemon.follower.start()
 
     async def _start_all(self, stagger_s: float) -> None:

@@ -40,6 +40,7 @@ from hostline.server.host import Host
 from hostline.server.record import Record
 from hostline.server.rights import Caller
 from hostline.server.slivers.payload import read_payload
+from hostline.server.slivers.signed_ticket import read_ticket
 from hostline.server.slivers.trusted_time import Moment
 from hostline.server.store import Loaded, Statement, Store
 from tests.fits import fits
@@ -188,6 +189,7 @@ class FakeOffload:
             self.waiting.append(turn)
             await turn
         reads: dict[str, Callable[[Any], Any]] = {"check_topology": check_topology, "read_payload": read_payload}
+        reads["read_ticket"] = read_ticket
         return reads[name](argument())
 
     def release(self) -> None:

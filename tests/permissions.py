@@ -100,6 +100,7 @@ loan lab_db cpu_share 1 lender=lab_web  ok  ok  no  -   ok  -   -   ok  -   no  
 images                                  ok  ok  ok  ok  no  no  no  no  no  ok  ok  no  no
 image_build new base=busybox            WRONG_STATE  no  no  no  no  no  no  no  no  no  WRONG_STATE  no  no
 image_import new blob:{sha256}          WRONG_STATE  no  no  no  no  no  no  no  no  no  WRONG_STATE  no  no
+ticket {text}                           BAD_TICKET  BAD_TICKET  BAD_TICKET  BAD_TICKET  BAD_TICKET  BAD_TICKET  BAD_TICKET  BAD_TICKET  BAD_TICKET  BAD_TICKET  BAD_TICKET  BAD_TICKET  no
 image_remove nosuch                     -   no  no  no  no  no  no  no  no  no  -   no  no
 exec web.exp1.lab true                  ok  ok  ok  -   ok  -   -   ok  -   ok  ok  -   -
 exec lab_web true                       ok  ok  ok  -   ok  -   -   ok  -   ok  ok  -   no

@@ -87,6 +87,8 @@ node_reboot lab/exp1 web
 node_reboot lab/exp1 web db
 start_node lab/exp1 web
 stop_node lab/exp1 web db wait=0
+ticket '-----BEGIN CMS-----\\nMIIF...\\n-----END CMS-----\\n'
+ticket MIIFwAYJKoZIhvcNAQcCoIIFsTCCBa0CAQExDTALBglghkgBZQMEAgE wait=0 token=t1
 get_rspec lab_web
 get_effective_rspec web.exp1.lab
 loan lab_db cpu_share 16

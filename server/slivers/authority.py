@@ -2,7 +2,8 @@
 What a payload of a control authority changes on this host; pure.
 
 Nothing is destroyed because something is missing: what the payload no longer names is doomed (stopped, and kept for a
-grace time), and a payload that would doom too many at once is held. What was made here by hand is never touched.
+grace time), and a payload that would doom too many at once is held. What was made here by hand is never touched. What a
+ticket gave that is newer than the payload stays too: the payload does not know of it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from attrs import field, frozen
 from hostline.protocol.errors import BadPayload, Held
 from hostline.server.slivers.doom import Timed
 from hostline.server.slivers.plan import ABSENT, folded
+from hostline.server.slivers.ticket import since
 
 #: Made here; not the authority's.
 LOCAL = "local"
@@ -98,15 +100,17 @@ def decide(
     same = timestamp == last and not force
     decision = Decision(refused=dict(reading["refused"]))
     named = set(decision.refused)
-    ends = _entries(known, reading["entries"], decision, named, now, same)
+    newer = set() if force else {name for name, one in known.items() if since(one.source) > timestamp}
+    ends = _entries(known, reading["entries"], decision, named, now, same, newer)
     _kept(known, reading["kept"], decision, named, now)
+    nothing = not named
+    named |= newer
     living = sum(_followed(one) and one.doomed is None for one in known.values())
     if not same and not reading["unnamed"]:  # an entry that cannot be read may be any of those that are missing
         decision.doomed.extend(
             name for name, one in known.items() if name not in named and _followed(one) and one.doomed is None
         )
     going = decision.doomed + ends
-    nothing = not named and living > 0
     if going and not force and (nothing or len(going) > brake * living):
         raise Held(
             f"the payload would take away {len(going)} of {living} slivers ({folded(sorted(going))}), which is more "
@@ -124,6 +128,7 @@ def _entries(
     named: set[str],
     now: float,
     same: bool,
+    newer: set[str],
 ) -> list[str]:
     """
     @return: the names of those whose time the payload ends.
@@ -149,6 +154,8 @@ def _entries(
                 decision.created.append(entry)
         elif reason := _refusal(old, entry):
             decision.refused[name] = reason
+        elif name in newer:
+            decision.kept.append(name)
         elif old.doomed is not None and not over:
             decision.back[name] = entry
         elif same:

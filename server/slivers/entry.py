@@ -227,18 +227,22 @@ def _users(given: object, warnings: list[str]) -> list[str]:
 def _initscript(tags: Mapping[str, Any], scripts: Mapping[str, object], warnings: list[str]) -> str | None:
     inline, name = tags.get("initscript_code"), tags.get("initscript")
     if inline:
-        return _script(inline, "initscript_code")
+        return read_script(inline, "initscript_code")
     if not name:
         return None
     if type(name) is not str or name.startswith("#!") or "\n" in name:
-        return _script(name, "initscript")  # the first authorities put the script itself into the tag
+        return read_script(name, "initscript")  # the first authorities put the script itself into the tag
     if name not in scripts:
         warnings.append(f"tag initscript: the payload has no initscript {shown(name)}")
         return None
-    return _script(scripts[name], f"initscript {shown(name)}") if scripts[name] else None
+    return read_script(scripts[name], f"initscript {shown(name)}") if scripts[name] else None
 
 
-def _script(text: object, what: str) -> str:
+def read_script(text: object, what: str) -> str:
+    """
+    @param what: what it is, for the reason.
+    @raise Refused: if it is no text that can be a file of a sliver.
+    """
     if type(text) is not str:
         raise Refused(f"{what}: want text, got {shown(text)}")
     if len(text) > SCRIPT_MAX:

@@ -1,0 +1,1 @@
+Slivers can be made by tickets: a record of one sliver, signed by `hostline ticket sign` or plain `openssl cms -sign`, that anybody may show with `ticket`, once, on the hosts and in the time that it names.

@@ -1,0 +1,230 @@
+"""
+Tickets: signed rights to slivers, each taken once. The signature decides; until it is looked at, nothing else is.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from twisted.logger import Logger
+
+from hostline.protocol.commands import TABLE
+from hostline.protocol.errors import BadTicket, OperationFailed, WrongState
+from hostline.protocol.names import split_slice
+from hostline.server.asking import Ask, responds
+from hostline.server.credentials import Spent
+from hostline.server.expiry import authority, waits
+from hostline.server.records import Operation, Project, Sliver, User
+from hostline.server.slivers.authority import LOCAL
+from hostline.server.slivers.plan import ABSENT, STARTED
+from hostline.server.slivers.rspec import read_rspec
+from hostline.server.slivers.ticket import BY_TICKET, decide, source_of
+from hostline.server.trust.files import CA, CRL, BadTrust, NotThere, Trust
+
+if TYPE_CHECKING:
+    from hostline.server.daemon import Daemon
+
+#: Bytes of a ticket as it is given, PEM or base64.
+LONGEST = 65536
+#: Seconds that a ticket may take to be read.
+_READ_S = 10.0
+#: Bytes of a file of authorities, and of a list of what they have revoked.
+_FILE_MAX = 4 << 20
+
+
+class Tickets:
+    """
+    What this host believes, and which tickets it has seen.
+    """
+
+    _log = Logger()
+
+    def __init__(self, daemon: Daemon, trust: Path) -> None:
+        """
+        @param trust: the directory of trust.
+        """
+        self._daemon = daemon
+        self._trust = Trust(trust)
+
+    def start(self) -> None:
+        """
+        The records are loaded. A host whose state is new, or may have lost some of it, does not know which tickets were
+        taken before: from now on it does.
+        """
+        host, now = self._daemon.host, self._daemon.now()
+        known = authority(host)
+        if host.damaged or not 0 < known.remembers <= now:
+            change = host.change(now)
+            change.put(attrs.evolve(known, remembers=now))
+            waits(self._daemon.commit(change))
+
+    async def read(self, text: str, who: str) -> dict[str, Any]:
+        """
+        Read a ticket.
+
+        @param who: the principal that shows it.
+        @return: L{hostline.server.slivers.signed_ticket.read_ticket}.
+        @raise BadTicket: if it is refused for what it is.
+        @raise OperationFailed: if what this host believes cannot be read.
+        """
+        if len(text) > LONGEST or len(text.encode("utf-8", "surrogatepass")) > LONGEST:
+            raise BadTicket(f"want a ticket of at most {LONGEST} bytes", reason="size")
+
+        def asked() -> dict[str, Any]:
+            roots, revoked = self._believed()
+            return {"text": text, "roots": roots, "revoked": revoked, "now": self._daemon.now()}
+
+        found: dict[str, Any] = await self._daemon.offload.call("read_ticket", asked, _READ_S, who=who)
+        return found
+
+    def old(self) -> list[Spent]:
+        """
+        @return: the numbers that need not be remembered any more: the tickets are out of their time, even if the clock
+            is as far ahead as it can be without being noticed.
+        """
+        daemon = self._daemon
+        if daemon.expiry.trust.distrust:
+            return []
+        before = daemon.now() - daemon.config.authority.clock_off_days * 86400
+        return [one for one in daemon.host.table(Spent).values() if one.until < before]
+
+    def _believed(self) -> tuple[str, str]:
+        """
+        @return: PEM of the authorities whose signers are believed, and of what they have revoked.
+        """
+        settings = self._daemon.config.tickets
+        try:
+            roots = _file(settings.roots_file) if settings.roots_file else self._own(CA)
+            revoked = self._own(CRL) + (_file(settings.crl_file) if settings.crl_file else "")
+        except (OSError, UnicodeDecodeError, BadTrust) as error:
+            self._log.error("no ticket can be taken: {reason}", reason=str(error))
+            raise OperationFailed(
+                "the authorities whose tickets this host believes cannot be read; its log says why"
+            ) from None
+        return roots, revoked
+
+    def _own(self, name: str) -> str:
+        try:
+            return self._trust.read(name).decode("ascii")
+        except NotThere:
+            return ""
+
+
+@responds(TABLE["ticket"])
+async def ticket(ask: Ask, text: str) -> dict[str, Any]:
+    """
+    Use a ticket.
+    """
+    daemon = ask.daemon
+    reading = await daemon.tickets.read(ask.text(text), ask.principal)
+    ask.look_again()
+    record = reading["record"]
+    known = authority(ask.host)
+    name = f"{reading['signer']} {record['number']}"
+    decide(
+        record,
+        ask.now,
+        {ask.host.name, daemon.config.authority.hostname} - {""},
+        most_s=daemon.config.tickets.most_days * 86400,
+        payload=known.timestamp,
+        remembers=known.remembers,
+        spent=ask.host.get(Spent, name) is not None,
+    )
+    ask.change.put(Spent(serial=0, name=name, until=record["not_after"]))
+    sliver = ask.host.sliver_named(record["sliver"])
+    if sliver is None:
+        sliver, ask.operation = _create(ask, record)
+    else:
+        sliver, ask.operation = _set(ask, sliver, record)
+    daemon.slivers.tell(ask.change, sliver, "ticket", signer=reading["name"], number=record["number"])
+    return daemon.bodies.sliver(sliver)
+
+
+def _create(ask: Ask, record: dict[str, Any]) -> tuple[Sliver, Operation]:
+    daemon, name = ask.daemon, record["sliver"]
+    settings = daemon.config.authority
+    kind = record.get("kind", settings.kind)
+    if kind not in daemon.sync.drivers:
+        raise WrongState(f"this host runs no slivers of kind {kind}; it runs {', '.join(sorted(daemon.sync.drivers))}")
+    image = record.get("image", (settings.image or None) if kind == "container" else None)
+    project = ask.host.get(Project, split_slice(name)[0])
+    rspec = read_rspec(record.get("rspec", {}))
+    daemon.check_room(0, rspec)
+    sliver = Sliver(
+        serial=ask.change.serial(),
+        name=name,
+        kind=kind,
+        wanted=STARTED,
+        created=ask.now,
+        instantiation=BY_TICKET,
+        source=source_of("", record["not_before"]),
+        project=project.serial if project is not None else 0,
+        image=daemon.image_for(kind, image),
+        **{**_said(ask, record), "rspec": rspec},
+    )
+    return sliver, daemon.slivers.create(ask.change, sliver, ask.principal)
+
+
+def _set(ask: Ask, sliver: Sliver, record: dict[str, Any]) -> tuple[Sliver, Operation | None]:
+    """
+    Give a sliver that is there what the ticket names; it is brought back if it was doomed, made if it was only there
+    on request.
+    """
+    name, life = sliver.name, ask.daemon.slivers
+    if sliver.instantiation == LOCAL:
+        raise WrongState(f"{name} was made on this host by its owner or an operator; no ticket changes it")
+    if sliver.wanted == ABSENT and not sliver.remains:
+        raise WrongState(f"{name} is being destroyed; wait until it is gone")
+    if record.get("kind", sliver.kind) != sliver.kind:
+        raise WrongState(f"{name} is of kind {sliver.kind}, the ticket wants {record['kind']}")
+    said = _said(ask, record)
+    if "rspec" in record:
+        said["rspec"] = read_rspec(record["rspec"], over=sliver.rspec)
+        ask.daemon.check_room(sliver.serial, said["rspec"])
+    if "image" in record:
+        said["image"] = ask.daemon.image_for(sliver.kind, record["image"])
+    said["source"] = source_of(sliver.source, record["not_before"])
+    if sliver.doomed is not None:
+        over = "expires" not in said and sliver.expires is not None and sliver.expires <= ask.now
+        if over:
+            raise WrongState(f"{name} is doomed: its time is over, and the ticket gives it no other (expires)")
+        sliver = life.undo(ask.change, sliver, **said)
+    else:
+        sliver = life.set(ask.change, sliver, **said)
+        life.again(ask.change, sliver)
+    operation = None
+    if sliver.wanted == ABSENT:
+        operation = life.instantiate(ask.change, sliver, ask.principal)
+    return ask.host.slivers_by_serial[sliver.serial], operation
+
+
+def _said(ask: Ask, record: dict[str, Any]) -> dict[str, Any]:
+    """
+    What a ticket says, as fields of a sliver's record; of resources and the image the callers know more.
+    """
+    said = {key: record[key] for key in ("initscript", "start_command", "expires") if key in record}
+    if "keys" in record:
+        said["keys"] = tuple(record["keys"])
+    if "users" in record:
+        # As in an authority's records: names that are not known here are passed over, the first one owns it.
+        users = [user.serial for one in record["users"] if (user := ask.host.get(User, one)) is not None]
+        said["users"] = tuple(users)
+        said["owner"] = f"user:{users[0]}" if users else ""
+    return said
+
+
+def _file(name: str) -> str:
+    """
+    @raise OSError: if it cannot be read, is no file, or too long.
+    """
+    with os.fdopen(os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(f"{name}: want a file")
+        data = file.read(_FILE_MAX + 1)
+    if len(data) > _FILE_MAX:
+        raise OSError(f"{name}: want at most {_FILE_MAX} bytes")
+    return data.decode("ascii")
