@@ -333,6 +333,7 @@ class Daemon:
         change.tell("host", "configuration", changed=changed, wants_restart=wanting_restart)
         entries.tell_done(change, "configuration", *changed, via="signal")
         self.commit(change).addErrback(lambda failure: failure.trap(StoreFailed) and None)
+        self.audit.rotate()
         return changed, wanting_restart
 
     def round(self) -> None:
