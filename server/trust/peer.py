@@ -18,7 +18,6 @@ from hostline.protocol.errors import BadValue, Denied
 from hostline.protocol.names import certificate_name
 
 if TYPE_CHECKING:
-    from hostline.server.host import Host
     from hostline.server.trust.revoked import Revoked
 
 #: Names that a certificate may have; each is looked up at every request.
@@ -70,17 +69,6 @@ def read_chain(chain: Sequence[bytes]) -> Shown:
         raise Denied("the certificate has no name: want a DNS name or a URN in its subjectAltName")
     root = hashlib.sha256(chain[-1]).digest() if len(chain) > 1 else b""
     return Shown(names, f"{own.serial_number:x}", until, issued, root)
-
-
-def admit(shown: Shown, host: Host, revoked: Revoked, now: float) -> None:
-    """
-    @raise Denied: if who shows this may not come in now.
-    """
-    why = why_not(shown, revoked, now)
-    if why is not None:
-        raise Denied(why)
-    if len(host.by_names(shown.names)) > 1:
-        raise Denied("the certificate has names of two users: want one that is of one")
 
 
 def why_not(shown: Shown, revoked: Revoked, now: float) -> str | None:
