@@ -12,7 +12,8 @@ from hostline.protocol.commands import TABLE
 from hostline.server import rights
 from hostline.server.asking import Ask, responds
 
-#: Words for what came after the first version of the protocol; a command's own name is one too.
+#: Words for what came after the first version of the protocol; a command's own name is one too, and C{tls} stands
+#: there while those with a certificate can come in.
 FEATURES = ["format=json", "token", "wait", "watch", "blob", "stream"]
 
 
@@ -31,7 +32,7 @@ def hello(ask: Ask, format: str | None, client: str | None) -> dict[str, Any]:
         "host": ask.host.name,
         "principal": rights.shown_principal(ask.host, ask.principal),
         "roles": sorted(rights.roles(ask.host, ask.caller)),
-        "features": FEATURES,
+        "features": [*FEATURES, *(["tls"] if ask.daemon.tls.listening else [])],
     }
 
 

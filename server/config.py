@@ -7,13 +7,15 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, ip_address
 from pathlib import Path
 from typing import Any
 
 import attrs
 from attrs import field, frozen
 
+from hostline.protocol.endpoints import ENROL_PORT, TLS_PORT, split_endpoint
+from hostline.protocol.errors import HostError
 from hostline.protocol.names import near, shown
 
 DEFAULT_STATE = "/var/lib/hostline"
@@ -215,6 +217,16 @@ class Tls:
     handshakes: int = _key(64, "connections at a time that have not shown a certificate yet", 1)
     address_handshakes: int = _key(8, "the same from one address", 1)
     handshake_s: float = _key(10.0, "seconds that showing it may take", 0.1)
+
+    def __attrs_post_init__(self) -> None:
+        for name, port in (("listen", TLS_PORT), ("enrol", ENROL_PORT)):
+            where = getattr(self, name)
+            try:
+                ip_address(split_endpoint(where, port)[0].partition("%")[0] if where else "::")
+            except HostError as error:
+                raise BadConfig(f"{name}: {error.message}") from None
+            except ValueError:
+                raise BadConfig(f"{name}: want an address of this host, such as 0.0.0.0 or [::], got {where}") from None
 
 
 @frozen

@@ -50,9 +50,12 @@ from hostline.server.slivers.life import SliverLife
 from hostline.server.slivers.trusted_time import Moment
 from hostline.server.store import Loaded, Store
 from hostline.server.supervise.shelf import Shelf
+from hostline.server.supervise.spawn import Spawner
 from hostline.server.sync import Sync
 from hostline.server.tally import Tally
 from hostline.server.tickets import Tickets
+from hostline.server.trust.endpoint import Endpoint
+from hostline.server.trust.renewal import Renewal, beside_us
 
 
 class Daemon:
@@ -81,8 +84,10 @@ class Daemon:
         shelf: Shelf | None = None,
         no_shelf: str = "the daemon does not run as root",
         missing: Mapping[str, str] | None = None,
+        spawner: Spawner | None = None,
     ) -> None:
         """
+        @param spawner: starts programs; without one the daemon does what needs none.
         @param missing: why this host has no driver, by kind.
         @param shelf: where images are; None if this host can hold none, for the reason C{no_shelf}.
         @param moment: looks at the clocks; None means those of this machine.
@@ -117,6 +122,8 @@ class Daemon:
         self.expiry = Expiry(self, moment or moments(now))
         self.follower = Follower(self, random.random)
         self.tickets = Tickets(self, state / "trust")
+        self.tls = Endpoint(self, state / "trust")
+        self.renewal = Renewal(self, self.tls, spawner, beside_us)
         self.health = Health(self, state)
         self.answers = Answers(self)
         self._operators_gid = _gid(config.operators)
@@ -325,6 +332,7 @@ class Daemon:
         """
         changed, wanting_restart = configuration.changes(self.config, config)
         self.config = config
+        self.tls.reload()
         self.follower.reloaded()
         self._operators_gid = _gid(config.operators)
         self.host.feed.kept = config.history.events
@@ -346,6 +354,7 @@ class Daemon:
         """
         Take no further step; slivers go on as they are.
         """
+        self.tls.close()
         self.follower.close()
         self.expiry.close()
         self.sync.close()

@@ -34,6 +34,7 @@ class Rounds:
         """
         daemon = self._daemon
         daemon.operations.look_again()
+        daemon.tls.look()
         if daemon.now() - self._last_tidy > _TIDY_S:
             self._last_tidy = daemon.now()
             daemon.store.run(daemon.store.keep_reserve).addErrback(lambda _: None)
@@ -43,6 +44,7 @@ class Rounds:
         if daemon.now() - self._last_purge > _PURGE_S:
             self._last_purge = daemon.now()
             self._purge()
+            daemon.renewal.look()
             daemon.audit.rotate()
             daemon.store.run(daemon.blobs.forget_old).addErrback(lambda _: None)
 

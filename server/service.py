@@ -150,6 +150,7 @@ class HostlineService(Service):
             Doors(self._run, partial(self._serve_sliver, loop)),
             shelf=shelf,
             missing=missing,
+            spawner=spawner,
         )
         self._closers.append(self.daemon.close)
         for note in loaded.notes + host.aside:
@@ -210,6 +211,7 @@ class HostlineService(Service):
         opening = loop.create_unix_server(lambda: Connection(daemon), sock=listening, backlog=BACKLOG)
         server = await Deferred.fromFuture(asyncio.ensure_future(opening, loop=loop))
         self._closers.append(server.close)
+        daemon.tls.open()
         self._log.info(
             "hostline serves {host} at {socket}, state {state}, as uid {uid}",
             host=daemon.host.name,
