@@ -390,8 +390,8 @@ SLIVER = Kind(
 )
 GRANTED = Kind(
     "TARGET",
-    "an experiment, lab/exp1, or a free sliver, lab_web",
-    _named("PROJECT/EXPERIMENT or SITE_SLICE", names.checked_target),
+    "an experiment, lab/exp1, or a free sliver, lab_web; '*' alone: every one that there is",
+    _named("PROJECT/EXPERIMENT or SITE_SLICE", lambda name: name if name == "*" else names.checked_target(name)),
 )
 SLIVER_KIND = choice("KIND", "how a sliver is run", "container", "account", "process")
 IMAGE = _name("IMAGE", "the name of an image", "image")

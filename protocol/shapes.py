@@ -153,7 +153,18 @@ USERS = listing(USER_BODY)
 DELEGATE_BODY = record(
     "DELEGATE",
     "an account that may say some commands of some experiments and slivers",
-    {"name": STRING, "serial": INT, "uid": INT, "commands": STRINGS, "slivers": STRINGS},
+    {
+        "name": STRING,
+        "serial": INT,
+        "uid": INT,
+        "keys": STRINGS,
+        "account": FLAG,
+        "commands": STRINGS,
+        "slivers": STRINGS,
+        "every": FLAG,
+        "grantor": maybe(STRING),
+        "problems": STRINGS,
+    },
 )
 DELEGATES = listing(DELEGATE_BODY)
 BLOB = record("BLOB", "a blob on its way", {"sha256": SHA256, "size": INT, "have": INT, "complete": FLAG})

@@ -28,6 +28,7 @@ from hostline.server.board import Board
 from hostline.server.bodies import Bodies
 from hostline.server.config import Config
 from hostline.server.connection import Connection
+from hostline.server.delegates import Delegates, Makes
 from hostline.server.doors import Doors
 from hostline.server.drivers.driver import Driver, Status
 from hostline.server.experiments.lifecycle import Lifecycle
@@ -83,6 +84,8 @@ class Daemon:
         moment: Callable[[], Moment] | None = None,
         shelf: Shelf | None = None,
         no_shelf: str = "the daemon does not run as root",
+        accounts: Makes | None = None,
+        no_accounts: str = "the daemon does not run as root",
         missing: Mapping[str, str] | None = None,
         spawner: Spawner | None = None,
     ) -> None:
@@ -90,6 +93,7 @@ class Daemon:
         @param spawner: starts programs; without one the daemon does what needs none.
         @param missing: why this host has no driver, by kind.
         @param shelf: where images are; None if this host can hold none, for the reason C{no_shelf}.
+        @param accounts: makes those of delegates; None if there can be none, for the reason C{no_accounts}.
         @param moment: looks at the clocks; None means those of this machine.
         """
         self.host = host
@@ -119,6 +123,7 @@ class Daemon:
         self.loan_clock = LoanClock(host, clock, now, self._news, self.commit)
         self.blobs = Blobs(state / "blobs", keeper.run, lambda: self.config.limits.blob_bytes)
         self.audit = Audit(Archive(state / "audit"), keeper.use, lambda: self.config.audit)
+        self.delegates = Delegates(host, clock, lambda: self.config, accounts, no_accounts)
         self.expiry = Expiry(self, moment or moments(now))
         self.follower = Follower(self, random.random)
         self.tickets = Tickets(self, state / "trust")
@@ -360,6 +365,7 @@ class Daemon:
         self.sync.close()
         self.loan_clock.close()
         self.images.close()
+        self.delegates.close()
 
 
 def open_host(keeper: Store, name: str, config: Config) -> tuple[Host, Loaded]:

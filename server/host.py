@@ -119,7 +119,7 @@ class Change:
     @ivar people: whether a user or a delegate is no longer what it was.
     @ivar frees: whether it leads to more room on the host, so that it is made even if the disk is full; so is news.
     @ivar handed_over: whether the store has it, and will say how it went.
-    @ivar when_committed: called once the change is durable.
+    @ivar when_committed: called once the change is durable; C{when_undone}: once it is taken back instead.
     """
 
     def __init__(self, host: Host, now: float, request: str | None) -> None:
@@ -134,6 +134,7 @@ class Change:
         self.frees = request is None
         self.handed_over = False
         self.when_committed: list[Callable[[], Any]] = []
+        self.when_undone: list[Callable[[], Any]] = []
         self._undo: list[Callable[[], Any]] = []
 
     def put(self, record: _R) -> _R:
@@ -226,6 +227,8 @@ class Change:
         self.host.ledger.take()
         self.settle()
         self.host.touched()
+        for step in self.when_undone:
+            step()
 
     def _replace(self, kind: str, key: str, record: Record | None) -> None:
         old = self.host._set(kind, key, record)

@@ -37,6 +37,7 @@ from hostline.server import (  # noqa: F401  (they register their responders)
     copying,
     entries,
     expiry,
+    grants,
     history,
     images,
     inside,

@@ -1,5 +1,5 @@
 """
-Answers about projects, users and delegates.
+Answers about projects and users.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ from typing import Any
 import attrs
 
 from hostline.protocol.commands import TABLE
-from hostline.protocol.errors import BadValue, Exists, NoSuchExperiment, NoSuchUser, WrongState
+from hostline.protocol.errors import BadValue, Exists, NoSuchUser, WrongState
 from hostline.protocol.names import certificate_name, near, shown
-from hostline.server import rights
 from hostline.server.asking import Ask, responds
 from hostline.server.host import Host
-from hostline.server.records import Delegate, Experiment, Project, User
+from hostline.server.records import Experiment, Project, User
 from hostline.server.slivers.rspec import RESOURCES
 
 
@@ -40,21 +39,6 @@ def user_body(host: Host, user: User) -> dict[str, Any]:
         "certificates": list(user.certificates),
         "operator": user.operator,
         "projects": projects,
-    }
-
-
-def delegate_body(host: Host, delegate: Delegate) -> dict[str, Any]:
-    """
-    A delegate as it goes on the wire; what is gone is no longer named.
-    """
-    known = (host.experiments_by_serial.get(one) or host.slivers_by_serial.get(one) for one in delegate.targets)
-    slivers = sorted(one.name for one in known if one is not None)
-    return {
-        "name": delegate.name,
-        "serial": delegate.serial,
-        "uid": delegate.uid,
-        "commands": list(delegate.commands),
-        "slivers": slivers,
     }
 
 
@@ -124,7 +108,7 @@ def add_user(
     """
     Make a user.
     """
-    _free(ask, uid)
+    check_uid(ask, uid)
     certificates = tuple(dict.fromkeys(map(certificate_name, certificate)))
     for one in certificates:  # one name is one principal
         for other in ask.host.by_names([one]):
@@ -157,49 +141,6 @@ def users(ask: Ask) -> list[dict[str, Any]]:
     return [user_body(ask.host, one) for _, one in sorted(ask.host.table(User).items())]
 
 
-@responds(TABLE["add_delegate"])
-def add_delegate(ask: Ask, name: str, uid: int | None, commands: list[str], slivers: list[str]) -> dict[str, Any]:
-    """
-    Let an account say a few commands of a few experiments and slivers.
-    """
-    if uid is None:
-        raise BadValue("uid: want the uid of the delegate's account")
-    _free(ask, uid)
-    for command in commands:
-        if command not in TABLE:
-            raise BadValue(f"commands: no command {shown(command)}{near(command, list(TABLE))}")
-    targets = []
-    for target in slivers:
-        found = ask.host.get(Experiment, target) if "/" in target else ask.host.sliver_named(target)
-        if found is None and "/" not in target:
-            raise rights.no_such_sliver(ask.host, ask.caller, ask.row, target)
-        if found is None:
-            names = [one.name for one in rights.visible(ask.host, ask.caller, ask.row.name)]
-            raise NoSuchExperiment(f"no experiment {target}{near(target, names)}")
-        targets.append(found.serial)
-    serial = ask.change.serial()
-    delegate = Delegate(serial=serial, name=name, uid=uid, commands=tuple(commands), targets=tuple(targets))
-    return delegate_body(ask.host, ask.change.add(delegate))
-
-
-@responds(TABLE["remove_delegate"])
-def remove_delegate(ask: Ask, name: str) -> dict[str, Any]:
-    """
-    End a grant.
-    """
-    body = delegate_body(ask.host, ask.target)
-    ask.change.remove(ask.target)
-    return body
-
-
-@responds(TABLE["delegates"])
-def delegates(ask: Ask) -> list[dict[str, Any]]:
-    """
-    Name all delegates.
-    """
-    return [delegate_body(ask.host, one) for _, one in sorted(ask.host.table(Delegate).items())]
-
-
 def _user(ask: Ask, name: str) -> User:
     user = ask.host.get(User, name)
     if user is None:
@@ -207,13 +148,16 @@ def _user(ask: Ask, name: str) -> User:
     return user
 
 
-def _free(ask: Ask, uid: int | None) -> None:
-    slivers = ask.daemon.config.slivers
-    if uid is not None and slivers.uid_first <= uid < slivers.uid_first + slivers.uid_count:
-        raise BadValue(
-            f"uid: want none of {slivers.uid_first}-{slivers.uid_first + slivers.uid_count - 1}, the slivers' own"
-        )
-    # One uid is one principal: a delegate's account must not be somebody's own.
+def check_uid(ask: Ask, uid: int | None) -> None:
+    """
+    @raise BadValue: if a uid is one that the daemon gives out itself.
+    @raise Exists: if it is somebody's. One uid is one principal: a delegate's account must not be somebody's own.
+    """
+    config = ask.daemon.config
+    for whose, section in (("slivers", config.slivers), ("delegates", config.delegates)):
+        last = section.uid_first + section.uid_count - 1
+        if uid is not None and section.uid_first <= uid <= last:
+            raise BadValue(f"uid: want none of {section.uid_first}-{last}, the {whose}' own")
     taken = ask.host.by_uid(uid) if uid is not None else []
     if taken:
         raise Exists(f"uid {uid} is that of {taken[0].table} {taken[0].key}")

@@ -38,6 +38,7 @@ class Recovery:
         daemon.host.aside += daemon.lifecycle.rebuild(change)
         if change.statements:
             daemon.commit(change).addErrback(lambda failure: failure.trap(StoreFailed) and None)
+        await daemon.delegates.recover(self._keep_strays())
         await daemon.images.recover(self._keep_strays())
         await daemon.sync.recover(self._keep_strays())
         daemon.operations.load()

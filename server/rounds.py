@@ -41,6 +41,7 @@ class Rounds:
             for driver in daemon.sync.drivers.values():
                 driver.tidy()
             daemon.sync.look_for_drift()
+            daemon.delegates.tidy()
         if daemon.now() - self._last_purge > _PURGE_S:
             self._last_purge = daemon.now()
             self._purge()

@@ -42,6 +42,7 @@ from hostline.server.store import Store
 from hostline.server.supervise import rundir
 from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise.claim import Claimed, claim
+from hostline.server.supervise.delegate_accounts import DelegateAccounts
 from hostline.server.supervise.shelf import Shelf
 from hostline.server.supervise.spawn import Spawner, become_subreaper
 from hostline.server.supervise.uids import UidRange
@@ -126,8 +127,19 @@ class HostlineService(Service):
         become_subreaper()
         spawner = Spawner(loop, reaps_strangers=True)
         self._closers.append(spawner.close)
+        accounts = None
         if os.geteuid() == 0:
             self._closers.append(claim(UidRange(self._config.slivers.uid_first, self._config.slivers.uid_count)).close)
+            of_delegates = UidRange(self._config.delegates.uid_first, self._config.delegates.uid_count)
+            self._closers.append(claim(of_delegates, key="delegates.uid").close)
+            accounts = DelegateAccounts(
+                self._state / "delegates",
+                self._socket_path,
+                instance=host.instance,
+                uids=of_delegates,
+                spawner=spawner,
+                clock=reactor,
+            )
         cgroups, why_not = Cgroups.find(host.instance, note=self._run / "cgroup")
         if cgroups is not None:
             self._closers.append(cgroups.close)
@@ -149,6 +161,7 @@ class HostlineService(Service):
             f"{int(time.time()):x}",
             Doors(self._run, partial(self._serve_sliver, loop)),
             shelf=shelf,
+            accounts=accounts,
             missing=missing,
             spawner=spawner,
         )

@@ -52,6 +52,7 @@ add_user new                            ok  no  no  no  no  no  no  no  no  no  
 remove_user cy                          ok  -   -   -   -   -   -   -   -   -   ok  -   -
 users                                   ok  no  no  no  no  no  no  no  no  no  ok  no  no
 add_delegate new uid=5099               ok  no  no  no  no  no  no  no  no  no  ok  no  no
+set_delegate bare commands=ping         ok  -   -   -   -   -   -   -   -   -   ok  -   -
 remove_delegate bare                    ok  -   -   -   -   -   -   -   -   -   ok  -   -
 delegates                               ok  no  no  no  no  no  no  no  no  no  ok  no  no
 blob {sha256} 3 0 'YWJj'                ok  ok  ok  ok  no  no  no  no  no  ok  ok  no  no

@@ -60,6 +60,9 @@ remove_user ann
 users
 add_delegate del_mon uid=990 commands=['status_request'] slivers=['lab/exp1']
 add_delegate del_mon commands=status_request slivers=lab/exp1
+add_delegate del_mon keys=['ssh-ed25519 AAAA mon@home'] commands=status_request slivers=lab/exp1
+add_delegate del_spy keys=['ssh-ed25519 AAAA spy@home'] commands=['get_rspec'] slivers=*
+set_delegate del_mon keys=[] commands=['status_request','node_list']
 remove_delegate del_mon
 delegates
 status_request lab/exp1

@@ -83,12 +83,29 @@ ROWS: tuple[Command, ...] = (
         (("delegate", kinds.DELEGATE),),
         shapes.DELEGATE_BODY,
         FOR_OPERATORS,
-        "Let the account uid= say these commands of these experiments and slivers, and nothing else.",
+        "Let somebody say these commands of these experiments and slivers, and nothing else: by ssh with one of keys=, "
+        "for which an account is made; or from the account that has uid=.",
         options=(
             ("uid", kinds.UID, None),
+            ("keys", listing(kinds.KEY), []),
             ("commands", listing(kinds.WORD), []),
             ("slivers", listing(kinds.GRANTED), []),
         ),
+        changes=True,
+    ),
+    Command(
+        "set_delegate",
+        (("delegate", kinds.DELEGATE),),
+        shapes.DELEGATE_BODY,
+        FOR_OPERATORS,
+        "Grant a delegate other commands or slivers, or let it in with other keys; what is left out stays as it is. If "
+        "a key is taken away, what was open by ssh is cut.",
+        options=(
+            ("keys", listing(kinds.KEY), None),
+            ("commands", listing(kinds.WORD), None),
+            ("slivers", listing(kinds.GRANTED), None),
+        ),
+        target="delegate",
         changes=True,
     ),
     Command(
@@ -96,7 +113,7 @@ ROWS: tuple[Command, ...] = (
         (("delegate", kinds.DELEGATE),),
         shapes.DELEGATE_BODY,
         FOR_OPERATORS,
-        "End a delegate's grant.",
+        "End a delegate's grant; the account that was made for it is removed with all that runs in it.",
         target="delegate",
         changes=True,
     ),

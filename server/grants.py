@@ -1,0 +1,211 @@
+"""
+Answers about delegates: who may say a few commands of a few experiments and slivers, by ssh or from an account that is
+there already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import attrs
+from attrs import frozen
+
+from hostline.protocol.commands import TABLE
+from hostline.protocol.errors import BadValue, Denied, HostError, NoSuchExperiment
+from hostline.protocol.names import near, shown
+from hostline.server import rights
+from hostline.server.asking import Ask, responds
+from hostline.server.host import Host
+from hostline.server.people import check_uid
+from hostline.server.records import Delegate, Experiment
+from hostline.server.supervise.keyline import key_line
+
+#: In the place of names: every experiment and sliver.
+EVERY = "*"
+
+
+def delegate_body(host: Host, delegate: Delegate, problems: list[str]) -> dict[str, Any]:
+    """
+    A delegate as it goes on the wire; what is gone is no longer named.
+    """
+    known = (host.experiments_by_serial.get(one) or host.slivers_by_serial.get(one) for one in delegate.targets)
+    slivers = sorted(one.name for one in known if one is not None)
+    return {
+        "name": delegate.name,
+        "serial": delegate.serial,
+        "uid": delegate.uid,
+        "keys": list(delegate.keys),
+        "account": delegate.account,
+        "commands": list(delegate.commands),
+        "slivers": [EVERY] if delegate.every else slivers,
+        "every": delegate.every,
+        "grantor": rights.shown_principal(host, delegate.grantor) if delegate.grantor else None,
+        "problems": problems,
+    }
+
+
+@frozen
+class Wanted:
+    """
+    What is granted, with names instead of serials; None: as before.
+    """
+
+    keys: list[str] | None
+    commands: list[str] | None
+    slivers: list[str] | None
+
+    def on(self, ask: Ask, before: Delegate) -> Delegate:
+        """
+        @return: the delegate as it is wanted.
+        @raise HostError: if that cannot be granted.
+        """
+        after = before
+        if self.keys is not None:
+            after = attrs.evolve(after, keys=_keys(self.keys))
+        if self.commands is not None:
+            after = attrs.evolve(after, commands=_commands(self.commands))
+        if self.slivers is not None:
+            every = EVERY in self.slivers
+            after = attrs.evolve(after, every=every, targets=() if every else _targets(ask, self.slivers))
+            if every and len(self.slivers) > 1:
+                raise BadValue(f"slivers: want {EVERY!r} alone, or names")
+            if every and not rights.is_operator(ask.host, ask.caller):
+                raise Denied(f"slivers={EVERY} is for operators")
+        return after
+
+
+@responds(TABLE["add_delegate"])
+def add_delegate(ask: Ask, name: str, uid: int | None, keys: list[str], commands: list[str], slivers: list[str]) -> Any:
+    """
+    Let somebody say a few commands of a few experiments and slivers.
+    """
+    wanted = Wanted(keys, commands, slivers)
+    if uid is None:
+        return _with_account(ask, name, wanted)
+    if keys:
+        raise BadValue(
+            f"keys: the account of uid {uid} is not ours, so its keys are not; leave uid= out to have one made"
+        )
+    check_uid(ask, uid)
+    before = Delegate(serial=ask.change.serial(), name=name, uid=uid)
+    return _body(ask, ask.change.add(wanted.on(ask, before)))
+
+
+async def _with_account(ask: Ask, name: str, wanted: Wanted) -> dict[str, Any]:
+    delegates = ask.daemon.delegates
+    delegates.check_able()
+    first = ask.host.change(ask.now, ask.request)
+    serial = first.serial()
+    before = Delegate(serial=serial, name=name, uid=delegates.allocate(serial), account=True)
+    with delegates.reserved(before):
+        wanted.on(ask, before)
+        await ask.daemon.commit(first)
+        await delegates.ensure(wanted.on(ask, before))
+        # What was so before the account was made need not be so any more; if it is not, the account goes again.
+        with _or_follow(ask, before):
+            return _body(ask, ask.change.add(wanted.on(ask, before)))
+
+
+@responds(TABLE["set_delegate"])
+def set_delegate(
+    ask: Ask, name: str, keys: list[str] | None, commands: list[str] | None, slivers: list[str] | None
+) -> Any:
+    """
+    Grant other commands or slivers, or let in with other keys.
+    """
+    wanted = Wanted(keys, commands, slivers)
+    delegate: Delegate = ask.target
+    ask.daemon.delegates.check_stays(delegate)
+    if keys is not None and delegate.account:
+        return _with_keys(ask, wanted)
+    if keys:
+        raise BadValue(f"keys: the keys of uid {delegate.uid} are its own business")
+    return _body(ask, ask.change.put(wanted.on(ask, delegate)))
+
+
+async def _with_keys(ask: Ask, wanted: Wanted) -> dict[str, Any]:
+    delegates, before = ask.daemon.delegates, ask.target
+    await delegates.ensure(wanted.on(ask, before))
+    with _or_follow(ask, before):
+        return _body(ask, ask.change.put(wanted.on(ask, ask.target)))
+
+
+@responds(TABLE["remove_delegate"])
+def remove_delegate(ask: Ask, name: str) -> Any:
+    """
+    End a grant, and the account that was made for it.
+    """
+    if ask.target.account:
+        return _without_account(ask)
+    body = _body(ask, ask.target)
+    ask.change.remove(ask.target)
+    return body
+
+
+async def _without_account(ask: Ask) -> dict[str, Any]:
+    delegates, before = ask.daemon.delegates, ask.target
+    body = _body(ask, before)
+    with delegates.leaving(before):
+        await delegates.remove(before)
+        with _or_follow(ask, before):
+            ask.change.remove(ask.target)
+            return body
+
+
+@responds(TABLE["delegates"])
+def delegates(ask: Ask) -> list[dict[str, Any]]:
+    """
+    Name the delegates that the caller may know of.
+    """
+    return [_body(ask, one) for _, one in sorted(ask.host.table(Delegate).items())]
+
+
+def _body(ask: Ask, delegate: Delegate) -> dict[str, Any]:
+    return delegate_body(ask.host, delegate, ask.daemon.delegates.problems(delegate.serial))
+
+
+@contextmanager
+def _or_follow(ask: Ask, record: Delegate) -> Iterator[None]:
+    """
+    In here the record follows its account, after another look at rights and target. If it does not come to that, or is
+    undone later, the account follows the record.
+    """
+    delegates = ask.daemon.delegates
+    try:
+        ask.look_again()
+        ask.change.when_undone.append(lambda: delegates.follow(record))
+        yield
+    except HostError:
+        delegates.follow(record)
+        raise
+
+
+def _keys(keys: list[str]) -> tuple[str, ...]:
+    for at, key in enumerate(keys):
+        try:
+            key_line(key)
+        except ValueError as error:
+            raise BadValue(f"keys: item {at + 1}: {error}") from None
+    return tuple(dict.fromkeys(keys))
+
+
+def _commands(commands: list[str]) -> tuple[str, ...]:
+    for command in commands:
+        if command not in TABLE:
+            raise BadValue(f"commands: no command {shown(command)}{near(command, list(TABLE))}")
+    return tuple(dict.fromkeys(commands))
+
+
+def _targets(ask: Ask, names: list[str]) -> tuple[int, ...]:
+    targets = []
+    for target in names:
+        found = ask.host.get(Experiment, target) if "/" in target else ask.host.sliver_named(target)
+        if found is None and "/" not in target:
+            raise rights.no_such_sliver(ask.host, ask.caller, ask.row, target)
+        if found is None:
+            known = [one.name for one in rights.visible(ask.host, ask.caller, ask.row.name)]
+            raise NoSuchExperiment(f"no experiment {target}{near(target, known)}")
+        targets.append(found.serial)
+    return tuple(dict.fromkeys(targets))

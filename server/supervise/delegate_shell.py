@@ -1,0 +1,187 @@
+"""
+The login shell of delegates: a copy of the forward shell where every account can read it, and its line in /etc/shells.
+
+The daemon installs it itself: what it runs from may lie where delegates cannot go, and this one starts faster.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+from hostline.server.supervise import login_shells, passable
+from hostline.server.supervise.running import Failed, run
+from hostline.server.supervise.spawn import Spawner
+
+#: How often the list of shells is tried while somebody else has it, and the seconds in between.
+_TRIES, BREATH_S = 60, 0.05
+_SYSTEM_PYTHON = Path("/usr/bin/python3")
+#: Run by the interpreter that is to run the shell; a hash in the byte code tells it from that of an older copy.
+_COMPILE = (
+    "import sys\nif sys.version_info < (3, 11): sys.exit('want Python 3.11 or later')\n"
+    "from py_compile import PycInvalidationMode, compile\n"
+    "print(compile(sys.argv[1], doraise=True, invalidation_mode=PycInvalidationMode.CHECKED_HASH))\n"
+)
+_SCRIPT = '''#!{python} -IS
+"""
+The login shell of delegates. hostlined wrote this, and writes it again at each start.
+"""
+import sys
+
+sys.path.insert(0, {directory!a})
+sys.argv[1:1] = ["--socket", {socket!a}]
+from forward import main
+
+main()
+'''
+
+
+class DelegateShell:
+    """
+    The shell of one state directory.
+
+    @ivar path: where it is.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        socket: Path,
+        spawner: Spawner,
+        clock: IReactorTime,
+        *,
+        source: Path | None = None,
+        shells: Path = Path("/etc/shells"),
+        pythons: tuple[Path, ...] = (_SYSTEM_PYTHON, Path(sys.executable).resolve()),
+    ) -> None:
+        """
+        @param directory: C{STATE/delegates/shell}; the note of its line in C{/etc/shells} is beside it.
+        @param socket: the daemon's.
+        @param source: the forward shell; None: that of this package.
+        @param pythons: what may run it, the best first.
+        """
+        self.path = directory / "hostline-shell"
+        self._directory = directory
+        self._socket = socket
+        self._spawner = spawner
+        self._clock = clock
+        self._source = source
+        self._shells = shells
+        self._note = directory.with_name("shells-line")
+        self._pythons = pythons
+        self._installed = False
+
+    async def install(self) -> None:
+        """
+        Have it there as it should be, the first time that this daemon needs it; and its line in /etc/shells.
+
+        @raise OSError: if that fails.
+        """
+        if not self._installed or not self.path.exists():
+            self._directory.mkdir(exist_ok=True)
+            cache = self._directory / "__pycache__"
+            cache.mkdir(exist_ok=True)
+            for one in (self._directory, cache):
+                one.chmod(0o755)
+            copy = self._directory / "forward.py"
+            _write(copy, (self._source or find_forward()).read_text("utf-8"), 0o644)
+            python = await self._compile(copy)
+            for one in cache.iterdir():
+                one.chmod(0o644)  # whatever our umask was
+            script = _SCRIPT.format(python=python, directory=str(self._directory), socket=str(self._socket))
+            _write(self.path, script, 0o755)
+            self._installed = True
+        await self._patiently(self._offer)
+
+    async def withdraw(self) -> None:
+        """
+        Remove it, and the line if it was added by us.
+
+        @raise OSError: if that fails.
+        """
+        self._installed = False
+        await self._patiently(self._take_back)
+        self._note.unlink(missing_ok=True)
+        self._note.with_name(self._note.name + ".new").unlink(missing_ok=True)
+        if self._directory.exists():
+            await run(self._spawner, "rm", "-rf", "--one-file-system", "--", str(self._directory))
+
+    def why_not_used(self) -> str | None:
+        """
+        @return: why delegates cannot run it, or get at the daemon's socket, in words; None if they can.
+        """
+        return passable.why_not_run(self.path) or passable.why_not_reached(self._socket)
+
+    def _offer(self) -> None:
+        line = str(self.path)
+        with suppress(FileNotFoundError, UnicodeDecodeError):
+            before = self._note.read_text("utf-8").rstrip("\n")
+            if before != line:  # the state directory was moved
+                login_shells.remove(before, self._shells)
+        if self._shells.exists() and not login_shells.has(line, self._shells):
+            _write(self._note, line + "\n", 0o644)
+            login_shells.add(line, self._shells)
+
+    def _take_back(self) -> None:
+        with suppress(FileNotFoundError, UnicodeDecodeError):
+            login_shells.remove(self._note.read_text("utf-8").rstrip("\n"), self._shells)
+
+    async def _patiently(self, change: Callable[[], None]) -> None:
+        for tries in range(_TRIES):
+            try:
+                change()
+                break
+            except login_shells.Busy:
+                if tries == _TRIES - 1:
+                    raise
+                await deferLater(self._clock, BREATH_S)
+
+    async def _compile(self, source: Path) -> Path:
+        """
+        @return: the interpreter that is to run it.
+        """
+        for python in self._candidates():
+            with suppress(Failed):
+                await run(self._spawner, str(python), "-IS", "-c", _COMPILE, str(source))
+                return python
+        raise OSError(f"no Python that is 3.11 or later: {', '.join(map(str, self._pythons))}")
+
+    def _candidates(self) -> Iterator[Path]:
+        for python in self._pythons:
+            if os.access(python, os.X_OK):
+                yield python
+
+
+def find_forward() -> Path:
+    """
+    @return: the file of the forward shell.
+    @raise OSError: if this package has none.
+    """
+    spec = importlib.util.find_spec("hostline.clients.forward")
+    if spec is None or spec.origin is None:
+        raise OSError("this installation has no hostline.clients.forward")
+    return Path(spec.origin)
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    """
+    Have this text in a file of ours, all of it or what was there before.
+    """
+    with suppress(OSError, UnicodeDecodeError):
+        if path.read_text("utf-8") == text and path.stat().st_mode & 0o7777 == mode and not path.is_symlink():
+            return
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    with fresh.open("x", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
