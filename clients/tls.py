@@ -353,7 +353,7 @@ def _words(error: Exception) -> str:
         if isinstance(reason, str) and reason.endswith(name):
             return meaning
     if isinstance(error, ssl.SSLEOFError | ConnectionResetError):
-        return "the connection was cut"
+        return "it cut the connection"
     if isinstance(error, ssl.SSLError) and reason:
         return str(reason).lower().replace("_", " ")
     return getattr(error, "strerror", None) or str(error)

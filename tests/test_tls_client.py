@@ -102,7 +102,11 @@ class Far:
         *,
         believes: bytes | None = None,
         crl: bytes | None = None,
+        anybody: bool = False,
     ) -> None:
+        """
+        @param anybody: whether those without a certificate come in.
+        """
         self._test = test
         self.directory = Path(tempfile.mkdtemp(prefix="hl-"))
         test.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
@@ -110,7 +114,7 @@ class Far:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.directory / "host/cert.pem", self.directory / "host/key.pem")
         context.load_verify_locations(self.directory / "host/ca.pem")
-        context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_mode = ssl.CERT_OPTIONAL if anybody else ssl.CERT_REQUIRED
         if crl is not None:
             (self.directory / "host/crl.pem").write_bytes(crl)
             context.load_verify_locations(self.directory / "host/crl.pem")
