@@ -48,6 +48,8 @@ class Command(NamedTuple):
     @ivar changes: whether it changes what should be: recorded, durable before the reply, takes C{token=}.
     @ivar slow: whether it may become an operation; takes C{wait=}.
     @ivar audited: whether it is in the audit log though it changes no record.
+    @ivar once: whether what it changes takes no C{token=}: its reply is told once and never kept, or to ask again does
+        nothing more.
     @ivar secret: the arguments and options that no log may have.
     @ivar frees: whether it leads to more room on the host, so that it must be possible when the disk is full.
     @ivar polled: whether the answer hangs on records and status only, so that it may be kept until one changes.
@@ -69,6 +71,7 @@ class Command(NamedTuple):
     audited: bool = False
     targeted: str = ""
     secret: tuple[str, ...] = ()
+    once: bool = False
 
     @property
     def reply_word(self) -> str:
@@ -82,7 +85,7 @@ class Command(NamedTuple):
         """
         Kind and default by name, those that every slow or changing command has included.
         """
-        more = ((WAIT,) if self.slow else ()) + ((TOKEN,) if self.changes else ())
+        more = ((WAIT,) if self.slow else ()) + ((TOKEN,) if self.changes and not self.once else ())
         return {name: (kind, default) for name, kind, default in self.options + more}
 
     @property

@@ -10,7 +10,7 @@ from __future__ import annotations
 from hostline.protocol.command import ANYONE, BY_GRANT, KNOWN, MEMBER, OPERATOR, OWNER, SELF, STRANGER, Command
 from hostline.protocol.errors import UnknownCommand
 from hostline.protocol.names import near, shown
-from hostline.protocol.rows import authority, experiments, host, images, loans, people, slivers, streams, tickets
+from hostline.protocol.rows import authority, experiments, host, images, loans, people, slivers, streams, tickets, trust
 
 __all__ = [
     "ANYONE",
@@ -36,6 +36,7 @@ ROWS: tuple[Command, ...] = (
     *streams.ROWS,
     *authority.ROWS,
     *images.ROWS,
+    *trust.ROWS,
     *tickets.ROWS,
 )
 

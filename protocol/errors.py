@@ -142,6 +142,12 @@ class NoSuchBlob(HostError):
     code = "NO_SUCH_BLOB"
 
 
+class NoSuchCertificate(HostError):
+    """No certificate and no token has this number or name."""
+
+    code = "NO_SUCH_CERTIFICATE"
+
+
 class NoSuchTopic(HostError):
     """Nothing that the caller may see has this topic."""
 

@@ -128,6 +128,17 @@ class Ask:
         self.daemon.answers.audit(self, change, "ok")
         self.daemon.commit(change).addErrback(lambda _: None)
 
+    async def durable(self) -> None:
+        """
+        Make the change durable now, with its entry in the audit log: there is more to do before the reply.
+
+        @raise StoreFailed: if it could not be made so; it is undone.
+        """
+        change, self._change = self.change, None
+        self.audited = True
+        self.daemon.answers.audit(self, change, "ok")
+        await self.daemon.commit(change)
+
     def take_back(self) -> None:
         """
         Undo the change, unless the store has it already.

@@ -56,6 +56,7 @@ from hostline.server.sync import Sync
 from hostline.server.tally import Tally
 from hostline.server.tickets import Tickets
 from hostline.server.trust.endpoint import Endpoint
+from hostline.server.trust.issuer import Issuer
 from hostline.server.trust.renewal import Renewal, beside_us
 
 
@@ -126,6 +127,7 @@ class Daemon:
         self.delegates = Delegates(host, clock, lambda: self.config, accounts, no_accounts)
         self.expiry = Expiry(self, moment or moments(now))
         self.follower = Follower(self, random.random)
+        self.issuer = Issuer(self, state / "trust")
         self.tickets = Tickets(self, state / "trust")
         self.tls = Endpoint(self, state / "trust")
         self.renewal = Renewal(self, self.tls, spawner, beside_us)

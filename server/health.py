@@ -88,9 +88,10 @@ class Health:
             *self._looks_at_drivers(),
             *self._looks_at_missing_drivers(),
             *(_found(*one) for one in self._daemon.follower.findings()),
-            *(_found(*one) for one in self._daemon.delegates.findings()),
             *(_found(*one) for one in self._daemon.tls.findings()),
             *(_found(*one) for one in self._daemon.renewal.findings()),
+            *(_found(*one) for one in self._daemon.delegates.findings()),
+            *(_found(*one) for one in self._daemon.issuer.findings()),
             self._looks_at_the_loop(),
             self._looks_at_descriptors(),
         ]

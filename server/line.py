@@ -55,6 +55,7 @@ from hostline.server.record import ENCODE
 from hostline.server.records import Operation, Token, kept_reply
 from hostline.server.slivers import requests as _slivers  # noqa: F401
 from hostline.server.status import StatusText
+from hostline.server.trust import requests as _trust  # noqa: F401
 
 if TYPE_CHECKING:
     from hostline.server.daemon import Daemon

@@ -27,6 +27,7 @@ NAMES: Final[Mapping[str, tuple[str, str]]] = {
     "read_payload": ("hostline.server.slivers.payload", "read_payload"),
     "read_response": ("hostline.server.slivers.response", "read_payload"),
     "read_ticket": ("hostline.server.slivers.signed_ticket", "read_ticket"),
+    "read_request": ("hostline.server.trust.csr", "read_request"),
     "poll_authority": ("hostline.server.fetch", "poll_authority"),
 }
 #: Bytes of address space.

@@ -42,10 +42,12 @@ class Rounds:
                 driver.tidy()
             daemon.sync.look_for_drift()
             daemon.delegates.tidy()
+            daemon.issuer.round()
         if daemon.now() - self._last_purge > _PURGE_S:
             self._last_purge = daemon.now()
             self._purge()
             daemon.renewal.look()
+            daemon.issuer.purge()
             daemon.audit.rotate()
             daemon.store.run(daemon.blobs.forget_old).addErrback(lambda _: None)
 

@@ -43,6 +43,7 @@ from hostline.server.slivers.payload import read_payload
 from hostline.server.slivers.signed_ticket import read_ticket
 from hostline.server.slivers.trusted_time import Moment
 from hostline.server.store import Loaded, Statement, Store
+from hostline.server.trust.csr import read_request
 from tests.fits import fits
 
 #: Unix seconds at which every clock of the tests begins.
@@ -188,7 +189,11 @@ class FakeOffload:
             turn: Deferred[None] = Deferred()
             self.waiting.append(turn)
             await turn
-        reads: dict[str, Callable[[Any], Any]] = {"check_topology": check_topology, "read_payload": read_payload}
+        reads: dict[str, Callable[[Any], Any]] = {
+            "check_topology": check_topology,
+            "read_payload": read_payload,
+            "read_request": read_request,
+        }
         reads["read_ticket"] = read_ticket
         return reads[name](argument())
 

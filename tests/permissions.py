@@ -109,5 +109,13 @@ attach web.exp1.lab                     BAD_ARGUMENTS  BAD_ARGUMENTS  BAD_ARGUME
 logs lab_web                            ok  ok  ok  -   ok  -   -   ok  -   ok  ok  -   no
 push web.exp1.lab f x                   FAILED  FAILED  FAILED  -  FAILED  -  -  FAILED  -  FAILED  FAILED  -  -
 pull web.exp1.lab f                     FAILED  FAILED  FAILED  -  FAILED  -  -  FAILED  -  FAILED  FAILED  -  -
+ca_init                                 ok  no  no  no  no  no  no  no  no  no  EXISTS  no  no
+ca_token host.example.org               ok  no  no  no  no  no  no  no  no  no  ok  no  no
+ca_certificate                          ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  no
+ca_enrol wrong x                        no  no  no  no  no  no  no  no  no  no  no  no  no
+ca_renew x                              no  no  no  no  no  no  no  no  no  no  no  no  no
+ca_revoke nosuch.example.org            -  no  no  no  no  no  no  no  no  no  -  no  no
+ca_revoked                              ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  no
+certificates                            ok  no  no  no  no  no  no  no  no  no  ok  no  no
 data {{}}                               BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE
 """

@@ -20,7 +20,7 @@ from hostline.protocol.words import split
 from hostline.server.asking import RESPONDERS
 from tests.fits import fits
 
-RELATIONS = {"anyone", "user", "member", "owner", "delegate", "operator", "self"}
+RELATIONS = {"anyone", "user", "member", "owner", "delegate", "operator", "self", "stranger"}
 TARGETS = {"experiment", "new experiment", "project", "user", "delegate", "operation", "node", "sliver", "new sliver"}
 
 # What people type: section 4 of the design.
@@ -102,6 +102,17 @@ set_loans lab_web [['lab_db', 'cpu_share', 16], ('lab_db', 'net_max', 0)] until=
 set_loans lab_web [{'recipient': 'lab_db', 'resource': 'cpu_share', 'amount': 16, 'until': '+30m'}]
 get_loans lab_web
 get_loans lab_web borrowed=True
+ca_init
+ca_init names=host.example.org life=3650d
+ca_token host.example.org
+ca_token ['urn:site:user:ann'] purpose=ticket expires=+2h life=30d
+ca_certificate
+ca_enrol x7Q-a_b '-----BEGIN CERTIFICATE REQUEST-----\\nMII=\\n-----END CERTIFICATE REQUEST-----\\n'
+ca_renew '-----BEGIN CERTIFICATE REQUEST-----\\nMII=\\n-----END CERTIFICATE REQUEST-----\\n'
+ca_revoke 8f3a0c
+ca_revoke host.example.org
+ca_revoked
+certificates
 """
 
 
@@ -145,13 +156,13 @@ class TableTests(SynchronousTestCase):
         """Who is a member or owner of something can be told only where something is named."""
         for row in ROWS:
             if row.target is None:
-                self.assertEqual(row.who - {"anyone", "user", "operator", "self"}, set(), row.name)
+                self.assertEqual(row.who - {"anyone", "user", "operator", "self", "stranger"}, set(), row.name)
 
     def test_words(self) -> None:
         """Within a command no two arguments or options have one name, and each can be typed."""
         for row in ROWS:
             names = [name for name, _ in row.args] + [name for name, _, _ in row.options]
-            names += ["wait"] * row.slow + ["token"] * row.changes
+            names += ["wait"] * row.slow + ["token"] * (row.changes and not row.once)
             self.assertEqual(sorted(set(names)), sorted(names), row.name)
             for name in names:
                 self.assertRegex(name, "^[a-z0-9]+(_[a-z]+)*$", row.name)
@@ -305,6 +316,8 @@ class ReadTests(SynchronousTestCase):
         )
         self.refused("ping x=1", UnknownOption, "no option 'x' in ping; want ping")
         self.refused("ping token=x", UnknownOption, "no option 'token' in ping; want ping")
+        usage = "ca_enrol SECRET REQUEST"
+        self.refused("ca_enrol a b token=x", UnknownOption, f"no option 'token' in ca_enrol; want {usage}")
 
     def test_value(self) -> None:
         """What is wrong with a value is told with the name of its place."""

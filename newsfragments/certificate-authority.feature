@@ -1,0 +1,1 @@
+A site can have its own certificate authority: `ca_init` makes it, `ca_token` invites a host or a user to one certificate, `ca_revoke` takes certificates back at once, and `hostline-pki` makes keys and requests and signs tickets.

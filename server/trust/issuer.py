@@ -1,0 +1,376 @@
+"""
+The site's certificate authority, on the host that has it: what it signs, and what it takes back.
+
+Its files are those of the daemon's trust, and C{ca.key} beside them; what it has signed is on record.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from hostline.protocol.errors import Exists, OperationFailed, StoreFailed, TooMany, WrongState
+from hostline.server.credentials import Certificate, Invitation
+from hostline.server.host import Change
+from hostline.server.trust import founding, signing
+from hostline.server.trust.files import CA, CA_KEY, CERTIFICATE, CRL, KEY, BadTrust, NotThere, Trust
+from hostline.server.trust.guesses import Guesses
+from hostline.server.trust.signing import Authority, BadAuthority, Revocations
+
+if TYPE_CHECKING:
+    from hostline.server.daemon import Daemon
+
+#: Certificates of the same names and purpose that may be good at a time, before one is renewed once more.
+ALIVE = 8
+#: Seconds after which the list of what is revoked is made anew though nothing was.
+CRL_AGE_S = 86400.0
+#: Seconds for which the record of a certificate is kept after its end: so far may the clock err, and not lose one.
+KEPT_S = 366 * 86400.0
+#: C{doctor} warns of an authority that ends within so many seconds.
+_WARN_S = 90 * 86400.0
+
+
+class Issuer:
+    """
+    The authority, if this host has it.
+
+    @ivar trust: its files.
+    @ivar trouble: why an authority that is there cannot be used; empty if there is none, or all is well.
+    @ivar crl: the list of what is revoked, PEM, as it was last written.
+    @ivar guesses: the wrong tokens that were said.
+    """
+
+    _log = Logger()
+
+    def __init__(self, daemon: Daemon, directory: Path) -> None:
+        """
+        Open the authority; what a crash left half done is ended, or undone.
+
+        @param directory: of the daemon's trust, STATE/trust.
+        """
+        self._daemon = daemon
+        self.trust = Trust(directory)
+        self.trouble = ""
+        self.crl = b""
+        self.guesses = Guesses()
+        self._authority: Authority | None = None
+        self._list = Revocations({}, 0, 0.0, 0.0)
+        self._making = False
+        self._unwritten = ""
+        try:
+            founding.settle(directory, daemon.host.table(Certificate), lambda text: self._log.warn("{text}", text=text))
+            self._load()
+        except (BadTrust, BadAuthority, OSError) as error:
+            self.trouble = f"the authority in {directory} cannot be used: {error}"
+            self._log.error("{trouble}", trouble=self.trouble)
+
+    @property
+    def present(self) -> bool:
+        """
+        Whether this host has the authority, and can sign.
+        """
+        return self._authority is not None
+
+    @property
+    def authority(self) -> Authority:
+        """
+        What signs.
+
+        @raise WrongState: if this host has none, or cannot use it.
+        """
+        if self._authority is None:
+            raise WrongState(self.trouble or "this host has no certificate authority; ca_init makes one")
+        return self._authority
+
+    @property
+    def life_s(self) -> float:
+        """
+        Seconds that a certificate lives, if nothing else was said.
+        """
+        return self._daemon.config.tls.life_days * 86400.0
+
+    def _load(self) -> None:
+        if not self.trust.has(CA_KEY):
+            return
+        self.trust.settle()
+        authority = signing.read_authority(self.trust.read(CA), self.trust.read(CA_KEY))
+        try:
+            self.crl = self.trust.read(CRL)
+            self._list = signing.read_revocations(authority, self.crl)
+        except (NotThere, BadAuthority) as error:
+            self._log.warn("the list of what is revoked is made anew: {error}", error=error)
+        self._authority = authority
+        if not self._list.serial or not self._revoked().keys() <= self._list.revoked.keys():
+            data, read = self._new_list()
+            self.trust.write(CRL, data)
+            self.crl, self._list = data, read
+
+    # Making one.
+
+    async def make(
+        self, names: Sequence[str], life_s: float, durable: Callable[[Certificate], Awaitable[None]]
+    ) -> None:
+        """
+        Make the authority and this host's own certificate.
+
+        @param durable: makes the record of that certificate durable.
+        @raise Exists: if there is an authority, or this host believes another one.
+        @raise StoreFailed: if the record cannot be made durable.
+        @raise OperationFailed: if the files cannot be written.
+        """
+        self._check_none()
+        self._making = True
+        now = self._daemon.now()
+        planned = founding.plan(self._daemon.host.name, names, life_s, self.life_s, now)
+        record = _record(0, planned.own, names, "host", now)
+        place = founding.fresh(self.trust.directory, record.number)
+        try:
+            await self._run(lambda: founding.write(place, planned.files))
+            await durable(record)
+            await self._run(lambda: founding.put_in_place(place, self.trust.directory))
+            self._load()
+        except (OSError, BadTrust, BadAuthority) as error:
+            raise OperationFailed(f"the authority was not made: {error}") from error
+        finally:
+            self._making = False
+            if self._authority is None:
+                self._run(lambda: founding.forget(place)).addErrback(lambda _: None)
+        self._tell_tls()
+
+    def _check_none(self) -> None:
+        if self._making:
+            raise Exists("an authority is being made just now")
+        if self._authority is not None or self.trouble:
+            raise Exists(self.trouble or "this host has a certificate authority")
+        there = [one for one in (CA_KEY, CA, CERTIFICATE, KEY) if self.trust.has(one)]
+        if there:
+            raise Exists(
+                f"{self.trust.directory} has {', '.join(there)}: this host believes another authority; "
+                "move that directory away first"
+            )
+
+    # Signing.
+
+    def sign(
+        self, change: Change, key: str, names: Sequence[str], purpose: str, life_s: float, renews: str = ""
+    ) -> x509.Certificate:
+        """
+        Sign a certificate; it is to be handed out once C{change}, which gets its record, is durable.
+
+        @param key: SubjectPublicKeyInfo, PEM.
+        @raise WrongState: if the authority has ended, or there is none.
+        """
+        authority = self.authority
+        if authority.until <= change.now:
+            raise WrongState(f"the authority ended at {_date(authority.until)}")
+        certificate = signing.sign(authority, key, names, purpose, life_s, change.now)
+        change.put(_record(change.serial(), certificate, names, purpose, change.now, renews))
+        return certificate
+
+    def renew(self, change: Change, key: str, before: Certificate) -> x509.Certificate:
+        """
+        Sign a certificate like one that is good still.
+
+        @raise TooMany: if as many of these names are good as may be.
+        """
+        same = (before.names, before.purpose)
+        alive = [one for one in self._alive(change.now) if (one.names, one.purpose) == same]
+        if len(alive) >= ALIVE:
+            raise TooMany(f"want at most {ALIVE} certificates of the same names; wait until one ends, or is revoked")
+        life_s = before.until - before.issued
+        return self.sign(change, key, before.names, before.purpose, life_s, before.number)
+
+    @property
+    def own_number(self) -> str:
+        """
+        The number of this host's own certificate; empty if that cannot be read.
+        """
+        try:
+            return signing.number_of(x509.load_pem_x509_certificate(self.trust.read(CERTIFICATE)))
+        except (BadTrust, ValueError):
+            return ""
+
+    async def renew_own(self) -> None:
+        """
+        Make a new key and a new certificate for this host; those before stay good until they end.
+
+        @raise WrongState: if this host has no authority, or its own certificate is none of it.
+        @raise StoreFailed: if that cannot be made durable.
+        @raise OperationFailed: if the files cannot be written.
+        """
+        try:
+            own = x509.load_pem_x509_certificate(self.trust.read(CERTIFICATE))
+            names = signing.names_in(own)
+        except (BadTrust, BadAuthority, ValueError) as error:
+            raise WrongState(f"this host's own certificate cannot be renewed: {error}") from error
+        known = self._daemon.host.get(Certificate, signing.number_of(own))
+        life_s = known.until - known.issued if known is not None else self.life_s
+        key = signing.new_key()
+        public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode("ascii")
+        change = self._daemon.host.change(self._daemon.now())
+        fresh = self.sign(change, public, names, "host", life_s, signing.number_of(own))
+        await self._daemon.commit(change)
+        try:
+            await self._run(lambda: self.trust.write_pair(fresh.public_bytes(Encoding.PEM), signing.key_pem(key)))
+        except OSError as error:
+            raise OperationFailed(f"this host's new certificate cannot be written: {error}") from error
+        self._tell_tls()
+
+    def handed_out(self, certificate: x509.Certificate) -> dict[str, Any]:
+        """
+        What whoever asked for a certificate is answered.
+        """
+        return {
+            "certificate": certificate.public_bytes(Encoding.PEM).decode("ascii"),
+            "ca": self.authority.pem.decode("ascii"),
+            "crl": self.crl.decode("ascii"),
+            "number": signing.number_of(certificate),
+            "until": certificate.not_valid_after_utc.timestamp(),
+        }
+
+    def _alive(self, now: float) -> list[Certificate]:
+        every = self._daemon.host.table(Certificate).values()
+        return [one for one in every if not one.revoked and one.until > now]
+
+    # Revoking.
+
+    def named(self, said: str, name: str | None) -> tuple[list[Certificate], list[Invitation]]:
+        """
+        @param said: the number of a certificate, perhaps.
+        @param name: L{hostline.protocol.names.certificate_name}; None if C{said} can be none.
+        @return: the certificate of that number; or all that have the name, with the tokens that would get one.
+        """
+        table = self._daemon.host.table(Certificate)
+        number = said.lower().replace(":", "").lstrip("0")
+        if number in table:
+            return [table[number]], []
+        invited = self._daemon.host.table(Invitation).values()
+        return [one for one in table.values() if name in one.names], [one for one in invited if name in one.names]
+
+    def revoke(self, change: Change, found: list[Certificate], invited: list[Invitation]) -> None:
+        """
+        Have a change revoke certificates and withdraw tokens; L{publish} is to follow.
+        """
+        for one in found:
+            if not one.revoked:
+                change.put(attrs.evolve(one, revoked=change.now))
+        for invitation in invited:
+            change.remove(invitation)
+
+    async def publish(self) -> None:
+        """
+        Write the list of what is revoked, and have open connections looked at again.
+
+        @raise OperationFailed: if it cannot be written; it is tried again.
+        """
+        data, read = self._new_list()
+        try:
+            await self._run(lambda: self.trust.write(CRL, data))
+        except OSError as error:
+            self._unwritten = f"the list of what is revoked cannot be written: {error}"
+            raise OperationFailed(f"revoked on record, but {self._unwritten}") from error
+        self._unwritten = ""
+        self.crl, self._list = data, read
+        self._tell_tls()
+
+    def _revoked(self) -> dict[int, float]:
+        every = self._daemon.host.table(Certificate).values()
+        return {int(one.number, 16): one.revoked for one in every if one.revoked}
+
+    def _new_list(self) -> tuple[bytes, Revocations]:
+        # What was revoked once stays so, even if the records of it were lost.
+        revoked = self._list.revoked | self._revoked()
+        data = signing.revocations(self.authority, revoked, self._daemon.now(), self._list.serial + 1)
+        return data, signing.read_revocations(self.authority, data)
+
+    # From time to time.
+
+    def round(self) -> None:
+        """
+        Make the list of what is revoked anew where that is due.
+        """
+        if self._authority is None:
+            return
+        age_s = self._daemon.now() - self._list.made
+        if self._unwritten or not -signing.EARLY_S <= age_s <= CRL_AGE_S:
+            Deferred.fromCoroutine(self.publish()).addErrback(
+                lambda failure: self._log.error("{error}", error=failure.value)
+            )
+
+    def purge(self) -> None:
+        """
+        Forget tokens that are out of their time, and certificates that were for long.
+        """
+        host, now = self._daemon.host, self._daemon.now()
+        change = host.change(now)
+        for invitation in [one for one in host.table(Invitation).values() if one.until <= now]:
+            change.remove(invitation)
+        for one in list(host.table(Certificate).values()):
+            if one.until + KEPT_S < now:
+                change.remove(one)
+            elif not one.revoked and int(one.number, 16) in self._list.revoked:  # and the record of that was lost
+                change.put(attrs.evolve(one, revoked=now))
+        if change.statements:
+            self._daemon.commit(change).addErrback(lambda failure: failure.trap(StoreFailed) and None)
+
+    def findings(self) -> list[tuple[str, bool, str, str]]:
+        """
+        What C{doctor} says of it: what was looked at, whether it is well, details, what to do if not.
+        """
+        if self.trouble:
+            return [("certificate authority", False, self.trouble, "mend what it says and start the daemon again")]
+        if self._authority is None:
+            return []
+        now, until = self._daemon.now(), self._authority.until
+        waiting = len(self._daemon.host.table(Invitation))
+        return [
+            (
+                "certificate authority",
+                until > now + _WARN_S,
+                f"the authority ends at {_date(until)}; {len(self._alive(now))} certificates are good, "
+                f"{waiting} tokens were not used",
+                "make a new authority, believed beside this one, and enrol all hosts and users anew before it ends",
+            ),
+            (
+                "revocation list",
+                not self._unwritten and self._list.until > now,
+                self._unwritten
+                or f"{len(self._list.revoked)} certificates are revoked, said at {_date(self._list.made)}, "
+                f"good until {_date(self._list.until)}",
+                f"make it possible to write {self.trust.directory}; the list is written anew within a minute",
+            ),
+        ]
+
+    def _run(self, function: Callable[[], Any]) -> Deferred[Any]:
+        return self._daemon.store.run(function)
+
+    def _tell_tls(self) -> None:
+        tls = getattr(self._daemon, "tls", None)
+        if tls is not None:
+            tls.reload()
+
+
+def _record(
+    serial: int, certificate: x509.Certificate, names: Sequence[str], purpose: str, now: float, renews: str = ""
+) -> Certificate:
+    return Certificate(
+        serial=serial,
+        number=signing.number_of(certificate),
+        names=names,
+        purpose=purpose,
+        issued=now,
+        until=certificate.not_valid_after_utc.timestamp(),
+        renews=renews,
+    )
+
+
+def _date(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
