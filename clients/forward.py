@@ -592,18 +592,19 @@ def run(words: list[bytes], original: bytes | None, path: bytes) -> int:
 
 def given_words() -> list[bytes]:
     """
-    @return: our arguments, every byte as it was given, whatever the locale is that somebody has set.
+    @return: our arguments; each that came from outside byte for byte, whatever the locale is that somebody has set.
     """
-    count = len(sys.argv) - 1
+    said = b""
     try:
         opened = posix.open("/proc/self/cmdline", posix.O_RDONLY | posix.O_CLOEXEC)
-        said = b""
         while data := posix.read(opened, _PIECE):
             said += data
         posix.close(opened)
-        return said.split(b"\0")[-1 - count : -1]
     except OSError:
-        return [word.encode(sys.getfilesystemencoding(), "surrogateescape") for word in sys.argv[1:]]
+        pass
+    raw = dict(zip(sys.orig_argv, said.split(b"\0"), strict=False))
+    encoding = sys.getfilesystemencoding()
+    return [raw.get(word) or word.encode(encoding, "surrogateescape") for word in sys.argv[1:]]
 
 
 def main(path: str = SOCKET) -> None:

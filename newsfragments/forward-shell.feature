@@ -1,0 +1,1 @@
+The login shell of delegates, hostline-shell, has deadlines on both sides, tells a daemon that hangs from one that works, talks to nobody but the daemon, and ends with exactly one error_reply and a documented exit status.
