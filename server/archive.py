@@ -27,9 +27,9 @@ from attrs import frozen
 
 from hostline.server.record import ENCODE
 
-#: Entries of one file at most: they are taken out of the state at once, and nothing else is written meanwhile.
+#: Entries of one file at most.
 FILE_ENTRIES = 20000
-#: Entries that one step writes to a file, and that one reads for somebody.
+#: Entries that one step moves, and that one reads for somebody.
 STEP, READ_STEP = 1000, 250
 _NAME = re.compile(r"audit-(\d{1,19})-(\d{1,19})\.jsonl\.gz", re.ASCII)
 _CURSOR = re.compile(r'\{"cursor":(\d{1,19})[,}]', re.ASCII)
@@ -41,6 +41,7 @@ _OLDEST = "SELECT MIN(cursor) FROM audit"
 _ROTATED = """
 INSERT INTO meta VALUES ('audit_rotated', ?) ON CONFLICT DO UPDATE SET value = MAX(value, excluded.value)
 """
+_SOME = "SELECT MAX(cursor) FROM (SELECT cursor FROM audit WHERE cursor BETWEEN ? AND ? ORDER BY cursor LIMIT ?)"
 _TAKE_OUT = "DELETE FROM audit WHERE cursor BETWEEN ? AND ?"
 _LAST = 2**63 - 1
 
@@ -124,8 +125,7 @@ class Archive:
             if last is None:
                 break
             yield from self._write(connection, last)
-            left -= self._take_out(connection, 0, last)
-            yield
+            left -= yield from self._take_out(connection, 0, last)
         for part in self.parts()[:-files] if files else []:
             part.path.unlink(missing_ok=True)
 
@@ -210,22 +210,29 @@ class Archive:
                 yield
             known.close()
             if there:
-                self._take_out(connection, part.first, part.last)
+                yield from self._take_out(connection, part.first, part.last)
 
-    def _take_out(self, connection: sqlite3.Connection, first: int, last: int) -> int:
+    def _take_out(self, connection: sqlite3.Connection, first: int, last: int) -> Generator[None, None, int]:
         """
+        Delete from the state what a file holds, the oldest first; what is left if this ends before is found again.
+
         @return: how many there were.
         """
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            connection.execute(_ROTATED, (last,))
-            count = connection.execute(_TAKE_OUT, (first, last)).rowcount
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-        return count
+        count = 0
+        while True:
+            ((until,),) = connection.execute(_SOME, (first, last, STEP)).fetchall()
+            if until is None:
+                return count
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                connection.execute(_ROTATED, (until,))
+                count += connection.execute(_TAKE_OUT, (first, until)).rowcount
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            yield
 
 
 def _line(cursor: int, row: str) -> str:

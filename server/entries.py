@@ -39,14 +39,11 @@ def tell_done(change: Change, what: str, *arguments: Any, via: str, principal: s
         "audit",
         what,
         principal=principal,
-        name=principal,
         via=via,
         uid=None,
-        client=None,
         arguments=cut(list(arguments)),
         options=cut(options),
         outcome="ok",
-        untold=0,
     )
 
 
@@ -63,11 +60,9 @@ def tell_ended(change: Change, operation: Operation, name: str) -> None:
         name=name,
         via="operation",
         uid=None,
-        client=None,
         arguments=cut([operation.target, *operation.nodes]),
         options="{}",
         outcome=operation.state,
-        untold=0,
         operation=operation.serial,
         causes=[_short(one) for one in operation.causes[-3:]],
     )
@@ -77,7 +72,7 @@ def shown(entry: Mapping[str, Any]) -> dict[str, Any]:
     """
     An entry as the command C{audit} shows it.
 
-    @param entry: the event; of an older hostline's some keys may be missing.
+    @param entry: the event, which has not the keys that say nothing; an older hostline's has others.
     """
     return {
         "cursor": entry["cursor"],

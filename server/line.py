@@ -327,23 +327,29 @@ class Answers:
         @param outcome: C{ok}, or the code of an error.
         """
         principal = ask.principal
-        more: dict[str, Any] = {"certificate": ask.caller.number} if ask.caller.number else {}
+        more: dict[str, Any] = {}
+        name = rights.shown_principal(ask.host, principal)
+        for key, value in (
+            ("name", name if name != principal else ""),
+            ("certificate", ask.caller.number),
+            ("client", ask.session.client),
+            ("untold", self._refusals.untold(principal)),
+        ):
+            if value:
+                more[key] = value
         if ask.operation is not None and outcome == "ok":
             more["operation"] = ask.operation.serial  # its end is told with the same number
         change.tell(
             "audit",
             ask.row.name,
             principal=principal,
-            name=rights.shown_principal(ask.host, principal),
             via=rights.way(ask.host, ask.caller),
             uid=ask.caller.uid if ask.caller.uid >= 0 else None,
-            client=ask.session.client,
             arguments=entries.cut(_open(ask.row, ask.values)),
             options=entries.cut(
                 {name: "..." if name in ask.row.secret else value for name, value in ask.options.items() if value}
             ),
             outcome=outcome,
-            untold=self._refusals.untold(principal),
             **more,
         )
 
