@@ -43,7 +43,7 @@ def read_request(text: Any) -> dict[str, Any]:
         raise BadValue("request: want one request for a certificate in PEM, and nothing before or after it")
     try:
         request = x509.load_der_x509_csr(base64.b64decode("".join(found[1].split()), validate=True))
-    except (binascii.Error, ValueError, UnsupportedAlgorithm):
+    except (binascii.Error, ValueError, x509.InvalidVersion, UnsupportedAlgorithm):
         raise BadValue("request: what is in the PEM is no request for a certificate (PKCS #10)") from None
     try:
         key = request.public_key()

@@ -8,7 +8,6 @@ in place at the next start if that record is there, and removed if it is not.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
@@ -84,11 +83,7 @@ def put_in_place(place: Path, directory: Path) -> None:
     @raise OSError: if that has any file already.
     """
     place.rename(directory)  # over a directory only if that is empty
-    descriptor = os.open(directory.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    Trust(directory.parent).flush()
 
 
 def forget(place: Path) -> None:

@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from hostline.protocol.errors import Exists, OperationFailed, StoreFailed, TooMany, WrongState
+from hostline.server import entries
 from hostline.server.credentials import Certificate, Invitation
 from hostline.server.host import Change
 from hostline.server.trust import founding, signing
@@ -194,8 +195,8 @@ class Issuer:
         The number of this host's own certificate; empty if that cannot be read.
         """
         try:
-            return signing.number_of(x509.load_pem_x509_certificate(self.trust.read(CERTIFICATE)))
-        except (BadTrust, ValueError):
+            return signing.number_of(signing.read_certificate(self.trust.read(CERTIFICATE)))
+        except (BadTrust, BadAuthority):
             return ""
 
     async def renew_own(self) -> None:
@@ -207,9 +208,9 @@ class Issuer:
         @raise OperationFailed: if the files cannot be written.
         """
         try:
-            own = x509.load_pem_x509_certificate(self.trust.read(CERTIFICATE))
+            own = signing.read_certificate(self.trust.read(CERTIFICATE))
             names = signing.names_in(own)
-        except (BadTrust, BadAuthority, ValueError) as error:
+        except (BadTrust, BadAuthority) as error:
             raise WrongState(f"this host's own certificate cannot be renewed: {error}") from error
         known = self._daemon.host.get(Certificate, signing.number_of(own))
         life_s = known.until - known.issued if known is not None else self.life_s
@@ -217,6 +218,7 @@ class Issuer:
         public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode("ascii")
         change = self._daemon.host.change(self._daemon.now())
         fresh = self.sign(change, public, names, "host", life_s, signing.number_of(own))
+        entries.tell_done(change, "ca_renew", *names, via="clock", number=signing.number_of(fresh))
         await self._daemon.commit(change)
         try:
             await self._run(lambda: self.trust.write_pair(fresh.public_bytes(Encoding.PEM), signing.key_pem(key)))
@@ -353,9 +355,7 @@ class Issuer:
         return self._daemon.store.run(function)
 
     def _tell_tls(self) -> None:
-        tls = getattr(self._daemon, "tls", None)
-        if tls is not None:
-            tls.reload()
+        self._daemon.tls.reload()
 
 
 def _record(

@@ -35,6 +35,8 @@ EARLY_S = 300
 CRL_LIFE_S = 14 * 86400.0
 #: The most characters of a common name (RFC 5280, upper bounds).
 _COMMON = 64
+#: What is raised for what cannot be read, or has not what it must have.
+_WRONG = (ValueError, TypeError, x509.InvalidVersion, x509.ExtensionNotFound, x509.DuplicateExtension)
 
 
 class BadAuthority(Exception):
@@ -116,7 +118,7 @@ def read_authority(certificate: bytes, key: bytes) -> Authority:
     @raise BadAuthority: if they are no authority's, or not one's.
     """
     try:
-        found = x509.load_pem_x509_certificate(certificate)
+        found = read_certificate(certificate)
         own = load_pem_private_key(key, None)
         constraints = found.extensions.get_extension_for_class(x509.BasicConstraints).value
         usage = found.extensions.get_extension_for_class(x509.KeyUsage).value
@@ -125,9 +127,20 @@ def read_authority(certificate: bytes, key: bytes) -> Authority:
             raise BadAuthority("the certificate may not sign others")
         if not isinstance(own, ec.EllipticCurvePrivateKey) or own.public_key() != found.public_key():
             raise BadAuthority("the key is not that of the certificate")
-    except (ValueError, TypeError, x509.ExtensionNotFound) as error:
+    except _WRONG as error:
         raise BadAuthority(str(error)) from error
     return Authority(own, found)
+
+
+def read_certificate(data: bytes) -> x509.Certificate:
+    """
+    @return: the first certificate in a PEM.
+    @raise BadAuthority: if there is none.
+    """
+    try:
+        return x509.load_pem_x509_certificate(data)
+    except _WRONG as error:
+        raise BadAuthority(str(error)) from error
 
 
 def sign(
@@ -208,7 +221,7 @@ def read_revocations(authority: Authority, data: bytes) -> Revocations:
         serial = found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
         ends = found.next_update_utc
         revoked = {one.serial_number: one.revocation_date_utc.timestamp() for one in found}
-    except (ValueError, TypeError, x509.ExtensionNotFound) as error:
+    except _WRONG as error:
         raise BadAuthority(str(error)) from error
     made = found.last_update_utc.timestamp() + EARLY_S
     return Revocations(revoked, serial, made, ends.timestamp() if ends is not None else made)
@@ -228,7 +241,7 @@ def names_in(certificate: x509.Certificate) -> list[str]:
     """
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, x509.ExtensionNotFound) as error:
+    except _WRONG as error:
         raise BadAuthority(str(error)) from error
     return [*(f"dns:{one}" for one in found.get_values_for_type(x509.DNSName)),
             *found.get_values_for_type(x509.UniformResourceIdentifier)]  # fmt: skip
