@@ -125,6 +125,13 @@ class Delegates:
         except ValueError as error:
             raise NoRoom(str(error)) from None
 
+    @property
+    def coming(self) -> list[Delegate]:
+        """
+        Those whose accounts are being made.
+        """
+        return list(self._reserved.values())
+
     @contextmanager
     def reserved(self, record: Delegate) -> Iterator[None]:
         """

@@ -12,8 +12,8 @@ from typing import Any
 import attrs
 from attrs import frozen
 
-from hostline.protocol.commands import TABLE
-from hostline.protocol.errors import BadValue, Denied, HostError, NoSuchExperiment
+from hostline.protocol.commands import OWNER, TABLE
+from hostline.protocol.errors import BadValue, Denied, HostError, TooMany
 from hostline.protocol.names import near, shown
 from hostline.server import rights
 from hostline.server.asking import Ask, responds
@@ -24,6 +24,8 @@ from hostline.server.supervise.keyline import key_line
 
 #: In the place of names: every experiment and sliver.
 EVERY = "*"
+#: How the name of a delegate begins that a user made.
+PREFIX = "del_"
 
 
 def delegate_body(host: Host, delegate: Delegate, problems: list[str]) -> dict[str, Any]:
@@ -62,17 +64,19 @@ class Wanted:
         @raise HostError: if that cannot be granted.
         """
         after = before
+        if before.grantor:
+            _check_grantor(ask, before)
         if self.keys is not None:
             after = attrs.evolve(after, keys=_keys(self.keys))
         if self.commands is not None:
-            after = attrs.evolve(after, commands=_commands(self.commands))
+            after = attrs.evolve(after, commands=_commands(self.commands, bool(before.grantor)))
         if self.slivers is not None:
             every = EVERY in self.slivers
-            after = attrs.evolve(after, every=every, targets=() if every else _targets(ask, self.slivers))
             if every and len(self.slivers) > 1:
                 raise BadValue(f"slivers: want {EVERY!r} alone, or names")
-            if every and not rights.is_operator(ask.host, ask.caller):
-                raise Denied(f"slivers={EVERY} is for operators")
+            if every and (before.grantor or not rights.is_operator(ask.host, ask.caller)):
+                raise Denied(f"slivers={EVERY} is for operators, of delegates that they made")
+            after = attrs.evolve(after, every=every, targets=() if every else _targets(ask, self.slivers))
         return after
 
 
@@ -82,8 +86,13 @@ def add_delegate(ask: Ask, name: str, uid: int | None, keys: list[str], commands
     Let somebody say a few commands of a few experiments and slivers.
     """
     wanted = Wanted(keys, commands, slivers)
+    operator = rights.is_operator(ask.host, ask.caller)
+    grantor = "" if operator else ask.principal
     if uid is None:
-        return _with_account(ask, name, wanted)
+        wanted.on(ask, Delegate(serial=0, name=name, uid=0, grantor=grantor))
+        return _with_account(ask, name, wanted, grantor)
+    if not operator:
+        raise Denied("add_delegate uid= is for operators; leave it out to have an account made")
     if keys:
         raise BadValue(
             f"keys: the account of uid {uid} is not ours, so its keys are not; leave uid= out to have one made"
@@ -93,12 +102,12 @@ def add_delegate(ask: Ask, name: str, uid: int | None, keys: list[str], commands
     return _body(ask, ask.change.add(wanted.on(ask, before)))
 
 
-async def _with_account(ask: Ask, name: str, wanted: Wanted) -> dict[str, Any]:
+async def _with_account(ask: Ask, name: str, wanted: Wanted, grantor: str) -> dict[str, Any]:
     delegates = ask.daemon.delegates
     delegates.check_able()
     first = ask.host.change(ask.now, ask.request)
     serial = first.serial()
-    before = Delegate(serial=serial, name=name, uid=delegates.allocate(serial), account=True)
+    before = Delegate(serial=serial, name=name, uid=delegates.allocate(serial), account=True, grantor=grantor)
     with delegates.reserved(before):
         wanted.on(ask, before)
         await ask.daemon.commit(first)
@@ -159,7 +168,7 @@ def delegates(ask: Ask) -> list[dict[str, Any]]:
     """
     Name the delegates that the caller may know of.
     """
-    return [_body(ask, one) for _, one in sorted(ask.host.table(Delegate).items())]
+    return [_body(ask, one) for _, one in sorted(ask.host.table(Delegate).items()) if ask.sees(one)]
 
 
 def _body(ask: Ask, delegate: Delegate) -> dict[str, Any]:
@@ -191,21 +200,42 @@ def _keys(keys: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(keys))
 
 
-def _commands(commands: list[str]) -> tuple[str, ...]:
+def _check_grantor(ask: Ask, delegate: Delegate) -> None:
+    """
+    What is so of every delegate that a user has for what it owns.
+
+    @raise BadValue: if its name could be a person's.
+    @raise TooMany: if the user has as many as it may.
+    """
+    if not delegate.name.startswith(PREFIX):
+        raise BadValue(f"delegate: want a name that begins with {PREFIX}, got {delegate.name}")
+    most = ask.daemon.config.delegates.per_user
+    others = [*ask.host.table(Delegate).values(), *ask.daemon.delegates.coming]
+    own = {one.name for one in others if one.grantor == delegate.grantor} - {delegate.name}
+    if len(own) >= most:
+        raise TooMany(f"want at most {most} delegates of one user; remove one of {', '.join(sorted(own)[:20])}")
+
+
+def _commands(commands: list[str], by_owner: bool) -> tuple[str, ...]:
     for command in commands:
         if command not in TABLE:
             raise BadValue(f"commands: no command {shown(command)}{near(command, list(TABLE))}")
+        if by_owner and not rights.grantable(TABLE[command]):
+            raise Denied(f"commands: {command} is not for owners of slivers and experiments to hand on")
     return tuple(dict.fromkeys(commands))
 
 
 def _targets(ask: Ask, names: list[str]) -> tuple[int, ...]:
     targets = []
+    operator = rights.is_operator(ask.host, ask.caller)
     for target in names:
         found = ask.host.get(Experiment, target) if "/" in target else ask.host.sliver_named(target)
-        if found is None and "/" not in target:
-            raise rights.no_such_sliver(ask.host, ask.caller, ask.row, target)
-        if found is None:
-            known = [one.name for one in rights.visible(ask.host, ask.caller, ask.row.name)]
-            raise NoSuchExperiment(f"no experiment {target}{near(target, known)}")
+        looked_at = found or rights.stand_in_for(target)  # which takes as long as what is hidden
+        seen = rights.sees(ask.host, ask.caller, looked_at, ask.row.name)
+        if found is None or not seen:
+            no_such = rights.no_such_experiment if "/" in target else rights.no_such_sliver
+            raise no_such(ask.host, ask.caller, ask.row, target)
+        if not operator and OWNER not in rights.relations(ask.host, ask.caller, found, ask.row.name):
+            raise Denied(f"slivers: what is said of {target} is for its owner, and operators, to grant")
         targets.append(found.serial)
     return tuple(dict.fromkeys(targets))

@@ -4,6 +4,7 @@ Answers about projects and users.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import attrs
@@ -13,7 +14,7 @@ from hostline.protocol.errors import BadValue, Exists, NoSuchUser, WrongState
 from hostline.protocol.names import certificate_name, near, shown
 from hostline.server.asking import Ask, responds
 from hostline.server.host import Host
-from hostline.server.records import Experiment, Project, User
+from hostline.server.records import Delegate, Experiment, Project, User
 from hostline.server.slivers.rspec import RESOURCES
 
 
@@ -129,6 +130,10 @@ def remove_user(ask: Ask, name: str) -> dict[str, Any]:
     for project in ask.host.projects_of(user):
         left = tuple(one for one in project.members if one != user.serial)
         ask.change.put(attrs.evolve(project, members=left))
+    for delegate in [one for one in ask.host.table(Delegate).values() if one.grantor == f"user:{user.serial}"]:
+        ask.change.remove(delegate)
+        if delegate.account:
+            ask.change.when_committed.append(partial(ask.daemon.delegates.follow, delegate))
     ask.change.remove(user)
     return body
 

@@ -16,7 +16,7 @@ import struct
 import tempfile
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -33,6 +33,7 @@ from hostline.server import database
 from hostline.server.config import Config
 from hostline.server.connection import Connection
 from hostline.server.daemon import Daemon, open_host
+from hostline.server.delegates import Makes
 from hostline.server.doors import Doors
 from hostline.server.drivers.fake import FakeDriver, FakeHost
 from hostline.server.experiments.check import check_topology
@@ -460,14 +461,51 @@ def shown(reply: Reply) -> str:
     return f"@{reply.tag} {word}" if reply.tag else str(word)
 
 
+class FakeAccounts:
+    """
+    Accounts that are made by saying so.
+
+    @ivar made: name, uid and keys by serial.
+    """
+
+    def __init__(self) -> None:
+        self.made: dict[int, tuple[str, int, tuple[str, ...]]] = {}
+
+    def there(self) -> set[int]:
+        return set(self.made)
+
+    def wrong(self, serial: int, name: str, uid: int, keys: Sequence[str]) -> str | None:
+        return None if self.made.get(serial) == (name, uid, tuple(keys)) else "it is not so"
+
+    def why_not_used(self) -> str | None:
+        return None
+
+    async def ensure(self, serial: int, name: str, uid: int, keys: Sequence[str]) -> None:
+        self.made[serial] = name, uid, tuple(keys)
+
+    async def remove(self, serial: int) -> None:
+        self.made.pop(serial, None)
+
+    async def settle(self, known: Collection[int]) -> None:
+        pass
+
+
 class MemoryDaemon:
     """
     A daemon, and the host it runs on; may crash and come back.
 
     @ivar slow: seconds that boots and stops take.
+    @ivar accounts: makes those of delegates; None if there can be none.
     """
 
-    def __init__(self, config: Config | None = None, slow: float = 0.0, directory: Path | None = None) -> None:
+    def __init__(
+        self,
+        config: Config | None = None,
+        slow: float = 0.0,
+        directory: Path | None = None,
+        accounts: Makes | None = None,
+    ) -> None:
+        self.accounts = accounts
         self.config = config or Config()
         if directory is None:
             directory = Path(tempfile.mkdtemp(prefix="hostline-test-"))
@@ -508,6 +546,7 @@ class MemoryDaemon:
             f"run{self.runs}",
             Doors(self.directory / "run"),
             lambda: Moment(self.now(), self.clock.seconds() + 86400, "boot"),
+            accounts=self.accounts,
         )
         self._recovering = Deferred.fromCoroutine(self.daemon.recover())
         self.settle()

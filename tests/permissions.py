@@ -54,7 +54,12 @@ users                                   ok  no  no  no  no  no  no  no  no  no  
 add_delegate new uid=5099               ok  no  no  no  no  no  no  no  no  no  ok  no  no
 set_delegate bare commands=ping         ok  -   -   -   -   -   -   -   -   -   ok  -   -
 remove_delegate bare                    ok  -   -   -   -   -   -   -   -   -   ok  -   -
-delegates                               ok  no  no  no  no  no  no  no  no  no  ok  no  no
+add_delegate del_new slivers=lab/exp1   BAD_VALUE  BAD_VALUE  no  -  no  no  no  no  no  no  BAD_VALUE  no  no
+add_delegate del_new slivers=*          BAD_VALUE  no  no  no  no  no  no  no  no  no  BAD_VALUE  no  no
+add_delegate mine slivers=lab/exp1      BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  no  no  no  no  no  BAD_VALUE  BAD_VALUE  no  no
+set_delegate del_lent commands=ping     ok  ok  -   -   -   -   -   -   -   -   ok  -   -
+remove_delegate del_lent                ok  ok  -   -   -   -   -   -   -   -   ok  -   -
+delegates                               ok  ok  ok  ok  no  no  no  no  no  ok  ok  no  no
 blob {sha256} 3 0 'YWJj'                ok  ok  ok  ok  no  no  no  no  no  ok  ok  no  no
 status_request lab/exp1                 ok  ok  ok  -   ok  -   -   ok  ok  ok  ok  -   -
 node_list                               ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  no

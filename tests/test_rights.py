@@ -13,9 +13,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from hostline.protocol.commands import TABLE
 from hostline.server import rights
+from hostline.server.config import Config, Delegates
 from hostline.server.records import Delegate, Experiment
 from hostline.server.rights import Caller
-from tests.daemons import Client, MemoryDaemon, make, shown, topdl
+from tests.daemons import Client, FakeAccounts, MemoryDaemon, make, shown, topdl
 from tests.permissions import CALLERS, MATRIX
 
 UIDS = dict(zip(CALLERS, (0, 5001, 5002, 5003, 5004, 5005, 5009, 5006, 5007), strict=False))
@@ -343,6 +344,165 @@ class InheritingTests(SynchronousTestCase):
         granted = self.daemon.connect(UIDS["granted"])
         for command in ("operation", "cancel"):
             self.assertEqual(granted.code(f"{command} {number}"), "NO_SUCH_OPERATION")
+
+
+class OwnersDelegateTests(SynchronousTestCase):
+    """
+    Owners let others say something of what is theirs, for as long as it is.
+    """
+
+    def setUp(self) -> None:
+        self.accounts = FakeAccounts()
+        config = Config(delegates=Delegates(per_user=3))
+        self.daemon = make(config=config, accounts=self.accounts)
+        self.ann = self.daemon.lab()
+        self.operator = self.daemon.connect()
+        self.operator.body("add_member lab bob")
+        self.operator.body("create lab_web kind=process owner=ann")
+        self.operator.body("create lab_db kind=process owner=bob")
+        self.ann.body(f"create_experiment lab/exp1 {TEXT}")
+
+    def granted(self, line: str) -> Client:
+        """
+        @return: a connection of the delegate that a line of ann's makes.
+        """
+        return self.daemon.connect(self.done(self.ann, line)["uid"])
+
+    def done(self, client: Client, line: str) -> Any:
+        """
+        @return: the body of the reply to what takes a moment; the code, of an error.
+        """
+        client.raw()
+        client.send(f"{line}\n")
+        self.daemon.advance(1)
+        (reply,) = client.replies()
+        return reply.body["code"] if reply.word == "error_reply" else reply.body
+
+    def test_sayWhatTheyWereGranted(self) -> None:
+        """
+        Such a delegate has its commands, of what it was granted, and nothing else.
+        """
+        mon = self.granted("add_delegate del_mon commands=['sliver','status_request'] slivers=['lab_web','lab/exp1']")
+        self.assertEqual(mon.body("whoami")["via"], "ssh")
+        for line, code in (
+            ("sliver lab_web", "sliver_reply"),
+            ("status_request lab/exp1", "status_reply"),
+            ("sliver lab_db", "NO_SUCH_SLIVER"),
+            ("experiment lab/exp1", "NO_SUCH_EXPERIMENT"),
+            ("add_delegate del_more commands=sliver slivers=lab_web", "DENIED"),
+        ):
+            self.assertEqual(mon.code(line), code, line)
+
+    def test_areMadeOnlyForWhatIsOnesOwn(self) -> None:
+        """
+        What others own is not to be granted, nor what is hidden, nor everything; nor commands that hand on rights.
+        """
+        self.operator.body("create garden_web kind=process")
+        for line, code in (
+            ("commands=sliver slivers=lab_db", "DENIED"),
+            ("commands=sliver slivers=['lab_web','garden_web']", "NO_SUCH_SLIVER"),
+            ("commands=sliver slivers=['lab_web','garden_wob']", "NO_SUCH_SLIVER"),
+            ("commands=sliver slivers=*", "DENIED"),
+            ("commands=['sliver','set_sliver'] slivers=lab_web", "DENIED"),
+            ("commands=['add_delegate'] slivers=lab_web", "DENIED"),
+            ("commands=create_experiment slivers=lab/exp1", "DENIED"),
+            ("commands=sliver slivers=lab_web uid=5077", "DENIED"),
+        ):
+            self.assertEqual(self.ann.code(f"add_delegate del_mon {line}"), code, line)
+        self.assertEqual(self.ann.code("add_delegate ann2 slivers=lab_web"), "BAD_VALUE")
+        self.assertEqual((self.accounts.made, self.ann.body("delegates")), ({}, []))
+        self.done(self.ann, "add_delegate del_mon commands=sliver slivers=lab_web")
+        for line in ("commands=set_sliver", "slivers=lab_db", "slivers=*"):
+            self.assertEqual(self.done(self.ann, f"set_delegate del_mon {line}"), "DENIED", line)
+
+    def test_areOfALimitedNumber(self) -> None:
+        """
+        A user has so many delegates, also if it asks for all of them at once; operators have no such limit.
+        """
+        self.ann.send("".join(f"@{number} add_delegate del_{number} slivers=lab_web\n" for number in range(5)))
+        self.daemon.advance(1)
+        said = sorted(line.partition(" ")[2] for line in self.ann.lines())
+        self.assertEqual(said, ["TOO_MANY"] * 2 + ["add_delegate_reply"] * 3)
+        self.assertEqual(len(self.accounts.made), 3)
+        self.done(self.operator, "add_delegate del_more slivers=lab_web")
+        self.assertEqual(self.ann.code("remove_delegate del_more"), "NO_SUCH_DELEGATE")
+
+    def test_areSeenByWhoMadeThem(self) -> None:
+        """
+        A user sees, changes and removes its own delegates; to others they are not there.
+        """
+        self.done(self.ann, "add_delegate del_mon commands=sliver slivers=lab_web")
+        bob = self.daemon.connect(5002)
+        self.assertEqual([one["name"] for one in self.ann.body("delegates")], ["del_mon"])
+        self.assertEqual(bob.body("delegates"), [])
+        for line in ("set_delegate {} commands=ping", "remove_delegate {}"):
+            said = [bob.ask(line.format(name)).body["message"].replace(name, "X") for name in ("del_mon", "del_man")]
+            self.assertEqual(said[0], said[1])
+        self.assertEqual(self.ann.body("set_delegate del_mon commands=['get_rspec']")["commands"], ["get_rspec"])
+        self.done(self.ann, "remove_delegate del_mon")
+        self.assertEqual(self.accounts.made, {})
+
+    def test_holdOnlyWhileTheOwnerMay(self) -> None:
+        """
+        A grant is worth nothing once who made it no longer owns what it is about; it is again if he does again.
+        """
+        mon = self.granted("add_delegate del_mon commands=['sliver','experiment'] slivers=['lab_web','lab/exp1']")
+        self.operator.body("set_sliver lab_web owner=bob")
+        self.assertEqual(mon.code("sliver lab_web"), "NO_SUCH_SLIVER")
+        self.operator.body("set_sliver lab_web owner=ann")
+        self.assertEqual(mon.code("sliver lab_web"), "sliver_reply")
+        self.operator.body("remove_member lab ann")
+        self.assertEqual(mon.code("experiment lab/exp1"), "NO_SUCH_EXPERIMENT")
+        self.assertEqual(mon.code("sliver lab_web"), "sliver_reply")
+
+    def test_goWithTheirOwner(self) -> None:
+        """
+        With a user its delegates go, their accounts and their connections too.
+        """
+        mon = self.granted("add_delegate del_mon commands=sliver slivers=lab_web")
+        self.operator.body("remove_user ann")
+        self.daemon.advance(1)
+        self.assertEqual((self.accounts.made, self.operator.body("delegates")), ({}, []))
+        self.assertTrue(mon.over)
+        self.daemon.check()
+
+    def test_hearOfWhatTheyWereGranted(self) -> None:
+        """
+        Who was granted its events hears of an experiment, and no longer when its owner may not either.
+        """
+        mon = self.granted("add_delegate del_mon commands=['events','watch'] slivers=['lab/exp1']")
+        self.ann.body("swap_in lab/exp1")
+        self.assertIn("experiment/lab/exp1", {one["topic"] for one in mon.body("events")})
+        self.operator.body("remove_member lab ann")
+        self.assertEqual(mon.body("events"), [])
+        self.assertEqual(mon.code("watch experiment/lab/exp1"), "NO_SUCH_TOPIC")
+
+
+class SpyTests(SynchronousTestCase):
+    """
+    A delegate for every sliver, as the ancestor had one.
+    """
+
+    def test_readsEveryRspec(self) -> None:
+        """
+        It reads the rspec of every sliver, those made later too, and nothing else.
+        """
+        daemon, _ = site()
+        spy, operator = connect(daemon, "spy"), daemon.connect()
+        operator.body("create garden_new kind=process wait=0")
+        for line in ("get_rspec garden_new", "get_effective_rspec lab_web", "get_rspec web.exp1.lab"):
+            self.assertIn("cpu_share", spy.body(line))
+        self.assertEqual(spy.code("sliver garden_new"), "NO_SUCH_SLIVER")
+        self.assertEqual((spy.body("slivers"), spy.body("experiments"), spy.body("events")), ([], [], []))
+
+    def test_isMadeByOperators(self) -> None:
+        """
+        C{slivers=*} says so, and a list of commands which.
+        """
+        daemon, _ = site()
+        made = daemon.connect().body("add_delegate del_all uid=5055 commands=get_rspec slivers=*")
+        self.assertEqual((made["every"], made["slivers"], made["grantor"]), (True, ["*"], None))
+        self.assertIn("cpu_share", daemon.connect(5055).body("get_rspec lab_web"))
 
 
 class PrincipalTests(SynchronousTestCase):

@@ -5,7 +5,7 @@ The rows of projects, users and delegates.
 from __future__ import annotations
 
 from hostline.protocol import kinds, shapes
-from hostline.protocol.command import FOR_ANYONE, FOR_OPERATORS, Command
+from hostline.protocol.command import FOR_ANYONE, FOR_OPERATORS, FOR_OWNERS, FOR_USERS, Command
 from hostline.protocol.kinds import listing
 
 ROWS: tuple[Command, ...] = (
@@ -73,7 +73,7 @@ ROWS: tuple[Command, ...] = (
         (("user", kinds.USER),),
         shapes.USER_BODY,
         FOR_OPERATORS,
-        "Remove a user; its memberships end, what it owns stays with the project.",
+        "Remove a user; its memberships end, the delegates that it made go, what it owns stays with the project.",
         target="user",
         changes=True,
     ),
@@ -82,9 +82,10 @@ ROWS: tuple[Command, ...] = (
         "add_delegate",
         (("delegate", kinds.DELEGATE),),
         shapes.DELEGATE_BODY,
-        FOR_OPERATORS,
+        FOR_USERS,
         "Let somebody say these commands of these experiments and slivers, and nothing else: by ssh with one of keys=, "
-        "for which an account is made; or from the account that has uid=.",
+        "for which an account is made; or from the account that has uid=. "
+        "Users may, for what they own and what its owner may say.",
         options=(
             ("uid", kinds.UID, None),
             ("keys", listing(kinds.KEY), []),
@@ -97,7 +98,7 @@ ROWS: tuple[Command, ...] = (
         "set_delegate",
         (("delegate", kinds.DELEGATE),),
         shapes.DELEGATE_BODY,
-        FOR_OPERATORS,
+        FOR_OWNERS,
         "Grant a delegate other commands or slivers, or let it in with other keys; what is left out stays as it is. If "
         "a key is taken away, what was open by ssh is cut.",
         options=(
@@ -112,10 +113,17 @@ ROWS: tuple[Command, ...] = (
         "remove_delegate",
         (("delegate", kinds.DELEGATE),),
         shapes.DELEGATE_BODY,
-        FOR_OPERATORS,
+        FOR_OWNERS,
         "End a delegate's grant; the account that was made for it is removed with all that runs in it.",
         target="delegate",
         changes=True,
     ),
-    Command("delegates", (), shapes.DELEGATES, FOR_OPERATORS, "All delegates.", polled=True),
+    Command(
+        "delegates",
+        (),
+        shapes.DELEGATES,
+        FOR_USERS,
+        "The delegates that the caller made; all for operators.",
+        polled=True,
+    ),
 )

@@ -1,0 +1,1 @@
+The owner of a sliver or an experiment may let others say a few commands of it by `add_delegate`, for as long as it is his; a delegate of `slivers=*`, made by an operator, has its commands of every sliver.
