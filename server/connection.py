@@ -31,11 +31,7 @@ if TYPE_CHECKING:
 class Connection(asyncio.Protocol):
     """
     One client.
-
-    @ivar half_closes: whether the client may say that it says no more and still hear the rest.
     """
-
-    half_closes = True
 
     def __init__(
         self,
@@ -200,7 +196,7 @@ class Connection(asyncio.Protocol):
         self._deadlines.watch_the_line(True, bool(self._lines.waiting))
         self._work()
         self._deadlines.watch_for_hangup()
-        return self.half_closes
+        return True
 
     def pause_writing(self) -> None:
         """

@@ -13,6 +13,7 @@ from contextlib import suppress
 from hostline.protocol.endpoints import endpoint
 from hostline.protocol.errors import BadValue
 from hostline.server.doors import Door
+from hostline.server.trust.encrypted import Encrypted
 from hostline.server.trust.handshakes import Handshakes, site_of
 from hostline.server.trust.visit import Visit
 
@@ -118,21 +119,18 @@ class Entrance:
                 connection.close()
                 raise
         visit = self._make(address)
+        encrypted = Encrypted(visit, self._context(), self._loop, self._deadline_s())
         try:
-            transport, _ = await self._loop.connect_accepted_socket(
-                lambda: visit,
-                connection,
-                ssl=self._context(),
-                ssl_handshake_timeout=self._deadline_s(),
-            )
-        except (TimeoutError, OSError) as error:
-            self._failed(address, _reason(error))
-            return
-        if not visit.admitted:  # it counts as long as it is there
-            try:
+            await self._loop.connect_accepted_socket(lambda: encrypted, connection)
+            await encrypted.shaken
+            if not visit.admitted:  # it counts as long as it is there
                 await visit.over(_SHUTDOWN_S)
-            finally:
-                transport.abort()
+                encrypted.abort()
+        except OSError as error:
+            self._failed(address, _reason(error))
+        except asyncio.CancelledError:
+            encrypted.abort()
+            raise
 
 
 def _reason(error: Exception) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -32,14 +33,10 @@ class Visit(Connection):
     """
     One client with a certificate.
 
-    TLS as event loops have it knows no half-closed connection: who says that he ends hears nothing any more.
-
     @ivar address: where it came from, as the kernel writes it.
     @ivar shown: what its certificate says; None if there is none.
     @ivar admitted: whether it was let in.
     """
-
-    half_closes = False
 
     def __init__(
         self,
@@ -89,10 +86,8 @@ class Visit(Connection):
         """
         Wait until the connection is over, or for so many seconds.
         """
-        try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(self._gone.wait(), limit_s)
-        except TimeoutError:
-            pass
 
 
 class EnrolVisit(Visit):
