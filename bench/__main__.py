@@ -31,6 +31,7 @@ from bench.polling import HOSTLINE, polling
 from bench.reading import ReadingFailed, reading
 from bench.rounds import Table
 from bench.setting import Setting
+from bench.ssh import ssh
 from bench.stalls import stalls
 from bench.starts import CannotInstall, StartFailed, starts
 from bench.wire import Load, LoadFailed
@@ -88,6 +89,8 @@ class Run:
                 self._part("payload", lambda: [payloads(self._setting)])
             if "containers" in names:
                 self._part("containers", lambda: [containers(self._setting)])
+            if "ssh" in names:
+                self._part("ssh", lambda: [ssh(self._setting)])
             if "reading" in names:
                 self._part("reading", lambda: reading(self._setting))
             if up and "starts" in names:
@@ -133,7 +136,7 @@ class Run:
             print(f"{name} could not be measured: {error}\n", file=sys.stderr, flush=True)
 
 
-PARTS = ("polling", "encoding", "loans", "payload", "containers", "reading", "starts", "durable", "stalls")
+PARTS = ("polling", "encoding", "loans", "payload", "containers", "ssh", "reading", "starts", "durable", "stalls")
 
 
 def main(arguments: list[str]) -> int:
