@@ -12,7 +12,8 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hostline.server.supervise.subuids import BLOCK, SubuidRange, Subuids, of_accounts
+from hostline.server.supervise.subuids import BLOCK, SubuidRange, Subuids
+from hostline.server.supervise.uids import of_accounts
 
 FIRST = 100 * BLOCK
 

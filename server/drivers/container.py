@@ -36,8 +36,9 @@ from hostline.server.supervise.runtime import Runtime
 from hostline.server.supervise.said import Ear
 from hostline.server.supervise.shim import Process
 from hostline.server.supervise.spawn import Spawner
-from hostline.server.supervise.subuids import SubuidRange, Subuids, of_accounts
+from hostline.server.supervise.subuids import SubuidRange, Subuids
 from hostline.server.supervise.turns import Turns
+from hostline.server.supervise.uids import of_accounts
 
 _AGAIN_S = (0.02, 0.2)
 _LOGS = {

@@ -5,12 +5,11 @@ Which block of uids (and gids) a container gets for the users inside: one of its
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from attrs import frozen
 
-from hostline.server.supervise import homes
+from hostline.server.supervise.notes import Notes
 
 #: How many users a container has: what images expect to find.
 BLOCK = 65536
@@ -40,31 +39,21 @@ class SubuidRange:
         return blocks[serial % len(blocks)] if blocks else -1
 
 
-class Subuids:
+class Subuids(Notes):
     """
     Who has which block; noted beside each sliver's directory, in C{SERIAL/subuids}, for good: files carry these uids.
 
-    @ivar by_serial: serial to the first uid of its block.
+    @ivar by_serial: the first uid of each block.
     """
 
     def __init__(self, directory: Path, uids: SubuidRange, accounts: Sequence[range]) -> None:
         """
         @param directory: C{STATE/containers}.
-        @param accounts: uids that are never given (L{of_accounts}).
+        @param accounts: uids that are never given (L{hostline.server.supervise.uids.of_accounts}).
         """
-        self._directory = directory
+        super().__init__(directory, "subuids")
         self._range = uids
         self._accounts = accounts
-        self.by_serial: dict[int, int] = {}
-
-    def load(self) -> None:
-        """
-        Read what earlier daemons noted.
-        """
-        for note in self._directory.glob("*/subuids"):
-            numbers = homes.read_note(note)
-            if len(numbers) == 1 and note.parent.name.isdigit():
-                self.by_serial[int(note.parent.name)] = numbers[0]
 
     def ensure(self, serial: int) -> int:
         """
@@ -77,16 +66,8 @@ class Subuids:
         first = self.by_serial.get(serial)
         if first is None:
             first = self._allocate(serial)
-            lasting = first != self._range.natural(serial)
-            homes.write_note(self._directory / str(serial) / "subuids", str(first), lasting=lasting)
-            self.by_serial[serial] = first
+            self._note(serial, first, lasting=first != self._range.natural(serial))
         return first
-
-    def forget(self, serial: int) -> None:
-        """
-        The sliver is gone, and every file of its users.
-        """
-        self.by_serial.pop(serial, None)
 
     def _allocate(self, serial: int) -> int:
         blocks = self._range.blocks()
@@ -98,20 +79,6 @@ class Subuids:
                 return first
         last = self._range.first + self._range.size - 1
         raise ValueError(f"no block of {BLOCK} uids is free in {self._range.first}-{last}")
-
-
-def of_accounts(etc: Path = Path("/etc")) -> list[range]:
-    """
-    @return: the uids and gids that accounts, groups and the containers of accounts (subuid, subgid) have.
-    """
-    found = []
-    for name, at in (("passwd", 2), ("group", 2), ("subuid", 1), ("subgid", 1)):
-        with suppress(OSError):
-            for line in (etc / name).read_text(errors="replace").splitlines():
-                words = line.split(":")
-                with suppress(ValueError, IndexError):
-                    found.append(range(int(words[at]), int(words[at]) + (int(words[2]) if at == 1 else 1)))
-    return found
 
 
 def _overlap(first: int, taken: range) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from hostline.server.supervise import homes
+from hostline.server.supervise.notes import Notes
 
 
 @frozen
@@ -38,7 +38,7 @@ class UidRange:
         return self.first <= uid < self.first + self.size
 
 
-class Uids:
+class Uids(Notes):
     """
     Who has which uid; noted beside each sliver's directories, in C{SERIAL/uid}.
     """
@@ -47,19 +47,9 @@ class Uids:
         """
         @param accounts: uids that are never given.
         """
-        self._directory = directory
+        super().__init__(directory, "uid")
         self._range = uids
         self._accounts = accounts
-        self.by_serial: dict[int, int] = {}
-
-    def load(self) -> None:
-        """
-        Read what earlier daemons noted.
-        """
-        for note in self._directory.glob("*/uid"):
-            numbers = homes.read_note(note)
-            if len(numbers) == 1 and note.parent.name.isdigit():
-                self.by_serial[int(note.parent.name)] = numbers[0]
 
     def ensure(self, serial: int) -> int:
         """
@@ -72,33 +62,30 @@ class Uids:
             in_use = set(self.by_serial.values())
             uid = self._range.allocate(serial, lambda u: u in in_use or u in self._accounts)
             (self._directory / str(serial)).mkdir(mode=0o700, exist_ok=True)
-            homes.write_note(self._directory / str(serial) / "uid", str(uid), lasting=True)
-            self.by_serial[serial] = uid
+            self._note(serial, uid, lasting=True)
         return uid
-
-    def forget(self, serial: int) -> None:
-        """
-        The sliver is gone, and all that belonged to its uid.
-        """
-        self.by_serial.pop(serial, None)
 
 
 def accounts(etc: Path = Path("/etc")) -> Container[int]:
     """
+    @return: all that L{of_accounts} gives.
+    """
+    found = of_accounts(etc)
+    return _Taken({one.start for one in found if len(one) == 1}, [one for one in found if len(one) > 1])
+
+
+def of_accounts(etc: Path = Path("/etc")) -> list[range]:
+    """
     @return: the uids and gids that accounts, groups and the containers of accounts (subuid, subgid) have.
     """
-    single: set[int] = set()
-    ranges: list[range] = []
-    for name in ("passwd", "group", "subuid", "subgid"):
+    found = []
+    for name, at in (("passwd", 2), ("group", 2), ("subuid", 1), ("subgid", 1)):
         with suppress(OSError):
             for line in (etc / name).read_text(errors="replace").splitlines():
                 words = line.split(":")
                 with suppress(ValueError, IndexError):
-                    if name.startswith("sub"):
-                        ranges.append(range(int(words[1]), int(words[1]) + int(words[2])))
-                    else:
-                        single.add(int(words[2]))
-    return _Taken(single, ranges)
+                    found.append(range(int(words[at]), int(words[at]) + (int(words[2]) if at == 1 else 1)))
+    return found
 
 
 @frozen
