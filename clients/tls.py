@@ -18,10 +18,6 @@ from hostline.clients.connection import CONNECT_S, Connection
 from hostline.protocol.endpoints import endpoint, split_endpoint
 from hostline.protocol.errors import NoDaemon, Timeout
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import NoReturn
-
 #: The files of a trust directory.
 CA, CERTIFICATE, KEY, CRL = "ca.pem", "cert.pem", "key.pem", "crl.pem"
 #: What a key is called until its certificate is in place.
@@ -58,6 +54,8 @@ _ALERTS = {
     "HTTP_REQUEST": "what answers there does not speak TLS",
     "RECORD_LAYER_FAILURE": "what answers there does not speak TLS",
 }
+#: In TLS 1.3 a host has our certificate only when we take it as agreed; not every one then says what it does not like.
+_HUNG_UP = "it hung up without a word; if it does not believe our certificate, its log says why"
 
 
 def trust_directory(given: str | None = None) -> str:
@@ -213,6 +211,7 @@ class Encrypted:
         @raise OSError: if they do not agree, one does not believe the other, or it is late.
         """
         self._timeout: float | None = None
+        self._heard = False
         self._ssl = context.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False)
         try:
             self._ssl.settimeout(max(0.001, until - time.monotonic()))
@@ -258,13 +257,19 @@ class Encrypted:
 
     def _received(self) -> bytes:
         try:
-            return self._ssl.recv(RECORD)
+            piece = self._ssl.recv(RECORD)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise BlockingIOError from None
         except TimeoutError:
             raise
         except OSError as error:
-            _fail(error)
+            if not self._heard and isinstance(error, ConnectionError | ssl.SSLEOFError):
+                raise OSError(errno.EPROTO, _HUNG_UP) from None
+            raise OSError(error.errno, _words(error)) from None
+        if not piece and not self._heard:
+            raise OSError(errno.EPROTO, _HUNG_UP)
+        self._heard = True
+        return piece
 
     def send(self, data: bytes) -> int:
         """
@@ -338,10 +343,6 @@ def _file(trust: str, name: str) -> str:
 
 def _no_password() -> str:
     raise OSError(errno.EACCES, "the key wants a password")
-
-
-def _fail(error: OSError) -> NoReturn:
-    raise OSError(error.errno, _words(error)) from None
 
 
 def _words(error: Exception) -> str:
