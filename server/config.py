@@ -195,7 +195,7 @@ class Delegates:
     The accounts that are made for delegates.
     """
 
-    uid_first: int = _key(190000, "first uid of the range for delegates", 1000, False)
+    uid_first: int = _key(70000, "first uid of the range for delegates", 1000, False)
     uid_count: int = _key(8192, "how many uids the range has", 1, False)
     per_user: int = _key(16, "delegates that one user may have made for its own slivers", 0)
 

@@ -105,6 +105,8 @@ def add_delegate(ask: Ask, name: str, uid: int | None, keys: list[str], commands
 async def _with_account(ask: Ask, name: str, wanted: Wanted, grantor: str) -> dict[str, Any]:
     delegates = ask.daemon.delegates
     delegates.check_able()
+    if not name[0].isalpha():  # useradd makes an account of digits, which many a program then takes for a uid
+        raise BadValue(f"delegate: want a name that begins with a letter for an account, got {shown(name)}")
     first = ask.host.change(ask.now, ask.request)
     serial = first.serial()
     before = Delegate(serial=serial, name=name, uid=delegates.allocate(serial), account=True, grantor=grantor)

@@ -32,7 +32,20 @@ def key_line(key: str) -> str:
         blob = base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
         blob = b""
-    name = kind.encode()
-    if blob[:4] != len(name).to_bytes(4, "big") or blob[4 : 4 + len(name)] != name or len(blob) <= 4 + len(name):
+    if _fields(blob)[:1] != [kind.encode()]:
         raise ValueError(f"want what ssh-keygen made as {kind}, all of it")
     return f'restrict,command="{COMMAND}" {kind} {data} {comment}'.rstrip(" ")
+
+
+def _fields(blob: bytes) -> list[bytes]:
+    """
+    @return: the parts of a key (RFC 4253, section 6.6), at least two; none if it is not cut where they end.
+    """
+    found = []
+    while blob:
+        size = int.from_bytes(blob[:4], "big")
+        if len(blob) < 4 + size:
+            return []
+        found.append(blob[4 : 4 + size])
+        blob = blob[4 + size :]
+    return found if len(found) > 1 else []

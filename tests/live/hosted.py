@@ -349,7 +349,7 @@ def _first(number: int) -> tuple[int, int, int]:
     """
     @return: the first uid of a host's slivers, of its containers' blocks, and of its delegates.
     """
-    return 400_000 + number * UIDS, (1 << 28) + number * BLOCK_UIDS, 170_000 + number * DELEGATE_UIDS
+    return 400_000 + number * UIDS, (1 << 28) + number * BLOCK_UIDS, 40_000_000 + number * DELEGATE_UIDS
 
 
 def _free(number: int) -> bool:
