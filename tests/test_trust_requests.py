@@ -10,6 +10,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.trial.unittest import SynchronousTestCase
 
 from hostline.server.credentials import Certificate, Invitation
@@ -19,6 +20,7 @@ from hostline.server.trust.guesses import MOST
 from tests.authorities import STRANGER, comes_by, enrolled, request, secret_of, words
 from tests.daemons import EPOCH, Client, MemoryDaemon, make
 
+_DER = Encoding.DER
 #: Of who guesses.
 WRONG = "x" * 43
 
@@ -474,6 +476,3 @@ class RevokeTests(_WithDaemon):
         self.whole.daemon.issuer.round()
         self.whole.settle()
         self.assertEqual(self.crl(), {number})
-
-
-_DER = issuer.Encoding.DER

@@ -14,7 +14,7 @@ import attrs
 
 from hostline.protocol import kinds
 from hostline.protocol.commands import TABLE
-from hostline.protocol.errors import BadValue, Denied, NoSuchCertificate, TooMany
+from hostline.protocol.errors import BadValue, Denied, NoSuchCertificate, TooMany, WrongState
 from hostline.protocol.names import certificate_name, shown
 from hostline.server import rights
 from hostline.server.asking import Ask, responds
@@ -67,6 +67,8 @@ def ca_token(
     until = kinds.moment(expires, now)
     if not now < until <= now + _MOST_WAIT:
         raise BadValue(f"expires: want a time within the next {_MOST_WAIT / 86400:g} days")
+    if until > issuer.authority.until:
+        raise WrongState("the authority ends before the token would, or has ended")
     life_s = issuer.life_s if life is None else life
     if life_s < _LEAST_LIFE:
         raise BadValue(f"life: want {_LEAST_LIFE:g} second at least, got {life_s:g}")
