@@ -26,6 +26,7 @@ from hostline.server.records import Sliver
 from hostline.server.slivers import plan
 from hostline.server.slivers.news import news, tell
 from hostline.server.slivers.rota import Rota
+from hostline.server.supervise.turns import Turns
 from hostline.server.workloads import Workloads
 
 #: Seconds until a step that failed is tried again.
@@ -69,6 +70,8 @@ class Sync:
         self._told: dict[int, Status | None] = {}
         self._closed = False
         self._recovering = False
+        self._looking = False
+        self._turns = Turns(clock)
         self._doors = doors
         self._workloads = Workloads(host, doors)
         self._held: dict[int, IDelayedCall] = {}
@@ -180,15 +183,33 @@ class Sync:
 
     def look_for_drift(self) -> None:
         """
-        Compare what the kernel holds each sliver to with what is asked; what differs is put right.
+        Compare what the kernel holds each sliver to with what is asked; what differs is put right. Returns at once.
         """
-        for sliver in self._host.free_slivers():
-            serial, driver = sliver.serial, self.drivers.get(sliver.kind)
-            status = self.status(serial)
-            if driver is None or status is None or serial in self._busy or serial in self._host.unsettled:
-                continue
-            self._workloads.compare(sliver, driver.in_force(serial))
-        self.run([one.serial for one in self._host.free_slivers() if not self._workloads.is_configured(one)])
+        if not self._looking:
+            self._looking = True
+            looked = Deferred.fromCoroutine(self._look_for_drift())
+            looked.addErrback(lambda failure: self._log.failure("looking for drift", failure))
+
+    async def _look_for_drift(self) -> None:
+        try:
+            for serial in [one.serial for one in self._host.free_slivers()]:
+                await self._turns.mine()
+                sliver = self._host.slivers_by_serial.get(serial)
+                if self._closed:
+                    return
+                if sliver is not None and not self._is_as_asked(sliver):
+                    self.run([serial])
+        finally:
+            self._looking = False
+
+    def _is_as_asked(self, sliver: Sliver) -> bool:
+        """
+        Look at the host; what is different there is noted.
+        """
+        serial, driver = sliver.serial, self.drivers.get(sliver.kind)
+        if driver is None or self.status(serial) is None or serial in self._busy or serial in self._host.unsettled:
+            return self._workloads.is_configured(sliver)
+        return self._workloads.compare(sliver, driver.in_force(serial))
 
     def close(self) -> None:
         """

@@ -64,8 +64,11 @@ class Workloads:
         """
         Whether the driver was told the settings that the sliver is to have now.
         """
-        known = self.configured.get(sliver.serial)
-        return known is not None and _settings(known) == _settings(self.of(sliver))
+        return self._is_told(self.of(sliver))
+
+    def _is_told(self, wanted: Workload) -> bool:
+        known = self.configured.get(wanted.serial)
+        return known is not None and _settings(known) == _settings(wanted)
 
     def note(self, serial: int, workload: Workload) -> None:
         """
@@ -80,17 +83,20 @@ class Workloads:
         """
         return self._drift.get(serial, ())
 
-    def compare(self, sliver: Sliver, in_force: Mapping[str, int]) -> None:
+    def compare(self, sliver: Sliver, in_force: Mapping[str, int]) -> bool:
         """
         Compare what the kernel holds a sliver to with what is asked; if it differs, the driver is to be told again.
+
+        @return: as L{is_configured}.
         """
-        serial = sliver.serial
-        found = plan.drift(self.of(sliver).rspec, in_force)
+        serial, wanted = sliver.serial, self.of(sliver)
+        found = plan.drift(wanted.rspec, in_force)
         if found != list(self._drift.get(serial, ())):
             self._drift[serial] = tuple(found)
             self._host.touched()
         if found:
             self.configured.pop(serial, None)
+        return self._is_told(wanted)
 
     def gone(self, serial: int) -> None:
         """

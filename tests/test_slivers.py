@@ -295,11 +295,32 @@ class SettingTests(SliverTests):
         self.daemon.driver.host.in_force[serial] = {"pids_max": 7}
         self.daemon.driver.errors["ensure_configured"] = [OSError("not now")]
         self.daemon.daemon.sync.look_for_drift()
-        self.daemon.settle()
+        self.daemon.advance(0)
         self.assertIn("pids_max is 7 on the host and should be 512", self.show()["problems"])
         self.daemon.advance(11)
         self.assertEqual(self.show()["in_force"]["pids_max"], 512)
         self.assertEqual(self.show()["problems"], [])
+
+    def test_looksForDriftInTurns(self) -> None:
+        """
+        However many slivers there are, who asks something meanwhile is answered between them; each is looked at once.
+        """
+        for number in range(9):
+            self.operator.body(f"create lab_n{number} kind=process")
+        seen: list[int] = []
+
+        def slow(serial: int) -> dict[str, int]:
+            self.daemon.clock.rightNow += 0.004
+            seen.append(serial)
+            return {}
+
+        self.patch(self.daemon.driver, "in_force", slow)
+        for _ in range(2):
+            self.daemon.daemon.sync.look_for_drift()
+        self.daemon.clock.callLater(0, seen.append, 0)
+        self.daemon.advance(0.1)
+        self.assertEqual(sorted(seen), [0, *sorted(one.serial for one in self.daemon.host.free_slivers())])
+        self.assertLess(seen.index(0), 4)
 
     def test_takesKeysOfUsersAway(self) -> None:
         """

@@ -162,8 +162,12 @@ class ProcessDriver(ProcessLives):
         lasting, self._lasting = self._lasting, set()
         for serial in lasting:
             self._go(self._destroy_stray(serial))
-        for serial, sliver in self._slivers.items():
-            if sliver.keeper is not None:
+        self._go(self._cut_logs())
+
+    async def _cut_logs(self) -> None:
+        for serial, sliver in list(self._slivers.items()):
+            await self._turns.mine()
+            if not self._closed and sliver.keeper is not None and self._slivers.get(serial) is sliver:
                 homes.cut_logs(self._directory / str(serial), self.log_limit)
 
     def problems(self) -> list[str]:
