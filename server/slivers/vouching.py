@@ -98,6 +98,8 @@ def vouch(
     @raise BadTicket: if none does (C{root}); if the signer or who is between has expired or is not valid yet
         (C{expired}), is for another purpose (C{purpose}), weak (C{algorithm}) or revoked (C{revoked}).
     """
+    if not _strong(signer):
+        raise bad("algorithm", f"the certificate of {_named(signer)} is signed by a weak algorithm")
     at = datetime.fromtimestamp(now, UTC)
     first: BadTicket | None = None
     for path in _paths([signer], others, believed.roots, _Effort()):
