@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 #: Names that a certificate may have; each is looked up at every request.
 MOST_NAMES = 32
-#: Who signed it, and its number there: all that tells one certificate from all others.
-Issued = tuple[x509.Name, int]
+#: Who signed it (RFC 4514: as text, however it is encoded), and its number there: what tells it from all others.
+Issued = tuple[str, int]
 
 
 @frozen
@@ -59,7 +59,7 @@ def read_chain(chain: Sequence[bytes]) -> Shown:
         if not is_for_clients(own):
             raise Denied("the certificate is for another purpose: its extendedKeyUsage has no clientAuth")
         below_root = read[:-1] if len(read) > 1 else read
-        issued = tuple((one.issuer, one.serial_number) for one in below_root)
+        issued = tuple((one.issuer.rfc4514_string(), one.serial_number) for one in below_root)
         until = min(one.not_valid_after_utc.timestamp() for one in read)
     except (ValueError, TypeError, IndexError, x509.UnsupportedGeneralNameType) as error:
         raise Denied(f"the certificate cannot be read: {error}") from error

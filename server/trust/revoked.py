@@ -73,10 +73,11 @@ def read_lists(data: bytes, authorities: Sequence[x509.Certificate], name: str) 
             crl = x509.load_pem_x509_crl(one)
             _check_extensions(crl)
             _check_signature(crl, authorities)
-            entries = frozenset((crl.issuer, entry.serial_number) for entry in crl)
+            issuer = crl.issuer.rfc4514_string()
+            entries = frozenset((issuer, entry.serial_number) for entry in crl)
             due = crl.next_update_utc
             listed = Listed(
-                crl.issuer.rfc4514_string(),
+                issuer,
                 crl.last_update_utc.timestamp(),
                 due.timestamp() if due is not None else None,
                 len(entries),
