@@ -80,8 +80,8 @@ def ssh(setting: Setting) -> Table:
         [Goal(COLD, NOTHING, 1.1, at_most=True), Goal(COLD, KEPT, 1000)],
         [
             f"{setting.starts} rounds; from posix_spawn of ssh to its end, with a connection and a login of its own; "
-            f"in the last row from the write of a line to its answer, the median of {_KEPT_REQUESTS} in turn. ssh, sshd, "
-            "its session and the daemon on one core.",
+            f"in the last row from the write of a line to its answer, the median of {_KEPT_REQUESTS} in turn. ssh, "
+            "sshd, its session and the daemon on one core.",
             "The delegate's account and shell are as the daemon makes them; the other account has /bin/sh for its "
             "shell, and the same key with restrict. Sshd has its defaults, but for PAM, which is off.",
         ],

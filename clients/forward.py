@@ -140,16 +140,17 @@ class Probe:
 
     def __init__(self, path: bytes, until: float) -> None:
         self._path = path
+        self._next = 0.0
         self.until = until
         self.connection: _socket.socket | None = None
-        self.begin()
 
-    def begin(self) -> None:
+    def begin(self, now: float) -> None:
         """
-        Try to ask, if that was not possible before.
+        Try to ask, if there was no connection yet, or it was ended without an answer; not without end.
         """
-        if self.connection is not None:
+        if self.connection is not None or now < self._next:
             return
+        self._next = now + _AGAIN_S
         try:
             self.connection = attempt(self._path)
             self.connection.send(b"ping\n")
@@ -236,7 +237,7 @@ class Forward:
             if self._in in ready:
                 self._read()
             happened = ready.get(self._daemon.fileno(), 0)
-            if happened & select.POLLOUT:
+            if happened & ~select.POLLIN and self._unsent:
                 self._send()
             if happened & ~select.POLLOUT and not self._unwritten and not self._pass_on():
                 return self._status()
@@ -299,7 +300,7 @@ class Forward:
             if late <= 0:
                 self._give_up()
                 return None
-            self._probe.begin()
+            self._probe.begin(now)
             return late if self._probe.connection is not None else min(late, _AGAIN_S)
         if self._owes:
             late = self._heard + self._seconds["silence"] - now
@@ -459,7 +460,7 @@ def attempt(path: bytes) -> _socket.socket:
             found.connect(b"/proc/self/fd/%d" % opened)
         else:
             found.connect(path)
-        _, uid, _ = _struct.unpack("3i", found.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12))
+        _, uid, _ = _struct.unpack("iII", found.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12))
         directory = path.rpartition(b"/")[0] or (b"/" if path[:1] == b"/" else b".")
         if uid not in (0, posix.geteuid()) and uid != posix.stat(directory).st_uid:
             raise Refusal(

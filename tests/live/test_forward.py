@@ -219,6 +219,21 @@ class HungTests(ShellTest):
             self.assertEqual((code, out), (0, b"wait_reply 1\n"))
             self.assertGreater(len(asked), 2)
 
+    def test_hangsUpOnPings(self) -> None:
+        """
+        A daemon that hangs up on every ping is given up in the same time, and is not stormed meanwhile.
+        """
+        asked: list[int] = []
+
+        def behave(peer: socket.socket, number: int) -> None:
+            asked.append(number)
+            if number == 0:
+                silent(peer, number)
+
+        code, out = self.ran(Listener(self, behave).path, *QUICK, given=b"wait 1\n")
+        self.assertEqual((code, self.refused(out, "TIMEOUT")), (124, b""))
+        self.assertIn(len(asked), range(2, 12))
+
     def test_realOneStopped(self) -> None:
         """
         A real daemon that stands still while something is waited for is given up; while it lives it is not.
