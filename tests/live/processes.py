@@ -56,19 +56,23 @@ class Processes(DriverContract, unittest.TestCase):
         return found
 
     def make(self) -> ProcessDriver:
-        return ProcessDriver(
-            self.directory / "slivers",
-            self.directory / "run",
-            instance=self.instance,
-            spawner=self.spawner,
-            loop=self.loop,
-            clock=support.LoopClock(self.loop),
-            uids=UidRange(self.first_uid, 1000),
-            cgroups=self.cgroups,
-            as_root=self.root,
-            grace_s=self.grace_s,
-            hidden=[self.directory / "hidden"],
-        )
+        return ProcessDriver(**self.common(), as_root=self.root, hidden=[self.directory / "hidden"])
+
+    def common(self) -> dict[str, Any]:
+        """
+        @return: what every driver of processes is told.
+        """
+        return {
+            "directory": self.directory / "slivers",
+            "run": self.directory / "run",
+            "instance": self.instance,
+            "spawner": self.spawner,
+            "loop": self.loop,
+            "clock": support.LoopClock(self.loop),
+            "uids": UidRange(self.first_uid, 1000),
+            "cgroups": self.cgroups,
+            "grace_s": self.grace_s,
+        }
 
     def go(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         support.run(self.loop, coroutine)

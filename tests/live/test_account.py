@@ -27,7 +27,6 @@ from hostline.server.supervise.accounts import NO_LOGIN, Accounts
 from hostline.server.supervise.uids import UidRange
 from tests import needs
 from tests.drivers import Heard
-from tests.live import support
 from tests.live.processes import Processes
 from tests.live.sshd import Sshd
 
@@ -51,19 +50,7 @@ class AccountTests(Processes):
         super().setUp()
 
     def make(self) -> AccountDriver:
-        return AccountDriver(
-            self.directory / "slivers",
-            self.directory / "run",
-            instance=self.instance,
-            spawner=self.spawner,
-            loop=self.loop,
-            clock=support.LoopClock(self.loop),
-            uids=UidRange(self.first_uid, 1000),
-            login=self.login,
-            cgroups=self.cgroups,
-            grace_s=self.grace_s,
-            sweep_s=0.2,
-        )
+        return AccountDriver(**self.common(), login=self.login, sweep_s=0.2)
 
     def clean(self) -> None:
         try:

@@ -15,7 +15,6 @@ from attrs import evolve
 
 from hostline.server.drivers.driver import Conversation, Workload
 from hostline.server.drivers.process import ProcessDriver
-from hostline.server.supervise.uids import UidRange
 from tests import needs
 from tests.drivers import DriverContract, Heard
 from tests.live import support
@@ -246,18 +245,7 @@ class RootCommandTests(CommandTests):
             super().setUp()
 
     def make(self) -> ProcessDriver:
-        return ProcessDriver(
-            self.directory / "slivers",
-            self.directory / "run",
-            instance=self.instance,
-            spawner=self.spawner,
-            loop=self.loop,
-            clock=support.LoopClock(self.loop),
-            uids=UidRange(self.first_uid, 1000),
-            cgroups=self.cgroups,
-            grace_s=self.grace_s,
-            inside=self.inside,
-        )
+        return ProcessDriver(**self.common(), inside=self.inside)
 
     def test_isInsideLikeTheStartCommand(self) -> None:
         """
