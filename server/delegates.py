@@ -91,6 +91,7 @@ class Delegates:
         self._reserved: dict[int, Delegate] = {}
         self._leaving: set[int] = set()
         self._troubles: dict[int, str] = {}
+        self._kept: set[int] = set()
         self._common: str | None = None
         self._closed = False
 
@@ -219,8 +220,9 @@ class Delegates:
         if self._makes is None:
             return
         records = self._records()
-        there = set() if keep_strays else self._makes.there() - set(records)
-        for serial in sorted(there | set(records)):
+        strays = self._makes.there() - set(records)
+        self._kept = strays if keep_strays else set()
+        for serial in sorted((strays - self._kept) | set(records)):
             await self._follow(serial)
         await self._settle()
 
@@ -276,11 +278,9 @@ class Delegates:
 
     async def _tidy(self, makes: Makes) -> None:
         records = self._records()
-        known = {*records, *self._reserved}
         # Of what is gone by now something may be left, if the daemon could not remove it then.
-        for serial in sorted(makes.there() - known):
-            if serial in self._troubles:
-                await self._follow(serial)
+        for serial in sorted(makes.there() - {*records, *self._reserved, *self._kept}):
+            await self._follow(serial)
         for serial, one in records.items():
             if makes.wrong(serial, one.name, one.uid, one.keys) is not None or serial in self._troubles:
                 await self._follow(serial)

@@ -13,7 +13,7 @@ import attrs
 from attrs import frozen
 
 from hostline.protocol.commands import OWNER, TABLE
-from hostline.protocol.errors import BadValue, Denied, HostError, TooMany
+from hostline.protocol.errors import BadValue, Denied, HostError, NoSuchDelegate, TooMany
 from hostline.protocol.names import near, shown
 from hostline.server import rights
 from hostline.server.asking import Ask, responds
@@ -186,6 +186,8 @@ def _or_follow(ask: Ask, record: Delegate) -> Iterator[None]:
     delegates = ask.daemon.delegates
     try:
         ask.look_again()
+        if ask.target is not None and ask.target.serial != record.serial:
+            raise NoSuchDelegate(f"delegate {record.name} was removed meanwhile")
         ask.change.when_undone.append(lambda: delegates.follow(record))
         yield
     except HostError:

@@ -247,6 +247,15 @@ class Hosted:
         with self.client(limit_s) as client:
             return client.ask(request)
 
+    def ask_any(self, request: str, limit_s: float = DEADLINE_S) -> tuple[str, Any]:
+        """
+        The same; an error is no failure.
+
+        @return: the word and the body of the reply.
+        """
+        with self.client(limit_s) as client:
+            return client.refusal(request)
+
     def kill(self) -> None:
         """
         C{kill -9} of the daemon alone.

@@ -138,16 +138,17 @@ class Sshd:
     ) -> list[str]:
         """
         @param words: what follows C{user@host}; for scp they are its operands, in which C{HOST:} is replaced.
-        @param options: words in front of it.
+        @param options: words in front of it; of two settings the first counts, so these go before ours.
         @param key: of L{new_key}.
         @return: what to run.
         """
         host = f"{user}@127.0.0.1"
         settings = [word for one in _OPTIONS for word in ("-o", one)]
-        begin = [program, "-F", "none", "-i", str(self.directory / key), *settings, _PORT[program], str(self.port)]
+        begin = [program, "-F", "none", *options, "-i", str(self.directory / key), *settings]
+        begin += [_PORT[program], str(self.port)]
         if program == "scp":
-            return [*begin, *options, *(word.replace("HOST:", f"{host}:") for word in words)]
-        return [*begin, *options, host, *words]
+            return [*begin, *(word.replace("HOST:", f"{host}:") for word in words)]
+        return [*begin, host, *words]
 
     def ssh(
         self,
