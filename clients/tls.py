@@ -308,13 +308,9 @@ class Encrypted:
 
     def close(self) -> None:
         """
-        Say that nothing more comes, without waiting for an answer, and hang up.
+        Hang up, without TLS's goodbye: to a daemon that means that we say no more and wait for what we asked, and what
+        runs for us would go on.
         """
-        try:
-            self._ssl.settimeout(0)
-            self._ssl.unwrap()
-        except (OSError, ValueError):
-            pass
         self._ssl.close()
 
 
