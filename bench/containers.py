@@ -35,6 +35,9 @@ uid_first = 790000
 uid_count = 2000
 container_uid_first = 2147483648
 container_uid_count = 16777216
+[delegates]
+uid_first = 798000
+uid_count = 100
 [network]
 subnet = "10.198.64.0/23"
 """

@@ -25,6 +25,9 @@ _CONFIG = """\
 [slivers]
 uid_first = 795000
 uid_count = 2000
+[delegates]
+uid_first = 798100
+uid_count = 100
 [authority]
 file = "{}"
 kind = "process"

@@ -124,7 +124,7 @@ class Daemon:
         self.loan_clock = LoanClock(host, clock, now, self._news, self.commit)
         self.blobs = Blobs(state / "blobs", keeper.run, lambda: self.config.limits.blob_bytes)
         self.audit = Audit(Archive(state / "audit"), keeper.use, lambda: self.config.audit)
-        self.delegates = Delegates(host, clock, lambda: self.config, accounts, no_accounts)
+        self.delegates = Delegates(host, clock, loop.call_soon, lambda: self.config, accounts, no_accounts)
         self.expiry = Expiry(self, moment or moments(now))
         self.follower = Follower(self, random.random)
         self.issuer = Issuer(self, state / "trust")

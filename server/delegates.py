@@ -77,13 +77,21 @@ class Delegates:
     _log = Logger()
 
     def __init__(
-        self, host: Host, clock: IReactorTime, config: Callable[[], Config], makes: Makes | None, no_accounts: str
+        self,
+        host: Host,
+        clock: IReactorTime,
+        soon: Callable[[Callable[[], Any]], Any],
+        config: Callable[[], Config],
+        makes: Makes | None,
+        no_accounts: str,
     ) -> None:
         """
+        @param soon: calls something with the reactor's next turn.
         @param makes: None if there can be no accounts, for the reason C{no_accounts}.
         """
         self._host = host
         self._clock = clock
+        self._soon = soon
         self._config = config
         self._makes = makes
         self._no_accounts = no_accounts
@@ -184,7 +192,7 @@ class Delegates:
                 raise Exists(str(error)) from None
             raise OperationFailed(f"the account of {record.name}: {error}") from None
         finally:
-            self._clock.callLater(0, self._lock.release)
+            self._soon(self._lock.release)
 
     async def remove(self, record: Delegate) -> None:
         """
@@ -201,7 +209,7 @@ class Delegates:
             self._background(self._follow(record.serial))
             raise OperationFailed(f"the account of {record.name}: {error}") from None
         finally:
-            self._clock.callLater(0, self._lock.release)
+            self._soon(self._lock.release)
 
     def follow(self, record: Delegate) -> None:
         """
@@ -302,7 +310,7 @@ class Delegates:
         except OSError as error:
             self._note(serial, str(error))
         finally:
-            self._clock.callLater(0, self._lock.release)
+            self._soon(self._lock.release)
 
     async def _settle(self) -> None:
         makes = self._able()
@@ -315,7 +323,7 @@ class Delegates:
         except OSError as error:
             self._log.warn("delegates: {trouble}", trouble=str(error))
         finally:
-            self._clock.callLater(0, self._lock.release)
+            self._soon(self._lock.release)
 
     def _note(self, serial: int, trouble: str | None) -> None:
         if trouble != self._troubles.get(serial):
