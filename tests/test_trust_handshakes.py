@@ -4,6 +4,8 @@ Who floods the way in with connections that show nothing takes it from nobody el
 
 from __future__ import annotations
 
+from functools import partial
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -116,7 +118,7 @@ class HandshakesTests(SynchronousTestCase):
                 del there[gone]
                 handshakes.end(gone)
                 continue
-            begun = handshakes.begin(address, lambda mine=mine: told.extend(mine), 0.0)
+            begun = handshakes.begin(address, partial(told.extend, mine), 0.0)
             for one in told:
                 there.pop(one, None)
             if begun is not None:

@@ -110,7 +110,7 @@ class ChainTests(SynchronousTestCase):
         return [signed.der, self.between.der, self.root.der]
 
     def denied(self, chain: list[bytes]) -> str:
-        return self.assertRaises(Denied, read_chain, chain).message
+        return str(self.assertRaises(Denied, read_chain, chain).message)
 
     def test_all(self) -> None:
         """

@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import time
 import unittest
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, ClassVar
@@ -142,7 +143,9 @@ class ComingTests(unittest.TestCase):
         for version in (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1):
 
             def old(context: ssl.SSLContext, version: ssl.TLSVersion = version) -> None:
-                context.minimum_version = context.maximum_version = version
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", DeprecationWarning)
+                    context.minimum_version = context.maximum_version = version
                 context.set_ciphers("ALL:@SECLEVEL=0")
 
             self.assertIn("PROTOCOL_VERSION", self.refused(self.site.ca.sign(ANN), configure=old))
@@ -565,13 +568,16 @@ class ChangingTests(unittest.TestCase):
             good = (site.trust / name).read_bytes()
             site.put(name, b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
             site.reload()
-            until(lambda name=name: name in site.finding()["detail"], what=lambda: site.finding())
+            self.until_said(site, name)
             with self.assertRaises(OSError):
                 site.connect(site.ca.sign(ANN))
             site.put(name, good)
         site.reload()
         until(lambda: site.finding()["ok"], what=lambda: site.finding())
         self.connect(site, site.ca.sign(ANN)).ask("ping")
+
+    def until_said(self, site: Site, name: str) -> None:
+        until(lambda: name in site.finding()["detail"], what=site.finding)
 
     def test_aListGoesBad(self) -> None:
         """
@@ -642,8 +648,13 @@ class FloodTests(unittest.TestCase):
     def setUp(self) -> None:
         self.site = Site(self, "handshakes = 20\naddress_handshakes = 6\nhandshake_s = 3.0\n")
         self.open: list[socket.socket] = []
-        self.addCleanup(lambda: [one.close() for one in self.open])
+        self.addCleanup(self.close_all)
         self.addCleanup(lambda: self.assertEqual(self.site.hosted.tracebacks(), ""))
+
+    def close_all(self) -> None:
+        for one in self.open:
+            one.close()
+        self.open.clear()
 
     def half(self, count: int, source: str = "127.0.0.1", said: bytes = b"\x16\x03\x01") -> None:
         """
@@ -706,9 +717,7 @@ class FloodTests(unittest.TestCase):
             with Encrypted(self.site.port, shown) as client:
                 client.ask("ping")
             if turn % 4 == 3:
-                for one in self.open:
-                    one.close()
-                self.open.clear()
+                self.close_all()
         self.assertLess(slowest, 1.0)
         self.assertLess(time.monotonic() - begun, scaled(20, 200))
         self.assertTrue(self.site.finding()["ok"])
@@ -725,9 +734,7 @@ class FloodTests(unittest.TestCase):
         for _ in range(scaled(3, 30)):
             self.half(100)
             self.half(50, said=b"garbage, this is no TLS at all\n")
-            for one in self.open:
-                one.close()
-            self.open.clear()
+            self.close_all()
         until(lambda: descriptors() == before, 10, descriptors)
         self.assertLess(self.site.hosted.log.read_text().count("nobody came in"), 60)
 

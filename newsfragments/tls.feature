@@ -1,0 +1,1 @@
+The daemon can be asked through the network: over TLS 1.2 and 1.3, by who shows a certificate whose DNS name or URN is a user's (`[tls] listen`, docs/tls.md); who is revoked is cut at once, and the host's own socket works whatever becomes of certificates.
