@@ -34,6 +34,7 @@ from bench.setting import Setting
 from bench.ssh import ssh
 from bench.stalls import stalls
 from bench.starts import CannotInstall, StartFailed, starts
+from bench.tls import tls
 from bench.wire import Load, LoadFailed
 
 #: What may keep one part from being measured; the others go on.
@@ -91,6 +92,8 @@ class Run:
                 self._part("containers", lambda: [containers(self._setting)])
             if "ssh" in names:
                 self._part("ssh", lambda: [ssh(self._setting)])
+            if "tls" in names:
+                self._part("tls", lambda: tls(self._setting))
             if "reading" in names:
                 self._part("reading", lambda: reading(self._setting))
             if up and "starts" in names:
@@ -136,7 +139,19 @@ class Run:
             print(f"{name} could not be measured: {error}\n", file=sys.stderr, flush=True)
 
 
-PARTS = ("polling", "encoding", "loans", "payload", "containers", "ssh", "reading", "starts", "durable", "stalls")
+PARTS = (
+    "polling",
+    "encoding",
+    "loans",
+    "payload",
+    "containers",
+    "ssh",
+    "tls",
+    "reading",
+    "starts",
+    "durable",
+    "stalls",
+)
 
 
 def main(arguments: list[str]) -> int:
