@@ -73,8 +73,8 @@ def _polls(setting: Setting, place: _Place, reply: bytes) -> list[Table]:
         assert isinstance(peer, ssl.SSLSocket)
         spoken = f"{peer.version()}, {(peer.cipher() or ('?',))[0]}"
     notes = [
-        f"Replies of {len(reply)} bytes; {spoken}; over loopback. Each slice {setting.slice_ms} ms; daemon and client on "
-        "one core, another core each round.",
+        f"Replies of {len(reply)} bytes; {spoken}; over loopback. Each slice {setting.slice_ms} ms; daemon and client "
+        "on one core, another core each round.",
         "The client is Python's (socket, ssl) on both sides and takes a good part of the time: the daemon's own is in "
         "the last column.",
     ]
