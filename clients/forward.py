@@ -348,6 +348,7 @@ class Forward:
             self._asked.feed(data)
             if self._sending:
                 self._unsent = data
+                self._send()
         else:
             self._asked.end()
             self._reading = False
