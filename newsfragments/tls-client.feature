@@ -1,0 +1,1 @@
+`hostline --host NAME` (or `HOSTLINE_HOST`, or `Client(host=)`) asks the daemon of another host over TLS; `hostline ca enrol` changes a token for a certificate, `hostline ca renew` renews it from a timer, and `hostline ticket sign` signs tickets.
