@@ -95,6 +95,7 @@ AUDIT_ENTRY = record(
         "client": maybe(STRING),
         "arguments": STRING,
         "options": STRING,
+        "about": STRING,
         "operation": maybe(INT),
         "outcome": STRING,
         "causes": STRINGS,

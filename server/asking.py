@@ -58,6 +58,7 @@ class Ask:
     @ivar target: the record that its row's target names.
     @ivar operation: set by a responder whose work is slow; the reply then waits for it.
     @ivar audited: whether the audit log was told of it.
+    @ivar about: what the audit log is told besides what was asked: what a ticket is for, say; no secrets.
     @ivar waiting: set once nothing is left to do but find out and tell: may be given up if the caller has left.
     """
 
@@ -72,6 +73,7 @@ class Ask:
     operation: Operation | None = None
     waiting: bool = False
     audited: bool = False
+    about: dict[str, Any] = field(factory=dict, kw_only=True)
     _change: Change | None = field(default=None)
 
     @property

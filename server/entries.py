@@ -87,6 +87,7 @@ def shown(entry: Mapping[str, Any]) -> dict[str, Any]:
         "client": entry.get("client"),
         "arguments": entry.get("arguments", ""),
         "options": entry.get("options", ""),
+        "about": entry.get("about", ""),
         "operation": entry.get("operation"),
         "outcome": entry.get("outcome", ""),
         "causes": entry.get("causes", []),

@@ -333,6 +333,7 @@ class Answers:
             ("name", name if name != principal else ""),
             ("certificate", ask.caller.number),
             ("client", ask.session.client),
+            ("about", entries.cut(ask.about) if ask.about else ""),
             ("untold", self._refusals.untold(principal)),
         ):
             if value:

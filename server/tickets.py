@@ -123,6 +123,7 @@ async def ticket(ask: Ask, text: str) -> dict[str, Any]:
     reading = await daemon.tickets.read(ask.text(text), ask.principal)
     ask.look_again()
     record = reading["record"]
+    ask.about = {"sliver": record["sliver"], "signer": reading["name"], "number": record["number"]}
     known = authority(ask.host)
     name = f"{reading['signer']} {record['number']}"
     decide(

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from hostline.protocol.commands import TABLE
 from hostline.server import archive, audit, entries
 from hostline.server.config import Audit, Config, History
+from tests.authorities import STRANGER, request, secret_of, words
 from tests.daemons import Client, MemoryDaemon, make, topdl
 from tests.permissions import MATRIX
 from tests.test_rights import SHA256, TEXT, connect, outcome, site
@@ -95,6 +96,43 @@ class ToldTests(SynchronousTestCase):
         self.assertEqual([one["outcome"] for one in told(daemon)], ["ok", "EXISTS", "DENIED"])
         self.assertNotIn("hunter", "".join(daemon.disk.audit()))
         self.assertIn("'uid': 7", told(daemon)[0]["options"])
+
+    def test_tellsWhatACertificateIsFor(self) -> None:
+        """
+        Whose certificate was handed out for a token, and its number; the token itself is nowhere.
+        """
+        daemon = make()
+        daemon.connect().body("ca_init")
+        token = daemon.connect().body("ca_token web.example.org")
+        body = daemon.connect(caller=STRANGER).body(words("ca_enrol", secret_of(token), request()))
+        entry = told(daemon)[-1]
+        self.assertEqual((entry["command"], entry["outcome"], entry["principal"]), ("ca_enrol", "ok", "enrol"))
+        self.assertIn("dns:web.example.org", entry["about"])
+        self.assertIn(body["number"], entry["about"])
+        self.assertNotIn(secret_of(token), "".join(daemon.disk.audit()))
+
+    def test_tellsWhatATicketIsFor(self) -> None:
+        """
+        Whose ticket it was and for which sliver, taken or not; the ticket itself is not told.
+        """
+        daemon = make()
+        operator = daemon.connect()
+        operator.body("add_project lab")
+        record: dict[str, Any] = {"sliver": "lab_web", "number": "t-1", "hosts": ["tester"], "kind": "process"}
+        record |= {"not_before": daemon.now(), "not_after": daemon.now() + 500}
+
+        async def read(text: str, who: str) -> dict[str, Any]:
+            return {"record": record, "name": "urn:site:ann", "signer": "s"}
+
+        self.patch(daemon.daemon.tickets, "read", read)
+        for _ in range(2):
+            operator.ask("ticket SIGNEDTEXT")
+        entry, again = [one for one in told(daemon) if one["command"] == "ticket" and one["via"] == "socket"]
+        self.assertEqual((entry["outcome"], again["outcome"]), ("ok", "BAD_TICKET"))
+        for one in (entry, again):
+            for said in ("lab_web", "urn:site:ann", "t-1"):
+                self.assertIn(said, one["about"])
+        self.assertNotIn("SIGNEDTEXT", "".join(daemon.disk.audit()))
 
     def test_isNotFilledByOneRequest(self) -> None:
         """

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import attrs
@@ -113,7 +113,7 @@ async def ca_enrol(ask: Ask, secret: str, request: str) -> dict[str, Any]:
     invitation = _invitation(ask, secret)  # it may have been used meanwhile
     ask.change.remove(invitation)
     signed = issuer.sign(ask.change, key, invitation.names, invitation.purpose, invitation.life)
-    return issuer.handed_out(signed)
+    return _told(ask, issuer.handed_out(signed), invitation.names)
 
 
 @responds(TABLE["ca_renew"])
@@ -124,7 +124,13 @@ async def ca_renew(ask: Ask, request: str) -> dict[str, Any]:
     issuer = _issuer(ask)
     _shown_by(ask)
     key = await _key_in(ask, request)
-    return issuer.handed_out(issuer.renew(ask.change, key, _shown_by(ask)))
+    before = _shown_by(ask)
+    return _told(ask, issuer.handed_out(issuer.renew(ask.change, key, before)), before.names)
+
+
+def _told(ask: Ask, body: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    ask.about = {"names": list(names), "number": body["number"]}
+    return body
 
 
 @responds(TABLE["ca_revoke"])
