@@ -9,7 +9,7 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from hostline.server.supervise.accounts import NO_LOGIN, Account, Accounts, read_accounts
+from hostline.server.supervise.accounts import DELEGATE, NO_LOGIN, Account, Accounts, read_accounts
 from hostline.server.supervise.uids import UidRange
 
 LOGIN = Path("/usr/bin/hostline-login")
@@ -68,6 +68,15 @@ class AccountsTests(SynchronousTestCase):
         self.assertEqual(self.accounts.own(), {})
         self.noted[5] = 200005
         self.assertEqual(list(self.accounts.own()), [5])
+
+    def test_tellsDelegatesFromSlivers(self) -> None:
+        """
+        The account of a delegate is no sliver's, and the other way round, whatever their serials.
+        """
+        delegates = Accounts(NobodySpawns(), "abc", UIDS, LOGIN, self.root, label=DELEGATE)  # type: ignore[arg-type]
+        self.write(passwd=self.line() + self.line("del_mon", 200006, "hostline abc/delegate-5"))
+        self.assertEqual([one.name for one in self.accounts.own().values()], ["lab_web"])
+        self.assertEqual({serial: one.name for serial, one in delegates.own().items()}, {5: "del_mon"})
 
     def test_isNotDeceivedByWhatUsersMayChange(self) -> None:
         """
