@@ -35,7 +35,8 @@ class BashTests(SynchronousTestCase):
             f"source {path}\n"
             "hostline() { [[ $* == 'completion names PROJECT/EXPERIMENT' ]] && printf 'lab/exp1\\nlab/exp2\\n';"
             " [[ $* == 'completion names NODE lab/exp1' ]] && echo web;"
-            " [[ $* == '--socket /s completion names OPERATION' ]] && echo 17; return 0; }\n"
+            " [[ $* == '--socket /s completion names OPERATION' ]] && echo 17;"
+            " [[ $* == '--host h --trust=/t completion names OPERATION' ]] && echo 18; return 0; }\n"
             f"COMP_LINE='{line}'; COMP_POINT=${{#COMP_LINE}}; COMP_WORDS=($COMP_LINE)\n"
             "[[ $COMP_LINE == *' ' ]] && COMP_WORDS+=(\"\")\n"
             "COMP_CWORD=$((${#COMP_WORDS[@]}-1))\n"
@@ -62,6 +63,15 @@ class BashTests(SynchronousTestCase):
         self.assertEqual(self.completed("hostline node_reboot lab/exp1 w"), ["web", "wait="])
         self.assertEqual(self.completed("hostline node_reboot lab/exp1 web w"), ["web", "wait="])
         self.assertEqual(self.completed("hostline --socket /s wait 1"), ["17"])
+        self.assertEqual(self.completed("hostline --host h --trust=/t wait 1"), ["18"])
+
+    def test_certificates(self) -> None:
+        """
+        C{ca WORD} is completed as the command that it is.
+        """
+        self.assertEqual(self.completed("hostline ca re"), ["renew", "revoke", "revoked"])
+        self.assertEqual(self.completed("hostline ca token a.example.org purpose=t"), ["ticket"])
+        self.assertEqual(self.completed("hostline ca enrol x "), [])
 
     def test_options(self) -> None:
         """

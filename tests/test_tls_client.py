@@ -10,6 +10,8 @@ import select
 import shutil
 import socket
 import ssl
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -31,6 +33,7 @@ from tests.certificates import CLIENT, DAY, Authority, Signed, self_signed
 
 PING = b"ping_reply {'time': 1.5}\n"
 LIMIT_S = 20.0
+ROOT = Path(__file__).parents[1] / "twistd_plugins"
 
 
 class EndpointTests(SynchronousTestCase):
@@ -495,6 +498,21 @@ class TrustTests(SynchronousTestCase):
         connection = far.connect(trust)
         connection.send(b"ping\n", after(LIMIT_S))
         self.assertEqual(connection.line(after(LIMIT_S)) + b"\n", PING)
+
+    def test_onlyWhenAsked(self) -> None:
+        """
+        Who asks the daemon of this host does not wait for ssl to be imported.
+        """
+        told = "import sys; from hostline.clients import main, node_list; main.run(['--socket', '/nowhere', 'ping'])"
+        told += "; node_list.run(['--socket', '/nowhere']); print({'ssl', 'socket', 'calendar'} & set(sys.modules))"
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.append({str(ROOT)!r}); {told}"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        self.assertEqual(done.stdout, "set()\n")
 
     def test_record(self) -> None:
         """

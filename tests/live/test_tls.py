@@ -14,6 +14,7 @@ import ssl
 import subprocess
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +264,40 @@ class AskingTests(TlsTest):
             old.set_ciphers("DEFAULT@SECLEVEL=0")
             old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
         self.assertRaises(ssl.SSLError, self.greeted, old)
+
+    def test_endOfInput(self) -> None:
+        """
+        Who says goodbye at once is still answered all that it asked, slow things too; then the daemon closes.
+        """
+        context = ssl.create_default_context(cafile=str(self.ops / "ca.pem"))
+        context.load_cert_chain(self.ops / "cert.pem", self.ops / "key.pem")
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        end = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+        with socket.create_connection(("localhost", int(self.listen.rpartition(":")[2])), LIMIT_S) as raw:
+
+            def finished(step: Callable[[], object]) -> object:
+                while True:
+                    try:
+                        return step()
+                    except ssl.SSLZeroReturnError:
+                        return None
+                    except ssl.SSLWantReadError:
+                        raw.sendall(outgoing.read())
+                        data = raw.recv(1 << 16)
+                        if not data:
+                            return None
+                        incoming.write(data)
+
+            finished(end.do_handshake)
+            end.write(b"ping\ncheck_topology '<experiment></experiment>'\nadd_project late\nwhoami\n")
+            self.assertRaises(ssl.SSLWantReadError, end.unwrap)  # we said goodbye
+            raw.sendall(outgoing.read())
+            heard = b""
+            while data := finished(lambda: end.read(1 << 16)):
+                assert isinstance(data, bytes)
+                heard += data
+        words = [line.split(b" ")[0] for line in heard.splitlines()]
+        self.assertEqual(words, [b"ping_reply", b"check_topology_reply", b"add_project_reply", b"whoami_reply"])
 
 
 class BeliefTests(TlsTest):
