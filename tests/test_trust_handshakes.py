@@ -85,6 +85,21 @@ class HandshakesTests(SynchronousTestCase):
         assert other is not None and later is not None
         self.assertEqual((other.wait_s, later.wait_s), (0.0, 0.0))
 
+    def test_whoIsKnownMayComeOftener(self) -> None:
+        """
+        Who was let in each time waits for less than who never is; but for ever as fast as he can nobody goes on.
+        """
+        waits: dict[bool, list[float]] = {False: [], True: []}
+        for known, found in waits.items():
+            for _ in range(300):
+                handshake = self.begin(f"{known}", now=1000.0 * known)
+                assert handshake is not None
+                found.append(handshake.wait_s)
+                self.handshakes.end(handshake, known)
+        self.assertEqual(waits[True][:150], [0.0] * 150)
+        self.assertGreater(waits[False][100], 0.5)
+        self.assertGreater(waits[True][-1], 0.3)
+
     def test_pacedAltogether(self) -> None:
         """
         So do those from very many addresses, for the daemon has other things to do; but nobody waits long, however

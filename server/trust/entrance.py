@@ -106,12 +106,16 @@ class Entrance:
         if handshake is None:
             connection.close()
             return
+        known = False
         try:
-            await self._shake(connection, address, handshake.wait_s)
+            known = await self._shake(connection, address, handshake.wait_s)
         finally:
-            self._handshakes.end(handshake)
+            self._handshakes.end(handshake, known)
 
-    async def _shake(self, connection: socket.socket, address: str, wait_s: float) -> None:
+    async def _shake(self, connection: socket.socket, address: str, wait_s: float) -> bool:
+        """
+        @return: whether it was somebody who shows a certificate, and was let in.
+        """
         if wait_s:
             try:
                 await asyncio.sleep(wait_s)
@@ -123,14 +127,17 @@ class Entrance:
         try:
             await self._loop.connect_accepted_socket(lambda: encrypted, connection)
             await encrypted.shaken
-            if not visit.admitted:  # it counts as long as it is there
-                await visit.over(_SHUTDOWN_S)
-                encrypted.abort()
+            if visit.admitted:
+                return visit.shown is not None
+            await visit.over(_SHUTDOWN_S)  # it counts as long as it is there
+            encrypted.abort()
         except OSError as error:
             self._failed(address, _reason(error))
+            return False
         except asyncio.CancelledError:
             encrypted.abort()
             raise
+        return False
 
 
 def _reason(error: Exception) -> str:

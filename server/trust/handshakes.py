@@ -17,6 +17,8 @@ from hostline.server.config import Tls
 _BURST, _EACH_S = 40, 0.05
 #: The same for all addresses together.
 _ALL_BURST, _ALL_EACH_S = 100, 0.01
+#: How much of that is given back for one who was let in: so he may come four times as often.
+_GIVEN_BACK = 0.75
 #: Nobody waits longer to begin: there are few at a time, and who does not wait for his turn has cost nothing.
 _LONGEST_WAIT_S = 1.0
 #: How many bits of an IPv6 address are given to one site; the rest its host chooses as it likes.
@@ -78,12 +80,17 @@ class Handshakes:
         self._order[handshake] = None
         return handshake
 
-    def end(self, handshake: Handshake) -> None:
+    def end(self, handshake: Handshake, known: bool = False) -> None:
         """
         It is over, however it went; may be said twice.
+
+        @param known: whether it was somebody who was let in.
         """
         if handshake not in self._order:
             return
+        if known:
+            self._next[handshake.address] = self._next.get(handshake.address, 0.0) - _GIVEN_BACK * _EACH_S
+            self._next_of_all -= _GIVEN_BACK * _ALL_EACH_S
         del self._order[handshake]
         of_address = self._of[handshake.address]
         of_address.remove(handshake)

@@ -551,6 +551,7 @@ class ChangingTests(unittest.TestCase):
         self.assertIn("hostline ca init", found["remedy"])
         self.assertNotIn("tls", site.hosted.ask("hello")["features"])
         site.found()
+        site.reload()
         until(lambda: site.finding()["ok"], 10)
         self.assertIn("tls", site.hosted.ask("hello")["features"])
         self.assertEqual(self.connect(site, site.ca.sign(ANN)).ask("whoami")["principal"], "ann")
@@ -603,6 +604,7 @@ class ChangingTests(unittest.TestCase):
         with socket.create_server(("127.0.0.1", site.port)):
             site.hosted.start()
             self.assertIn("Address already in use", site.finding()["detail"])
+        site.reload()
         until(lambda: site.finding()["ok"], 10)
         self.connect(site, site.ca.sign(ANN)).ask("ping")
 
