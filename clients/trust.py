@@ -30,7 +30,7 @@ from hostline.clients.tls import (
 )
 from hostline.clients.trustfiles import ISSUER, TrustFiles
 from hostline.protocol.endpoints import ENROL_PORT, TLS_PORT, endpoint, split_endpoint
-from hostline.protocol.errors import BadValue, Denied, Exists, HostError
+from hostline.protocol.errors import BadValue, Denied, Exists, HostError, Timeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -236,14 +236,21 @@ def _pki() -> str:
 
 
 def _made(pki: str, words: list[str]) -> str:
-    done = subprocess.run(
-        [pki, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=_PKI_S, check=False, text=True
-    )
+    done = _ran([pki, *words], subprocess.DEVNULL, subprocess.PIPE)
     if done.returncode == WRONG_USAGE:
         raise NoPki("hostline-pki cannot be used; it said why")
     if done.returncode != 0:
         raise HostError("no key and request could be made; hostline-pki said why")
-    return done.stdout
+    return str(done.stdout)
+
+
+def _ran(argv: list[str], given: int, output: int | None = None) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(argv, stdin=given, stdout=output, timeout=_PKI_S, check=False, text=True)
+    except OSError as error:
+        raise HostError(f"cannot run {argv[0]}: {error.strerror}") from None
+    except subprocess.TimeoutExpired:
+        raise Timeout(f"{argv[0]} did not end within {_PKI_S:g} s") from None
 
 
 def run_ticket(words: list[str], settings: Settings) -> int:
@@ -272,5 +279,5 @@ def run_ticket(words: list[str], settings: Settings) -> int:
         except OSError as error:
             raise Usage(f"cannot read {given.values[0]}: {error.strerror}") from None
     argv = [pki, "ticket", "--certificate", certificate, "--key", key, *chain]
-    done = subprocess.run(argv, stdin=descriptor, timeout=_PKI_S, check=False)
+    done = _ran(argv, descriptor)
     return done.returncode if done.returncode >= 0 else 128 - done.returncode

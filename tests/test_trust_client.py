@@ -261,6 +261,12 @@ class EnrolTests(ProgramTests):
         os.environ["PATH"] = str(self.root)
         error = self.assertRaises(Usage, self.run_ca, "enrol", far.place, f"{SECRET}.{fingerprint(SITE.ca)}")
         self.assertIn("pip install 'hostline[tls]'", str(error))
+        program = self.root / "hostline-pki"
+        program.write_text("#!/bin/sh\nexit 1\n")
+        program.chmod(0o755)
+        self.assertRaises(HostError, self.run_ca, "enrol", far.place, f"{SECRET}.{fingerprint(SITE.ca)}")
+        self.assertEqual(host.asked, ["ca_certificate"])
+        host.asked.clear()
         self.assertEqual(host.asked, [])
 
 
@@ -328,6 +334,28 @@ class RenewTests(ProgramTests):
         self.assertRaises(Usage, self.run_ca, "renew")
         (self.trust / "cert.pem").unlink()
         self.assertRaises(NoDaemon, self.run_ca, "renew", "--host", far.place)
+
+    def test_two(self) -> None:
+        """
+        Of two at once one waits for the other, and what is there in the end goes together.
+        """
+        far = Far(self, Issuing())
+        self.enrolled(SITE.person, far.place)
+        here = Path(__file__).parents[1]
+        environ = dict(os.environ) | {"PYTHONPATH": str(here / "twistd_plugins")}
+        argv = [
+            sys.executable,
+            str(here / "clients/bin/hostline"),
+            "--trust",
+            str(self.trust),
+            "ca",
+            "renew",
+            "--force",
+        ]
+        both = [subprocess.Popen(argv, env=environ, cwd=self.root) for _ in range(2)]
+        self.assertEqual([one.wait(60) for one in both], [0, 0])
+        own_context(str(self.trust))
+        self.assertEqual(self.names(), {"ca.pem", "cert.pem", "key.pem", "crl.pem", "issuer"})
 
     def test_status(self) -> None:
         """
