@@ -311,6 +311,13 @@ class EnrolTests(_WithDaemon):
         self.assertEqual(codes, ["DENIED"] * MOST + ["TOO_MANY"])
         self.stranger().body(words("ca_enrol", secret, request()))
 
+    def test_operatorsMistakes(self) -> None:
+        """An operator, who makes the tokens, is refused no right one for having said wrong ones."""
+        secret = self.token()
+        codes = [self.operator.code(words("ca_enrol", f"{WRONG}{n}", "x")) for n in range(MOST + 5)]
+        self.assertEqual(codes, ["DENIED"] * (MOST + 5))
+        self.operator.body(words("ca_enrol", secret, request()))
+
     def test_audited(self) -> None:
         """Guesses are in the audit log, with who made them."""
         self.stranger().code(words("ca_enrol", WRONG, "x"))

@@ -13,7 +13,9 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.backends import default_backend
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hostline.protocol.errors import BadValue
@@ -23,6 +25,9 @@ LONGEST = 16384
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 _RSA_BITS = (2048, 4096)
 _EXPONENT = 65537
+#: What else of C{cryptography} a signature takes is loaded now, not when it is first looked at: by then the offload
+#: child may have no right to read it.
+_LOADED = (default_backend(), hashes, padding, utils)
 _PEM = re.compile(
     r"\s*-----BEGIN (?:NEW )?CERTIFICATE REQUEST-----([A-Za-z0-9+/=\s]*)-----END (?:NEW )?CERTIFICATE REQUEST-----\s*"
 )
