@@ -21,6 +21,7 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from hostline.clients import connection as module
 from hostline.clients import tls
 from hostline.clients.client import Client
 from hostline.clients.connection import after
@@ -207,6 +208,18 @@ class TlsTests(SynchronousTestCase):
             self.assertTrue(select.select([connection], [], [], max(0.0, until - time.monotonic()))[0])
             lines += connection.take()
         self.assertEqual([line + b"\n" for line in lines], [body, PING])
+
+    def test_biggest(self) -> None:
+        """
+        Sixty megabytes are one reply as any other; past what this client reads it says so.
+        """
+        body = b"x_reply '" + b"y" * 60_000_000 + b"'\n"
+        connection = Far(self, answering(body)).connect()
+        connection.send(b"x\n", after(LIMIT_S))
+        self.assertTrue(connection.line(after(LIMIT_S)) + b"\n" == body)
+        self.patch(module, "LONGEST_REPLY", 1 << 20)
+        connection.send(b"x\n", after(LIMIT_S))
+        self.assertRaises(HostError, connection.line, after(LIMIT_S))
 
     def test_longRequest(self) -> None:
         """
