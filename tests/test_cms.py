@@ -235,14 +235,15 @@ class AlteredTests(SynchronousTestCase):
         """
         No byte of a ticket can be another one.
         """
-        for name in scaled(("ec",), ("ec", "keyid", "pss", "chain")):
+        for name in ("ec", "pss", *scaled((), ("keyid", "chain", "rsa"))):
             der = unarmoured(stored(name))
-            for at in range(len(der)):
+            first = len(der) - 420 if name == "pss" else 0  # until there it is as the others
+            for at in range(first, len(der)):
                 wrong = bytearray(der)
                 wrong[at] ^= 1 << at % 8
                 self.assertNotEqual(reason(text(bytes(wrong)))[0], "taken", f"{name} {at}")
 
-    @settings(max_examples=scaled(300, 20000), deadline=None)
+    @settings(max_examples=scaled(300, 3000), deadline=None)
     @given(
         st.sampled_from(["ec", "rsa", "keyid", "pss", "chain", "text"]),
         st.lists(st.tuples(st.integers(0, 10**9), st.integers(1, 255)), min_size=1, max_size=4),
@@ -258,7 +259,7 @@ class AlteredTests(SynchronousTestCase):
         if bytes(wrong) != der:
             self.assertNotEqual(reason(text(bytes(wrong)))[0], "taken")
 
-    @settings(max_examples=scaled(200, 10000), deadline=None)
+    @settings(max_examples=scaled(200, 3000), deadline=None)
     @given(st.integers(0, 10**9), st.integers(0, 40), st.binary(max_size=40))
     @example(0, 0, b"\x00")
     def test_pieces(self, at: int, length: int, piece: bytes) -> None:
@@ -350,7 +351,7 @@ class BombTests(SynchronousTestCase):
         for tag in (0x03, 0x04, 0x09, 0x0C, 0x17, 0x80):
             self.refused(wrapped(SIGNED, _wrap(0x30, _wrap(tag, b"\x00" * 40000))))
 
-    @settings(max_examples=scaled(300, 20000), deadline=None)
+    @settings(max_examples=scaled(300, 3000), deadline=None)
     @given(st.recursive(st.binary(max_size=8), lambda inner: st.lists(inner, max_size=4)), st.randoms())
     def test_anyTree(self, tree: Any, dice: random.Random) -> None:
         """

@@ -144,6 +144,8 @@ def _salt(parameters: bytes, digest: str) -> int:
     names = {str(said["hashAlgorithm"]["algorithm"]), str(inner["algorithm"]), digest}
     if names != {digest} or str(mask["algorithm"]) != _MGF1 or int(said["trailerField"]) != 1:
         raise bad("algorithm", "want PSS with MGF1, and one digest for all of it")
+    if not {_parameters(said["hashAlgorithm"]), _parameters(inner)} <= {b"", _NULL}:
+        raise bad("form", "a digest with parameters")
     salt = int(said["saltLength"])
     if not 0 <= salt <= 512:
         raise bad("algorithm", "want PSS with a salt of at most 512 bytes")

@@ -4,7 +4,9 @@ A ticket as it is given: signed text in, what it says out; runs in the offload c
 
 from __future__ import annotations
 
+import difflib  # noqa: F401  (wanted for hints, and the child can import nothing any more when it works)
 import hashlib
+import ipaddress  # noqa: F401  (likewise, for names in certificates)
 from collections.abc import Mapping
 from typing import Any
 
