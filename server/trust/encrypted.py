@@ -81,9 +81,7 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         """
         self._closed = self._lost = True
         self._stop_timer()
-        if not self.shaken.done():
-            self.shaken.set_exception(exc or ConnectionError("it hung up"))
-            self.shaken.exception()  # who does not wait any more need not be told
+        self._came_to_nothing(exc or ConnectionError("it hung up"))
         if self._made:
             self._above.connection_lost(exc)
 
@@ -127,17 +125,20 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
 
     def _late(self) -> None:
         self._timer = None
-        if not self.shaken.done():
-            self.shaken.set_exception(TimeoutError(f"it took longer than {self._limit_s:g} s"))
+        self._came_to_nothing(TimeoutError(f"it took longer than {self._limit_s:g} s"))
         self.abort()
 
     def _fail(self, error: Exception) -> None:
         if self._made:
             self.abort()
             return
+        self._came_to_nothing(error)
+        self._end()  # what the other end is told is in there
+
+    def _came_to_nothing(self, error: Exception) -> None:
         if not self.shaken.done():
             self.shaken.set_exception(error)
-        self._end()  # what the other end is told is in there
+            self.shaken.exception()  # who does not wait any more need not be told
 
     # To the protocol above.
 

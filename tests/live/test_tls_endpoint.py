@@ -281,6 +281,25 @@ class ComingTests(unittest.TestCase):
         """
         Who says that he will say no more is still answered all that he asked, slow things too; then it is over.
         """
+        lines = self.half_closed(b"ping\n" * 1000 + b"wait 999999\nevents timeout=1\nwhoami\n").splitlines()
+        self.assertEqual((len(lines), lines[999][:10]), (1003, b"ping_reply"))
+        self.assertIn(b"'principal': 'ann'", lines[-1])
+
+    def test_readsSlowly(self) -> None:
+        """
+        Who asks for much, says that he ends, and reads late and slowly gets all of it.
+        """
+        lines = self.half_closed(b"help\n" * 400 + b"whoami\n", pause_s=0.002).splitlines()
+        self.assertEqual((len(lines), len(set(lines))), (401, 2))
+        self.assertIn(b"'principal': 'ann'", lines[-1])
+
+    def half_closed(self, said: bytes, pause_s: float = 0.0) -> bytes:
+        """
+        Say something, and that this is all.
+
+        @param pause_s: seconds between two reads.
+        @return: all that comes until the daemon says that this was all.
+        """
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         tls = context_for(self.site.ca.pem, self.site.ca.sign(ANN)).wrap_bio(incoming, outgoing, False, "host.example")
         with socket.create_connection(("127.0.0.1", self.site.port), DEADLINE_S) as plain:
@@ -291,20 +310,19 @@ class ComingTests(unittest.TestCase):
                         return step()
                     except ssl.SSLWantReadError:
                         plain.sendall(outgoing.read())
+                        time.sleep(pause_s)
                         data = plain.recv(65536)
                         incoming.write(data) if data else incoming.write_eof()
 
             go(tls.do_handshake)
-            tls.write(b"ping\n" * 1000 + b"wait 999999\nevents timeout=1\nwhoami\n")
+            tls.write(said)
             with suppress(ssl.SSLWantReadError):
                 tls.unwrap()
-            said = b""
+            heard = b""
             with suppress(ssl.SSLZeroReturnError):
-                while data := go(lambda: tls.read(65536)):
-                    said += data
-        lines = said.splitlines()
-        self.assertEqual((len(lines), lines[999][:10]), (1003, b"ping_reply"))
-        self.assertIn(b"'principal': 'ann'", lines[-1])
+                while True:
+                    heard += go(lambda: tls.read(65536))
+            return heard
 
     def test_endsWithItsClient(self) -> None:
         """
