@@ -85,7 +85,18 @@ class Settings:
             setattr(self, name[2:], value)
             if self.socket and self.host:
                 raise Usage("want one of --socket and --host, got both")
+            if name == "--host":
+                self._check_host(value)
         return True
+
+    def _check_host(self, value: str) -> None:
+        from hostline.protocol.endpoints import split_endpoint
+        from hostline.protocol.errors import BadValue
+
+        try:
+            split_endpoint(value)
+        except BadValue as error:
+            raise Usage(f"--host: {error.message}") from None
 
     def take_all(self, words: list[str]) -> None:
         """

@@ -129,20 +129,22 @@ class TlsConnection(Connection):
         deadline: float | None = None,
         trust: str | None = None,
         context: ssl.SSLContext | None = None,
+        *,
+        crl: bool = True,
     ) -> None:
         """
         Connect, and see who it is.
 
         @param place: C{NAME[:PORT]}.
         @param trust: the trust directory; None: L{trust_directory}.
-        @param context: instead of what is in that; then C{crl.pem} does not count either.
+        @param context: instead of what is in that.
+        @param crl: whether C{crl.pem} in that counts.
         @raise BadValue: that is no place.
         @raise NoDaemon: nobody listens there, or one side does not believe the other.
         @raise Timeout: past the deadline.
         """
         host, port = split_endpoint(place)
         directory = trust_directory(trust)
-        checked = context is None
         if context is None:
             context = own_context(directory)
         self.path = endpoint(host, port)
@@ -168,7 +170,7 @@ class TlsConnection(Connection):
         except (OSError, UnicodeError) as error:  # UnicodeError: a name with an empty or overlong part
             raise NoDaemon(f"no daemon at {self.path}: {_words(error)}") from None
         self._socket = encrypted
-        if checked:
+        if crl:
             self._check_revoked(f"{directory}/{CRL}", encrypted)
 
     def _check_revoked(self, crl: str, encrypted: Encrypted) -> None:

@@ -159,7 +159,7 @@ def _renew(settings: Settings, force: bool) -> int:
             raise HostError(f"{files.path(CERTIFICATE)}: {error}") from None
         seconds = GRACE_S if settings.timeout is None else settings.timeout
         renewing = force or time.time() >= due
-        with _client(place, files, context, seconds) as client:
+        with _client(place, files, context, seconds, _readable(files.read(CRL))) as client:
             if renewing:
                 files.replace(_pem(_signed(client, _pki(), files, "ca_renew"), "certificate"))
             crl = _pem(client.request("ca_revoked"), "crl")
@@ -170,12 +170,20 @@ def _renew(settings: Settings, force: bool) -> int:
     return OK
 
 
-def _client(place: str, files: TrustFiles, context: ssl.SSLContext, seconds: float) -> Client:
+def _client(place: str, files: TrustFiles, context: ssl.SSLContext, seconds: float, crl: bool = False) -> Client:
     return Client(
         host=place,
         timeout=seconds,
-        connect=lambda where, deadline: TlsConnection(where, deadline, files.directory, context),
+        connect=lambda where, deadline: TlsConnection(where, deadline, files.directory, context, crl=crl),
     )
+
+
+def _readable(crl: bytes) -> bool:
+    # One that is torn is what a renewal mends.
+    try:
+        return bool(blocks(crl, b"X509 CRL"))
+    except Unreadable:
+        return False
 
 
 def _authority(client: Client, fingerprint: str) -> bytes:

@@ -208,6 +208,7 @@ class AskingTests(TlsTest):
             (("--host", self.listen, "ping"), 0, b""),
             (("--socket", str(self.host.socket), "whoami"), 0, b""),
             (("--socket", "/x", "--host", "y", "ping"), 2, b"--socket and --host"),
+            (("--host", "y:z", "ping"), 2, b"want HOST or HOST:PORT"),
             (("status_request", "lab/x"), 1, b"no experiment lab/x"),
             (("--host", "localhost:1", "ping"), 3, b"refused"),
             (("--trust", "/nowhere", "ping"), 3, b"/nowhere/ca.pem; 'hostline ca enrol' gets one"),
