@@ -146,18 +146,24 @@ class Door:
         self._credit = min(self._burst, self._credit + (now - self._counted) / self._each_s)
         self._counted = now
         if self._credit < 1 or self._full():
-            self._loop.remove_reader(self._listening.fileno())
-            self._resuming = self._loop.call_later(self._each_s, self._resume)
+            self._pause(self._each_s)
             return
         try:
             connection, _ = self._listening.accept()
-        except OSError:
-            return  # gone again, or the daemon has no descriptor left: tried again as long as it waits
+        except (BlockingIOError, ConnectionAbortedError):
+            return  # gone again
+        except OSError:  # most likely the daemon has no descriptor left; that it waits would be told without end
+            self._pause(max(self._each_s, _EACH_S))
+            return
         self._credit -= 1
         connection.setblocking(False)
         task = self._loop.create_task(self._enter(connection))
         self._coming.add(task)
         task.add_done_callback(self._came)
+
+    def _pause(self, seconds: float) -> None:
+        self._loop.remove_reader(self._listening.fileno())
+        self._resuming = self._loop.call_later(seconds, self._resume)
 
     def _came(self, task: asyncio.Task[object]) -> None:
         self._coming.discard(task)

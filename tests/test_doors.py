@@ -5,6 +5,7 @@ The own sockets of slivers.
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import stat
 from collections.abc import Callable, Coroutine
@@ -197,6 +198,28 @@ class DoorTests(SynchronousTestCase):
         most = 50 + (self.loop.time() - begun) / 0.05 + 1
         self.assertGreaterEqual(len(self.came), 50)
         self.assertLessEqual(len(self.came), most)
+
+    def test_waitsForDescriptors(self) -> None:
+        """
+        While the daemon has no descriptor left it does not ask again and again; when it has, who waited comes in.
+        """
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        client = socket.socket(socket.AF_UNIX)
+        self.addCleanup(client.close)
+        path = str(self.doors.directory(5) / "hostline.sock")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (client.fileno() + 1, hard))  # all below are taken
+        client.connect(path)
+        turns = 0
+        until = self.loop.time() + 0.2
+        while self.loop.time() < until:
+            self.loop._run_once()  # type: ignore[attr-defined]
+            turns += 1
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        self.assertEqual(self.came, [])
+        self.assertLess(turns, 30)
+        self.turn(0.2)
+        self.assertEqual(len(self.came), 1)
 
     def test_isSilentWhenClosed(self) -> None:
         """

@@ -100,7 +100,7 @@ class Endpoint:
         Look whether something has changed: files, ports, or the hour.
         """
         tls = self._daemon.config.tls
-        if not self._open or not (tls.listen or tls.enrol):
+        if not self._open or not (tls.listen or tls.enrol or self._entrances):
             return
         now = (self.trust.stamp(), stamp(*(Path(one) for one in (tls.roots_file, tls.crl_file) if one)), tls)
         if now != self._stamp:
@@ -166,7 +166,7 @@ class Endpoint:
         @return: what C{doctor} says of all this: what was looked at, whether it is well, detail and remedy.
         """
         tls = self._daemon.config.tls
-        if not (tls.listen or tls.enrol):
+        if not (tls.listen or tls.enrol or self._entrances):
             return [("tls", True, "nobody comes in through the network: tls.listen is not set", "")]
         places = [f"those {_WHO[which]} come in at {place}" for which, place in self.places.items()]
         if self.listening:
