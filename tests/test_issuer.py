@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from hostline.protocol.errors import StoreFailed, WrongState
 from hostline.server.credentials import Certificate, Invitation
-from hostline.server.trust import founding, issuer, signing
+from hostline.server.trust import founding, issuer, listing, signing
 from hostline.server.trust.signing import Authority, BadAuthority
 from tests.authorities import enrolled
 from tests.daemons import EPOCH, MemoryDaemon, make
@@ -274,10 +274,10 @@ class RoundTests(_WithIssuer):
     def test_listIsRenewed(self) -> None:
         """The list is made anew each day, so that it is always good for many more; its number goes up."""
         first = self.listed()
-        self.later(issuer.CRL_AGE_S + 1)
+        self.later(listing.AGE_S + 1)
         second = self.listed()
         ends = [one.next_update_utc.timestamp() for one in (first, second) if one.next_update_utc is not None]
-        self.assertEqual(ends, [EPOCH + signing.CRL_LIFE_S, EPOCH + issuer.CRL_AGE_S + 1 + signing.CRL_LIFE_S])
+        self.assertEqual(ends, [EPOCH + signing.CRL_LIFE_S, EPOCH + listing.AGE_S + 1 + signing.CRL_LIFE_S])
         numbers = [one.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number for one in (first, second)]
         self.assertEqual(numbers, [1, 2])
         self.later(60)

@@ -466,6 +466,21 @@ class RevokeTests(_WithDaemon):
         self.operator.body("remove_user ann")
         self.assertEqual(self.crl(), set())
 
+    def test_connectionsAreLookedAt(self) -> None:
+        """Who is in by what is revoked is looked for when the list is written, and before the operator is answered."""
+        number = enrolled(self.whole, "web.example.org")["number"]
+        seen: list[tuple[bool, list[str]]] = []
+        path = self.whole.directory / "trust" / "crl.pem"
+
+        def reload() -> None:
+            crl = x509.load_pem_x509_crl(path.read_bytes())
+            listed = crl.get_revoked_certificate_by_serial_number(int(number, 16)) is not None
+            seen.append((listed, self.operator.lines()))
+
+        self.patch(self.whole.daemon.tls, "reload", reload)
+        self.operator.send("ca_revoke web.example.org\n")
+        self.assertEqual((seen, self.operator.lines()), ([(True, [])], ["ca_revoke_reply"]))
+
     def test_fullDisk(self) -> None:
         """If the list cannot be written the operator is told; the record says revoked, and the list follows."""
         number = enrolled(self.whole, "web.example.org")["number"]

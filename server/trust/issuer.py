@@ -22,17 +22,16 @@ from hostline.server import entries
 from hostline.server.credentials import Certificate, Invitation
 from hostline.server.host import Change
 from hostline.server.trust import founding, signing
-from hostline.server.trust.files import CA, CA_KEY, CERTIFICATE, CRL, KEY, BadTrust, NotThere, Trust
+from hostline.server.trust.files import CA, CA_KEY, CERTIFICATE, KEY, BadTrust, Trust
 from hostline.server.trust.guesses import Guesses
-from hostline.server.trust.signing import Authority, BadAuthority, Revocations
+from hostline.server.trust.listing import Listing
+from hostline.server.trust.signing import Authority, BadAuthority
 
 if TYPE_CHECKING:
     from hostline.server.daemon import Daemon
 
 #: Certificates of the same names and purpose that may be good at a time, before one is renewed once more.
 ALIVE = 8
-#: Seconds after which the list of what is revoked is made anew though nothing was.
-CRL_AGE_S = 86400.0
 #: Seconds for which the record of a certificate is kept after its end: so far may the clock err, and not lose one.
 KEPT_S = 366 * 86400.0
 #: C{doctor} warns of an authority that ends within so many seconds.
@@ -45,7 +44,7 @@ class Issuer:
 
     @ivar trust: its files.
     @ivar trouble: why an authority that is there cannot be used; empty if there is none, or all is well.
-    @ivar crl: the list of what is revoked, PEM, as it was last written.
+    @ivar listing: what is revoked.
     @ivar guesses: the wrong tokens that were said.
     """
 
@@ -60,12 +59,10 @@ class Issuer:
         self._daemon = daemon
         self.trust = Trust(directory)
         self.trouble = ""
-        self.crl = b""
+        self.listing = Listing(self.trust)
         self.guesses = Guesses()
         self._authority: Authority | None = None
-        self._list = Revocations({}, 0, 0.0, 0.0)
         self._making = False
-        self._unwritten = ""
         try:
             founding.settle(directory, daemon.host.table(Certificate), lambda text: self._log.warn("{text}", text=text))
             self._load()
@@ -103,16 +100,8 @@ class Issuer:
             return
         self.trust.settle()
         authority = signing.read_authority(self.trust.read(CA), self.trust.read(CA_KEY))
-        try:
-            self.crl = self.trust.read(CRL)
-            self._list = signing.read_revocations(authority, self.crl)
-        except (NotThere, BadAuthority) as error:
-            self._log.warn("the list of what is revoked is made anew: {error}", error=error)
+        self.listing.open(authority, self._revoked(), self._daemon.now())
         self._authority = authority
-        if not self._list.serial or not self._revoked().keys() <= self._list.revoked.keys():
-            data, read = self._new_list()
-            self.trust.write(CRL, data)
-            self.crl, self._list = data, read
 
     # Making one.
 
@@ -144,7 +133,7 @@ class Issuer:
             self._making = False
             if self._authority is None:
                 self._run(lambda: founding.forget(place)).addErrback(lambda _: None)
-        self._tell_tls()
+        self._daemon.tls.reload()
 
     def _check_none(self) -> None:
         if self._making:
@@ -224,7 +213,7 @@ class Issuer:
             await self._run(lambda: self.trust.write_pair(fresh.public_bytes(Encoding.PEM), signing.key_pem(key)))
         except OSError as error:
             raise OperationFailed(f"this host's new certificate cannot be written: {error}") from error
-        self._tell_tls()
+        self._daemon.tls.reload()
 
     def handed_out(self, certificate: x509.Certificate) -> dict[str, Any]:
         """
@@ -233,7 +222,7 @@ class Issuer:
         return {
             "certificate": certificate.public_bytes(Encoding.PEM).decode("ascii"),
             "ca": self.authority.pem.decode("ascii"),
-            "crl": self.crl.decode("ascii"),
+            "crl": self.listing.pem.decode("ascii"),
             "number": signing.number_of(certificate),
             "until": certificate.not_valid_after_utc.timestamp(),
         }
@@ -273,25 +262,14 @@ class Issuer:
 
         @raise OperationFailed: if it cannot be written; it is tried again.
         """
-        data, read = self._new_list()
         try:
-            await self._run(lambda: self.trust.write(CRL, data))
-        except OSError as error:
-            self._unwritten = f"the list of what is revoked cannot be written: {error}"
-            raise OperationFailed(f"revoked on record, but {self._unwritten}") from error
-        self._unwritten = ""
-        self.crl, self._list = data, read
-        self._tell_tls()
+            await self.listing.publish(self.authority, self._revoked(), self._daemon.now(), self._run)
+        finally:
+            self._daemon.tls.reload()
 
     def _revoked(self) -> dict[int, float]:
         every = self._daemon.host.table(Certificate).values()
         return {int(one.number, 16): one.revoked for one in every if one.revoked}
-
-    def _new_list(self) -> tuple[bytes, Revocations]:
-        # What was revoked once stays so, even if the records of it were lost.
-        revoked = self._list.revoked | self._revoked()
-        data = signing.revocations(self.authority, revoked, self._daemon.now(), self._list.serial + 1)
-        return data, signing.read_revocations(self.authority, data)
 
     # From time to time.
 
@@ -299,10 +277,7 @@ class Issuer:
         """
         Make the list of what is revoked anew where that is due.
         """
-        if self._authority is None:
-            return
-        age_s = self._daemon.now() - self._list.made
-        if self._unwritten or not -signing.EARLY_S <= age_s <= CRL_AGE_S:
+        if self._authority is not None and self.listing.is_due(self._daemon.now()):
             Deferred.fromCoroutine(self.publish()).addErrback(
                 lambda failure: self._log.error("{error}", error=failure.value)
             )
@@ -318,7 +293,9 @@ class Issuer:
         for one in list(host.table(Certificate).values()):
             if one.until + KEPT_S < now:
                 change.remove(one)
-            elif not one.revoked and int(one.number, 16) in self._list.revoked:  # and the record of that was lost
+            elif (
+                not one.revoked and int(one.number, 16) in self.listing.read.revoked
+            ):  # and the record of that was lost
                 change.put(attrs.evolve(one, revoked=now))
         if change.statements:
             self._daemon.commit(change).addErrback(lambda failure: failure.trap(StoreFailed) and None)
@@ -331,7 +308,7 @@ class Issuer:
             return [("certificate authority", False, self.trouble, "mend what it says and start the daemon again")]
         if self._authority is None:
             return []
-        now, until = self._daemon.now(), self._authority.until
+        now, until, listing = self._daemon.now(), self._authority.until, self.listing
         waiting = len(self._daemon.host.table(Invitation))
         return [
             (
@@ -343,19 +320,16 @@ class Issuer:
             ),
             (
                 "revocation list",
-                not self._unwritten and self._list.until > now,
-                self._unwritten
-                or f"{len(self._list.revoked)} certificates are revoked, said at {_date(self._list.made)}, "
-                f"good until {_date(self._list.until)}",
+                not listing.unwritten and listing.read.until > now,
+                listing.unwritten
+                or f"{len(listing.read.revoked)} certificates are revoked, said at {_date(listing.read.made)}, "
+                f"good until {_date(listing.read.until)}",
                 f"make it possible to write {self.trust.directory}; the list is written anew within a minute",
             ),
         ]
 
     def _run(self, function: Callable[[], Any]) -> Deferred[Any]:
         return self._daemon.store.run(function)
-
-    def _tell_tls(self) -> None:
-        self._daemon.tls.reload()
 
 
 def _record(

@@ -162,7 +162,7 @@ def ca_revoked(ask: Ask) -> dict[str, Any]:
     """
     Show the list of what is revoked.
     """
-    return {"crl": _issuer(ask).crl.decode("ascii")}
+    return {"crl": _issuer(ask).listing.pem.decode("ascii")}
 
 
 @responds(TABLE["certificates"])
