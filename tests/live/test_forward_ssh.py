@@ -48,22 +48,24 @@ class SshTest(SynchronousTestCase):
     def limits(self) -> str:
         return ""
 
-    def shells(self) -> list[int]:
+    def running(self, word: bytes, uid: int | None = None) -> list[int]:
         """
-        @return: the pids of the shells that run as the delegate.
+        @return: the pids of processes with this in their command line, of one user or of anybody.
         """
         found = []
         for one in Path("/proc").iterdir():
             try:
-                if one.name.isdigit() and one.stat().st_uid == self.uid and b"hostline-shell" in self.words(one):
+                if one.name.isdigit() and uid in (None, one.stat().st_uid) and word in (one / "cmdline").read_bytes():
                     found.append(int(one.name))
             except OSError:
                 continue
         return found
 
-    @staticmethod
-    def words(process: Path) -> bytes:
-        return (process / "cmdline").read_bytes()
+    def shells(self) -> list[int]:
+        """
+        @return: the pids of the shells that run as the delegate.
+        """
+        return self.running(b"hostline-shell", self.uid)
 
     def refused(self, output: bytes, code: str) -> None:
         """
@@ -194,7 +196,7 @@ class EndedTests(SshTest):
                 time.sleep(0.2)
                 ssh.send_signal(signal.SIGKILL)
             until(lambda: not self.shells(), what=(words, given))
-        until(lambda: b"98107" not in subprocess.run(["ps", "-eo", "args"], capture_output=True).stdout)
+        until(lambda: not self.running(b"98107"))
 
     def test_daemonKilledAndAway(self) -> None:
         """
