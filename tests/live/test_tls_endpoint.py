@@ -7,22 +7,26 @@ from __future__ import annotations
 import socket
 import ssl
 import subprocess
+import sys
 import time
 import unittest
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, ClassVar
 
 from cryptography import x509
 
 from tests.certificates import CODE_SIGNING, DAY, EMAIL, Authority, Signed, self_signed
 from tests.live.encrypted import Encrypted, Site, context_for, free_port
-from tests.live.hosted import Client, NoReply, until
+from tests.live.hosted import ENVIRONMENT, Client, NoReply, until
 from tests.live.support import DEADLINE_S
 from tests.needs import needs_tool
 from tests.scale import scaled
 
+#: What doctor says of TLS where all is well.
+CHECKS = ["tls", "tls certificate", "tls authorities", "tls revocations"]
 ANN, BOB, ROOT = "urn:site:user:ann", "bob.example", "urn:site:user:root"
 
 
@@ -658,6 +662,68 @@ class ChangingTests(unittest.TestCase):
         until(lambda: any(one["check"] == "tls renewal" for one in site.hosted.ask("doctor")), 20)
         self.assertFalse(site.finding("tls renewal")["ok"])
         self.assertIn("not_renewed", [one["what"] for one in site.hosted.ask("events topic=host")])
+
+
+class WholeSiteTests(unittest.TestCase):
+    """
+    Two hosts and a user, with the site's own authority and our own programs.
+    """
+
+    def hostline(self, *words: str) -> str:
+        program = Path(sys.executable).parent / "hostline"
+        done = subprocess.run(
+            [program, *words], capture_output=True, text=True, check=False, timeout=60, env=ENVIRONMENT, cwd="/"
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout
+
+    def enrol(self, site: Site, trust: Path, names: str, purpose: str) -> None:
+        token = site.hosted.ask(f"ca_token {names} purpose={purpose}")["token"]
+        places = (f"localhost:{site.enrol_port}", token, "--trust", str(trust), "--host", f"localhost:{site.port}")
+        self.hostline("ca", "enrol", *places)
+
+    def connect(self, site: Site, trust: Path) -> Encrypted:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.load_verify_locations(trust / "ca.pem")
+        context.load_cert_chain(trust / "cert.pem", trust / "key.pem")
+        client = Encrypted(site.port, context)
+        self.addCleanup(client.close)
+        return client
+
+    def test_fromBeginningToEnd(self) -> None:
+        """
+        A host makes the authority and listens at once; another enrols and listens without a restart; a user comes to
+        both until her certificate is revoked: then the first cuts her at once, and the other as soon as it has asked.
+        """
+        first, second = Site(self, trust=False), Site(self, trust=False)
+        first.hosted.ask("ca_init names=['localhost']")
+        self.assertTrue(first.finding()["ok"], first.finding())
+        self.enrol(first, second.trust, "second.example", "host")
+        until(lambda: second.finding()["ok"], 10, second.finding)
+        ann = first.hosted.directory / "ann"
+        self.enrol(first, ann, ANN, "user")
+        here, there = self.connect(first, ann), self.connect(second, ann)
+        self.assertEqual([one.ask("whoami")["principal"] for one in (here, there)], ["ann", "ann"])
+        said = self.hostline("--host", f"localhost:{first.port}", "--trust", str(ann), "whoami")
+        self.assertIn("'via': 'tls'", said)
+        begun = time.monotonic()
+        first.hosted.ask(f"ca_revoke {ANN}")
+        with suppress(ConnectionError, ssl.SSLError):
+            self.assertEqual(here.socket.recv(100), b"")
+        self.assertLess(time.monotonic() - begun, 2)
+        self.assertEqual(self.connect(first, ann).reply()[1]["message"], "the certificate is revoked")
+        there.ask("ping")
+        second.hosted.stop()
+        second.hosted.start()
+        again = self.connect(second, ann)  # until its first look, which asks the first host
+        with suppress(ConnectionError, ssl.SSLError):
+            again.ask("ping")
+            self.assertEqual(again.socket.recv(100), b"")
+        self.assertEqual(self.connect(second, ann).reply()[1]["message"], "the certificate is revoked")
+        self.assertEqual([one["check"] for one in second.hosted.ask("doctor") if "tls" in one["check"]], CHECKS)
+        for site in (first, second):
+            self.assertEqual(site.hosted.tracebacks(), "")
 
 
 class FloodTests(unittest.TestCase):
