@@ -160,7 +160,9 @@ class Archive:
         (forgotten,) = connection.execute(_FORGOTTEN).fetchone()
         (first,) = connection.execute(_OLDEST).fetchone()
         # Of a state that was older than its files, so that no two files have cursors in common.
-        forgotten = min([forgotten, *(one.first - 1 for one in self.parts() if one.first > first)])
+        before = min((one.first - 1 for one in self.parts() if one.first > first), default=forgotten)
+        if before < forgotten:
+            forgotten, least = before, 1
         oldest = "SELECT cursor FROM audit WHERE cursor <= ? ORDER BY cursor LIMIT ?"
         count, last = connection.execute(f"SELECT COUNT(*), MAX(cursor) FROM ({oldest})", (forgotten, most)).fetchone()
         return last if count >= min(most, max(least, 1)) else None
