@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from hostline.protocol import wire
 from hostline.protocol.errors import HostError, TooMany, WrongState
+from hostline.server import tally as tally_
 from hostline.server.config import Limits
 from hostline.server.deadlines import Deadlines
 from hostline.server.kept import Kept
@@ -79,7 +80,7 @@ class Connection(asyncio.Protocol):
         Turn on event lines.
         """
         if self._watch is None:
-            self._watch = Watch(self._daemon.host, self.caller, self._send_event, self._daemon.loop.call_soon)
+            self._watch = Watch(self._daemon.host, self.caller, self._send_event, self._go_on_soon)
         return self._watch.add(topics, since, tag)
 
     def unwatch(self, topics: list[str]) -> dict[str, Any]:
@@ -155,12 +156,23 @@ class Connection(asyncio.Protocol):
         Bytes came.
         """
         tally = self._tally
+        tally.asked = True
         if self._kept.generation != self._daemon.host.generation:
             self._kept.renew(self._daemon.host.generation)
-        elif not (self._slots or self._queue or self._held or self._paused or self._lines.waiting or tally.full):
+        elif not (
+            self._slots
+            or self._queue
+            or self._held
+            or self._paused
+            or self._lines.waiting
+            or tally.full
+            or tally.budget <= 0
+        ):
             kept = self._kept.replies[self.format]
             reply = kept.get(data)
             if reply is not None:
+                if len(tally.connections) > 1:  # a single one has nothing else in this turn of the loop
+                    tally.charge(tally_.READ_S, self._daemon.loop)
                 self._transport.write(reply)
                 tally.written += len(reply)
                 if tally.written > self._look:
@@ -173,11 +185,14 @@ class Connection(asyncio.Protocol):
                     pass
                 else:
                     if len(replies) * self._kept.longest <= self._limits.unread_bytes:
+                        tally.charge(tally_.READ_S + len(replies) * tally_.KEPT_S, self._daemon.loop)
                         self._write(b"".join(replies))
                         return
+        tally.begin()
         lines = self._lines.feed(data)
         self._queue.extend(lines)
         self._bytes += sum(map(len, lines))
+        tally.spend(tally_.READ_S + len(data) * tally_.BYTE_S)
         self._deadlines.watch_the_line(bool(lines), bool(self._lines.waiting))
         self._work()
 
@@ -261,8 +276,18 @@ class Connection(asyncio.Protocol):
         Go on; called by the tally.
         """
         self._turning = False
-        if not self._transport.is_closing():
-            self._work()
+        if self._transport.is_closing():
+            return
+        if self._watch is not None:
+            self._tally.begin()
+            self._watch.flush()
+            self._tally.spend()
+        self._work()
+
+    def _go_on_soon(self) -> None:
+        if not self._turning:
+            self._turning = True
+            self._tally.wait(self, self._daemon.loop)
 
     def _write(self, data: bytes) -> None:
         tally = self._tally
@@ -280,13 +305,15 @@ class Connection(asyncio.Protocol):
         if self._turning:
             return
         tally = self._tally
+        tally.begin()
         while not (self._paused or tally.full) and (line := self._next()) is not None:
             self._bytes -= len(line.line)
             if line.tag is not None:
                 self._answer_tagged(line)
             else:
                 self._answer(line)
-        if (tally.full or not tally.budget) and not self._paused and (self._queue or self._held):
+        if (tally.full or tally.budget <= 0) and not self._paused:
+            # Without anything that waits, too: nothing more is read from it before the next turn.
             self._turning = True
             tally.wait(self, self._daemon.loop)
         if self._streams is not None and self._ended and not (self._queue or self._held):
@@ -302,28 +329,30 @@ class Connection(asyncio.Protocol):
         or the turn is over: to take lines apart only to hold them back costs time too.
         """
         tally = self._tally
-        if tally.budget and self._held and self._slots.may_begin(self._held[0]):
-            tally.budget -= 1
+        tally.spend()
+        if tally.budget > 0 and self._held and self._slots.may_begin(self._held[0]):
             return self._held.popleft()
-        while tally.budget and self._queue and not (self._paused or tally.full):
-            tally.budget -= 1
+        while tally.budget > 0 and self._queue and not (self._paused or tally.full):
             line = self._queue.popleft()
             if not (self._slots or self._held) and self._kept.generation == self._daemon.host.generation:
                 reply = self._kept.replies[self.format].get(line + b"\n")
                 if reply is not None:
                     self._bytes -= len(line)
                     self._write(reply)
+                    tally.budget -= tally_.KEPT_S
                     continue
             if isinstance(line, _Unended):
                 prepared = self._daemon.answers.unended(line, line.why)
             elif not line or line.isspace():
                 self._bytes -= len(line)
+                tally.spend()
                 continue
             else:
                 prepared = self._daemon.answers.prepare(line)
             if prepared.tag is not None or (not self._held and self._slots.may_begin(prepared)):
                 return prepared
             self._held.append(prepared)
+            tally.spend()
         return None
 
     def _answer(self, line: Prepared) -> None:
@@ -420,7 +449,7 @@ class Connection(asyncio.Protocol):
         Read on, or stop reading, by what waits here and for all of the principal.
         """
         free = (
-            not (self._paused or self._late)
+            not (self._paused or self._late or self._turning)
             and self._counted < self._limits.lines_waiting
             and self._counted_bytes < self._limits.bytes_waiting
             and (

@@ -187,16 +187,26 @@ class Daemon:
         """
         await self._within(self.operations.ended(number), timeout)
 
-    async def news(self, timeout: float) -> bool:
+    async def news(self, timeout: float, scope: tuple[int, int]) -> bool:
         """
-        Wait for the next event.
+        Wait for the next event about an experiment.
 
+        @param scope: serials of its project and its own.
         @return: false if none came in C{timeout} seconds.
         """
         if timeout <= 0:
             return False
         came: Deferred[None] = Deferred()
-        stop = self.host.feed.listen(lambda: None if came.called else came.callback(None))
+        feed = self.host.feed
+        since = feed.newest
+
+        def look() -> None:
+            nonlocal since
+            since, before = feed.newest, since
+            if not came.called and any(one.scope == scope for one in feed.after(before)):
+                came.callback(None)
+
+        stop = feed.listen(look)
         try:
             return await self._within(came, timeout)
         finally:

@@ -95,11 +95,12 @@ class Feed:
         for listener in tuple(self._listeners):
             listener()
 
-    def after(self, cursor: int) -> list[Event]:
+    def after(self, cursor: int, most: int | None = None) -> list[Event]:
         """
-        The kept events that came after C{cursor}, oldest first.
+        The kept events that came after C{cursor}, oldest first; no more than C{most}.
         """
-        return self._events[bisect_right(self._events, cursor, key=lambda event: event.cursor) :]
+        first = bisect_right(self._events, cursor, key=lambda event: event.cursor)
+        return self._events[first : None if most is None else first + most]
 
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
         """

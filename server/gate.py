@@ -7,13 +7,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
+from time import perf_counter
 
 from hostline.server import rights
 from hostline.server.config import Limits
 from hostline.server.connection import Connection
 from hostline.server.host import Host
 from hostline.server.rights import Caller
-from hostline.server.tally import Tally
+from hostline.server.tally import Crowd, Tally
 
 _OPERATORS, _KNOWN, _STRANGERS, _SLIVERS, _ENROLLING = "operators", "known", "strangers", "slivers", "enrolling"
 
@@ -28,13 +29,19 @@ class Gate:
     nothing from anybody else.
     """
 
-    def __init__(self, host: Host, limits: Callable[[], Limits]) -> None:
+    def __init__(
+        self, host: Host, limits: Callable[[], Limits], clock: Callable[[], float] = perf_counter, fair: bool = True
+    ) -> None:
         """
         @param limits: those in force now.
+        @param clock: seconds, of what is spent on a principal.
+        @param fair: whether less is spent on it while others ask.
         """
         self._host = host
         self._limits = limits
         self._tallies: dict[str, Tally] = {}
+        self._crowd = Crowd(self._tallies.values) if fair else None
+        self._clock = clock
         self._inside: dict[Connection, tuple[str, str]] = {}
         self._counts: Counter[str] = Counter()
 
@@ -49,7 +56,7 @@ class Gate:
         """
         What is counted and kept for a principal. An operator by group is another one than the same user without it.
         """
-        return self._tallies.setdefault(self._key(caller), Tally())
+        return self._tallies.setdefault(self._key(caller), Tally(self._crowd, self._clock))
 
     def admit(self, connection: Connection) -> str | None:
         """

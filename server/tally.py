@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Iterable
+from time import perf_counter
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -15,38 +16,108 @@ from hostline.server.kept import Kept
 if TYPE_CHECKING:
     from hostline.server.connection import Connection
 
-#: Lines of a principal answered in one turn of the loop, so that its heap does not delay the others.
-_TURN = 32
+#: Seconds that a principal is answered in one turn of the loop, so that its heap does not delay the others: while none
+#: of them asks anything, and while one does.
+ALONE_S, AMONG_S = 1e-3, 60e-6
+#: A turn that was longer than this, for one answer cannot be cut, is taken off what a principal may use for such ones:
+#: this part of the time, with so many seconds at once, and so many that it may be behind.
+LONG_S, SHARE, BURST_S, BEHIND_S = 100e-6, 0.08, 20e-3, 80e-3
+#: Seconds that it takes to receive some bytes, besides those for each byte; and to answer a line by a kept reply.
+READ_S, BYTE_S, KEPT_S = 5e-6, 2e-10, 3e-7
+#: Seconds between two looks who has asked, and for which he counts as asking after that.
+_LOOK_S, _ASKING_S = 0.05, 2.0
+
+
+class Crowd:
+    """
+    Who has asked something lately.
+    """
+
+    def __init__(self, tallies: Callable[[], Iterable[Tally]]) -> None:
+        """
+        @param tallies: all that there are.
+        """
+        self._tallies = tallies
+        self._looked = 0.0
+        self._asking: dict[Tally, float] = {}
+
+    def others(self, tally: Tally, now: float) -> bool:
+        """
+        Whether others than this one ask.
+        """
+        if now - self._looked > _LOOK_S:
+            self._looked = now
+            for one in self._tallies():
+                if one.asked:
+                    one.asked = False
+                    self._asking[one] = now
+            self._asking = {one: last for one, last in self._asking.items() if now - last < _ASKING_S}
+        return len(self._asking) > (tally in self._asking)
 
 
 class Tally:
     """
     What all connections of one principal take together.
 
-    @ivar budget: lines that may still be answered before the next turn.
+    @ivar asked: whether something came since it was looked last who asks.
+    @ivar budget: seconds that may still be spent on answers before the next turn.
     @ivar streams: how many streams, and commands inside slivers, are open.
     @ivar written: bytes written since it was last looked how many of them are unread.
     @ivar full: whether there were too many, so that nothing more is answered before the next turn.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, crowd: Crowd | None = None, clock: Callable[[], float] = perf_counter) -> None:
+        """
+        @param clock: seconds, of what is spent.
+        """
+        self._crowd = crowd
+        self._clock = clock
+        self.asked = False
         self.connections: set[Connection] = set()
         self.waiting = 0
         self.tagged = 0
         self.streams = 0
         self.bytes_waiting = 0
         self._kept: WeakValueDictionary[Hashable, Kept] = WeakValueDictionary()
-        self.budget = _TURN
+        self.budget = self._given = ALONE_S
+        self._mark = 0.0
+        self._allowance = BURST_S
+        self._looked = 0.0
         self.written = 0
         self.full = False
         self._turns: deque[Connection] = deque()
         self._turning = False
+        self._next = ALONE_S
 
     def kept(self, caller: Hashable) -> Kept:
         """
         @return: the replies kept for a caller, for as long as one of its connections has them.
         """
         return self._kept.setdefault(caller, Kept())
+
+    def begin(self) -> None:
+        """
+        From now on time is spent.
+        """
+        self._mark = self._clock()
+
+    def spend(self, more: float = 0.0) -> None:
+        """
+        Take off the budget what was spent since this was said last.
+
+        @param more: seconds that were spent before.
+        """
+        now = self._clock()
+        self.budget -= now - self._mark + more
+        self._mark = now
+
+    def charge(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
+        """
+        Take off the budget what was done at once.
+        """
+        self.budget -= seconds
+        if self.budget <= 0:
+            self.wait(None, loop)
 
     def wait(self, connection: Connection | None, loop: asyncio.AbstractEventLoop) -> None:
         """
@@ -57,15 +128,33 @@ class Tally:
             self._turns.append(connection)
         if not self._turning:
             self._turning = True
-            loop.call_soon(self._turn, loop)
+            rest = self._rest()
+            if rest > 0:
+                loop.call_later(rest, self._turn, loop)
+            else:
+                loop.call_soon(self._turn, loop)
+
+    def _rest(self) -> float:
+        """
+        @return: seconds until the next turn, for whose turns are long while others ask.
+        """
+        now = self._clock()
+        among = self._crowd is not None and self._crowd.others(self, now)
+        self._next = AMONG_S if among else ALONE_S
+        self._allowance = min(BURST_S, self._allowance + (now - self._looked) * SHARE)
+        self._looked = now
+        used = self._given - self.budget
+        if used > LONG_S and among:
+            self._allowance = max(-BEHIND_S, self._allowance - used)
+        return -self._allowance / SHARE if among else 0.0
 
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
         self._turning = False
-        self.budget = _TURN
+        self.budget = self._given = self._next
         if self.full:
             self.full = False
             self._relieve()
-        while self._turns and self.budget and not self.full:
+        while self._turns and self.budget > 0 and not self.full:
             self._turns.popleft().turn()
         if self._turns:
             self.wait(None, loop)

@@ -16,6 +16,8 @@ from hostline.server.rights import Caller
 
 #: Topics that one connection may watch.
 TOPICS = 100
+#: Events that are looked at in one turn.
+_AT_ONCE = 16
 
 
 class Watch:
@@ -31,11 +33,11 @@ class Watch:
         host: Host,
         caller: Caller,
         send: Callable[[dict[str, Any], str | None], bool],
-        soon: Callable[[Callable[[], None]], Any],
+        soon: Callable[[], None],
     ) -> None:
         """
         @param send: writes an event under a tag; false if the client must catch up first.
-        @param soon: runs a function after what is being answered now.
+        @param soon: has L{flush} called after what is being answered now, when it is this connection's turn.
         """
         self._host = host
         self._caller = caller
@@ -65,7 +67,7 @@ class Watch:
         late = since is not None and since < self._host.feed.forgotten
         if late:
             self._cursor = self._host.feed.forgotten
-        self._soon(self.flush)
+        self._soon()
         return {"cursor": self._cursor, "topics": sorted(self._tags), "missed": late}
 
     def remove(self, topics: list[str]) -> dict[str, Any]:
@@ -87,7 +89,10 @@ class Watch:
             if not self._send(missed(self._host, first), self._tags[first]):
                 return
             self._cursor = self._host.feed.forgotten
-        for event in self._host.feed.after(self._cursor):
+        for looked_at, event in enumerate(self._host.feed.after(self._cursor, _AT_ONCE + 1)):
+            if looked_at == _AT_ONCE:
+                self._soon()
+                return
             for topic, tag in self._tags.items():
                 if event.about(topic) and may_see(self._host, self._caller, event):
                     if not self._send(event.body, tag):

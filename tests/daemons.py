@@ -29,7 +29,7 @@ from hostline.protocol import wire
 from hostline.protocol.commands import ROWS
 from hostline.protocol.errors import StoreFailed
 from hostline.protocol.wire import Reply
-from hostline.server import database
+from hostline.server import database, tally
 from hostline.server.config import Config
 from hostline.server.connection import Connection
 from hostline.server.daemon import Daemon, open_host
@@ -37,6 +37,7 @@ from hostline.server.delegates import Makes
 from hostline.server.doors import Doors
 from hostline.server.drivers.fake import FakeDriver, FakeHost
 from hostline.server.experiments.check import check_topology
+from hostline.server.gate import Gate
 from hostline.server.host import Host
 from hostline.server.record import Record
 from hostline.server.rights import Caller
@@ -495,6 +496,8 @@ class MemoryDaemon:
     A daemon, and the host it runs on; may crash and come back.
 
     @ivar slow: seconds that boots and stops take.
+    @ivar fair: whether less is spent on who floods while others ask.
+    @ivar line_s: seconds that seem to be spent on each line.
     @ivar accounts: makes those of delegates; None if there can be none.
     """
 
@@ -504,8 +507,12 @@ class MemoryDaemon:
         slow: float = 0.0,
         directory: Path | None = None,
         accounts: Makes | None = None,
+        fair: bool = False,
     ) -> None:
         self.accounts = accounts
+        self.fair = fair
+        self.line_s = tally.ALONE_S / 32
+        self._spent = 0.0
         self.config = config or Config()
         if directory is None:
             directory = Path(tempfile.mkdtemp(prefix="hostline-test-"))
@@ -548,10 +555,16 @@ class MemoryDaemon:
             lambda: Moment(self.now(), self.clock.seconds() + 86400, "boot"),
             accounts=self.accounts,
         )
+        limits = self.daemon.gate._limits
+        self.daemon.gate = Gate(host, limits, clock=self._tick, fair=self.fair)
         self._recovering = Deferred.fromCoroutine(self.daemon.recover())
         self.settle()
         assert self._recovering.called
         self._recovering.addErrback(_fail)
+
+    def _tick(self) -> float:
+        self._spent += self.line_s
+        return self._spent
 
     @property
     def host(self) -> Host:

@@ -5,10 +5,10 @@ Each row is a command with its target; each column a caller:
 
 operator; owner (a member, who made lab/exp1); member (another one of lab); other (a member of another project);
 granted (a delegate of lab/exp1 and lab_web with all its commands); bare (a delegate of the first whose one command is
-C{logs}); unknown (a uid that nobody has); lent (a delegate that the owner made, of both, with all commands that an owner
-may hand on); spy (a delegate for every sliver, with C{get_rspec}, C{get_effective_rspec} and C{status_request}); cert (a
-member who is known by a name in a certificate only); certop (an operator by record, likewise); certno (a good certificate
-of which no user is known); sliver (lab_web itself, through its own socket).
+C{logs}); unknown (a uid that nobody has); lent (a delegate that the owner made, of both, with all commands that an
+owner may hand on); spy (a delegate for every sliver, with C{get_rspec}, C{get_effective_rspec} and C{status_request});
+cert (a member who is known by a name in a certificate only); certop (an operator by record, likewise); certno (a good
+certificate of which no user is known); sliver (lab_web itself, through its own socket).
 
 C{ok}: it is done; C{no}: DENIED; C{-}: what does not exist is answered just so (C{NO_SUCH_..}).
 """

@@ -180,7 +180,9 @@ async def wait_for(ask: Ask, name: str, state: str, timeout: float) -> dict[str,
             raise OperationFailed(f"{name} failed: {experiment.reason}")
         if _is_so(ask, experiment, state):
             return experiment_body(ask, experiment)
-        if not await ask.daemon.news(deadline - ask.daemon.clock.seconds()):
+        scope = experiment.project, serial
+        if not await ask.daemon.news(deadline - ask.daemon.clock.seconds(), scope):
+            ask.look_again()
             raise Timeout(f"{name} is {experiment.state}, not {state}, after {timeout:g} s")
 
 
