@@ -1,0 +1,1 @@
+`add_delegate NAME keys=` makes an account that may say a few commands of a few slivers by ssh, and can do nothing else; `set_delegate` changes keys, commands and slivers, `remove_delegate` cuts what is open and leaves nothing behind.
