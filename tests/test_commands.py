@@ -110,6 +110,7 @@ ca_certificate
 ca_enrol x7Q-a_b '-----BEGIN CERTIFICATE REQUEST-----\\nMII=\\n-----END CERTIFICATE REQUEST-----\\n'
 ca_renew '-----BEGIN CERTIFICATE REQUEST-----\\nMII=\\n-----END CERTIFICATE REQUEST-----\\n'
 ca_revoke 8f3a0c
+ca_revoke e4a38bd89d6b5f00a5a23134ec855f9b unknown=True
 ca_revoke host.example.org
 ca_revoked
 certificates

@@ -432,6 +432,17 @@ class RevokeTests(_WithDaemon):
             self.assertIn(self.operator.code(line), ("NO_SUCH_CERTIFICATE", "BAD_VALUE"), line)
         self.assertEqual(self.crl(), set())
 
+    def test_unknown(self) -> None:
+        """A number whose record was lost can be revoked, if it is said that it is not on record."""
+        number = "e5" * 16
+        self.assertEqual(self.operator.code(f"ca_revoke {number}"), "NO_SUCH_CERTIFICATE")
+        self.assertEqual(self.operator.body(f"ca_revoke {number} unknown=True")["revoked"], [number])
+        self.assertEqual(self.crl(), {number})
+        (found,) = [one for one in self.operator.body("certificates") if one["revoked"]]
+        self.assertEqual((found["number"], found["names"]), (number, []))
+        for line in ("ca_revoke web.example.org unknown=True", f"ca_revoke {'e5' * 21} unknown=True", "ca_revoke 0"):
+            self.assertEqual(self.operator.code(line), "NO_SUCH_CERTIFICATE", line)
+
     def test_again(self) -> None:
         """What is revoked stays so since when it was; to say it again is no mistake."""
         number = enrolled(self.whole, "web.example.org")["number"]

@@ -246,6 +246,20 @@ class Issuer:
         invited = self._daemon.host.table(Invitation).values()
         return [one for one in table.values() if name in one.names], [one for one in invited if name in one.names]
 
+    def unknown(self, change: Change, said: str) -> Certificate | None:
+        """
+        Have a change put a certificate on record of which nothing but the number is known.
+
+        @return: it; None if C{said} can be none of our numbers.
+        """
+        number = said.lower().replace(":", "").lstrip("0")
+        if not 0 < len(number) <= 40 or number.strip("0123456789abcdef"):
+            return None
+        until, serial = self.authority.until, change.serial()
+        return change.put(
+            Certificate(serial=serial, number=number, names=(), purpose="host", issued=change.now, until=until)
+        )
+
     def revoke(self, change: Change, found: list[Certificate], invited: list[Invitation]) -> None:
         """
         Have a change revoke certificates and withdraw tokens; L{publish} is to follow.

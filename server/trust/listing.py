@@ -87,7 +87,7 @@ class Listing:
     def _made(self, authority: Authority, revoked: Mapping[int, float], now: float) -> tuple[bytes, Revocations]:
         # What was revoked once stays so, even if the record of it was lost.
         self._serial = max(self._serial, self.read.serial) + 1
-        pem = signing.revocations(authority, self.read.revoked | revoked, now, self._serial)
+        pem = signing.revocations(authority, {**self.read.revoked, **revoked}, now, self._serial)
         return pem, signing.read_revocations(authority, pem)
 
     def _not_written(self, error: OSError) -> str:

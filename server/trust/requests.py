@@ -134,7 +134,7 @@ def _told(ask: Ask, body: dict[str, Any], names: Sequence[str]) -> dict[str, Any
 
 
 @responds(TABLE["ca_revoke"])
-async def ca_revoke(ask: Ask, certificate: str) -> dict[str, Any]:
+async def ca_revoke(ask: Ask, certificate: str, unknown: bool) -> dict[str, Any]:
     """
     Revoke certificates.
     """
@@ -144,6 +144,9 @@ async def ca_revoke(ask: Ask, certificate: str) -> dict[str, Any]:
     except BadValue:
         name = None
     found, invited = issuer.named(certificate, name)
+    if unknown and not found and not invited:
+        lost = issuer.unknown(ask.change, certificate)
+        found = [lost] if lost is not None else []
     if not found and not invited:
         raise NoSuchCertificate(f"no certificate and no token has the number or the name {shown(certificate)}")
     issuer.revoke(ask.change, found, invited)
