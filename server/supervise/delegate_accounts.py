@@ -39,6 +39,7 @@ class DelegateAccounts:
         @param socket: the daemon's.
         @param uids: which nobody else gives out.
         """
+        directory, socket = directory.absolute(), socket.absolute()
         self._directory = directory
         self._uids = uids
         self._homes = DelegateHomes(directory, spawner)
@@ -60,7 +61,7 @@ class DelegateAccounts:
         account = self._accounts.own().get(serial)
         if account is not None and (account.name, account.home) != (name, str(self._homes.path(serial))):
             return f"its account is called {account.name} and lives in {account.home}"
-        return self._accounts.problem(serial, uid, True) or self._homes.wrong(serial, keys)
+        return self._accounts.problem(serial, uid, True) or self._homes.wrong(serial, keys) or self._shell.wrong()
 
     def why_not_used(self) -> str | None:
         """

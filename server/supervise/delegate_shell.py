@@ -113,6 +113,17 @@ class DelegateShell:
         if self._directory.exists():
             await run(self._spawner, "rm", "-rf", "--one-file-system", "--", str(self._directory))
 
+    def wrong(self) -> str | None:
+        """
+        @return: how it is not as L{install} would have it, in words; None if it is.
+        """
+        if not self.path.exists():
+            return "its shell is not there"
+        with suppress(FileNotFoundError):
+            if not login_shells.has(str(self.path), self._shells):
+                return f"its shell is not in {self._shells}"
+        return None
+
     def why_not_used(self) -> str | None:
         """
         @return: why delegates cannot run it, or get at the daemon's socket, in words; None if they can.
