@@ -8,6 +8,7 @@ import base64
 import contextlib
 import io
 import os
+import random
 import subprocess
 import sys
 import time
@@ -155,6 +156,18 @@ class TicketTests(_WithFiles):
                 path.write_bytes(data)
             for option in ("certificate", "key", "chain"):
                 self.assertIn(f"--{option}: ", self.refused(*self.words(**{option: path})))
+
+    def test_damaged(self) -> None:
+        """Whichever byte of the certificate is another, there is a ticket or one line that says why not."""
+        good = x509.load_pem_x509_certificate(self.certificate.read_bytes()).public_bytes(Encoding.DER)
+        damaged, random_ = self.directory / "damaged.pem", random.Random(7)
+        for at in range(0, len(good), 3):
+            der = bytearray(good)
+            der[at] ^= random_.choice((1, 2, 0x20, 0x80, 0xFF))
+            text = base64.encodebytes(bytes(der)).decode("ascii")
+            damaged.write_text(f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n")
+            status, out, err = self.run_program(*self.words(certificate=damaged), given=b"x")
+            self.assertEqual((status, out == "", err.count("\n")), (1, True, 1) if status else (0, False, 0), (at, err))
 
     def test_records(self) -> None:
         """Nothing at all is not signed, nor what makes too big a ticket."""

@@ -98,11 +98,11 @@ def signed_ticket(record: bytes, certificates: bytes, key: bytes, chain: bytes =
 
     try:
         found = x509.load_pem_x509_certificates(certificates)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise Cannot(f"--certificate: want PEM certificates: {error}") from error
     try:
         more = x509.load_pem_x509_certificates(chain) if chain else []
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise Cannot(f"--chain: want PEM certificates: {error}") from error
     try:
         own = load_pem_private_key(key, None)
@@ -140,7 +140,7 @@ def _check_signer(signer: Certificate) -> None:
         usages = signer.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
         return
-    except ValueError as error:
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         raise Cannot(f"--certificate: {error}") from error
     if not {ExtendedKeyUsageOID.EMAIL_PROTECTION, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(usages):
         raise Cannot("--certificate: it is not for tickets; get one by a token made with purpose=ticket")
