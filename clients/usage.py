@@ -31,8 +31,7 @@ status, or with 125 if it could not be run. attach is left with Ctrl-]. push and
 'ticket sign FILE' signs a record; 'ticket FILE' hands a signed one in.
 
 Exit status: 0 answered; 1 refused, with the message on standard error; 2 usage; 3 no daemon, or one that does not
-believe us, or we it; 124 the deadline passed,
-or slow work goes on after its wait= (wait=0: 0); 130 interrupted.
+believe us, or we it; 124 the deadline passed, or slow work goes on after its wait= (wait=0: 0); 130 interrupted.
 
 Commands:
 """
