@@ -38,6 +38,7 @@ class Recovery:
         daemon.host.aside += daemon.lifecycle.rebuild(change)
         if change.statements:
             daemon.commit(change).addErrback(lambda failure: failure.trap(StoreFailed) and None)
+        daemon.tickets.start()
         await daemon.delegates.recover(self._keep_strays())
         await daemon.images.recover(self._keep_strays())
         await daemon.sync.recover(self._keep_strays())
@@ -48,7 +49,6 @@ class Recovery:
             await self._start_all(stagger_s)
         daemon.sync.go_on()
         daemon.expiry.start()
-        daemon.tickets.start()
         daemon.follower.start()
 
     async def _start_all(self, stagger_s: float) -> None:

@@ -62,6 +62,7 @@ class Rounds:
             for one in daemon.host.table(Operation).values()
             if one.ended is not None and one.ended < daemon.now() - history.operations_days * 86400
         ]
+        daemon.tickets.look()
         old += daemon.tickets.old()
         if old:
             change = daemon.host.change(daemon.now())

@@ -55,12 +55,22 @@ class Tickets:
         The records are loaded. A host whose state is new, or may have lost some of it, does not know which tickets were
         taken before: from now on it does.
         """
-        host, now = self._daemon.host, self._daemon.now()
-        known = authority(host)
-        if host.damaged or not 0 < known.remembers <= now:
-            change = host.change(now)
-            change.put(attrs.evolve(known, remembers=now))
-            waits(self._daemon.commit(change))
+        if self._daemon.host.damaged or not authority(self._daemon.host).remembers:
+            self._remember()
+
+    def look(self) -> None:
+        """
+        If the clock was far ahead when the host began to remember, and was put right since, begin anew; or every ticket
+        would be too old until then.
+        """
+        now = self._daemon.now()
+        if max(now, self._daemon.expiry.trust.anchor.wall) < authority(self._daemon.host).remembers:
+            self._remember()
+
+    def _remember(self) -> None:
+        change = self._daemon.host.change(self._daemon.now())
+        change.put(attrs.evolve(authority(change.host), remembers=change.now))
+        waits(self._daemon.commit(change))
 
     async def read(self, text: str, who: str) -> dict[str, Any]:
         """

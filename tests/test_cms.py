@@ -15,7 +15,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ed25519
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -28,6 +28,8 @@ from hostline.protocol.errors import BadTicket, OperationFailed
 from hostline.server.slivers.cms import LONGEST, unarmoured
 from hostline.server.slivers.der import DEPTH, NotDer, walk
 from hostline.server.slivers.signed_ticket import read_ticket
+from hostline.server.trust import signing
+from hostline.server.trust.program import signed_ticket
 from tests.certificates import CLIENT, DAY, EMAIL, SERVER, Authority, Signed, self_signed
 from tests.scale import scaled
 from tests.ticketing import DIGEST, FOR_SIGNATURES, KEY, SIGNED, TIME, TYPE, cms, signer, text, wrapped, written
@@ -518,6 +520,29 @@ class PutTogetherTests(SynchronousTestCase):
         self.assertIn("at most 8", self.made(certificates=(self.ann.der, *others))[1])
         for certificates in ((), others[:1], (self.ann.der, self.ann.der)):
             self.assertIn("want the signer's certificate", self.made(certificates=certificates)[1])
+
+    def test_ours(self) -> None:
+        """
+        What C{hostline ticket sign} signs is taken, with a certificate of a site's authority that is for tickets; with
+        another of the same authority it is not.
+        """
+        now = time.time()
+        site = signing.new_authority("n7", now, DAY)
+        for purpose in ("ticket", "host", "user"):
+            key = signing.new_key()
+            public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+            names = ["urn:site:user:ann"]
+            certificate = signing.sign(site, public, names, purpose, DAY, now).public_bytes(Encoding.PEM)
+            if purpose == "ticket":
+                ticket = signed_ticket(_SHORT, certificate, signing.key_pem(key))
+                self.assertEqual(reason(ticket, site.pem.decode(), now=now)[0], "taken")
+                number = x509.load_pem_x509_certificate(certificate).serial_number
+                crl = signing.revocations(site, {number: now}, now, 1)
+                self.assertEqual(reason(ticket, site.pem.decode(), crl.decode(), now)[0], "revoked")
+            else:
+                own = Signed(x509.load_pem_x509_certificate(certificate), key)
+                ticket = text(cms(_SHORT, own))
+                self.assertEqual(reason(ticket, site.pem.decode(), now=now)[0], "purpose")
 
     def test_record(self) -> None:
         """

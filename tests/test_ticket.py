@@ -8,6 +8,7 @@ import json
 import time
 from typing import Any
 
+import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -255,7 +256,7 @@ class TakenTests(SynchronousTestCase):
         self.operator = self.daemon.connect()
         self.count = 0
 
-    def show(self, name: str = "lab_web", of: str = "s", **more: Any) -> Any:
+    def show(self, name: str = "lab_web", of: str = "s", wait: str = "", **more: Any) -> Any:
         """
         The reply to a ticket that says so, good from now on.
         """
@@ -269,7 +270,7 @@ class TakenTests(SynchronousTestCase):
             return reading
 
         self.daemon.offload.call = call  # type: ignore[method-assign]
-        return self.client.ask("ticket x")
+        return self.client.ask(f"ticket x {wait}")
 
     def made(self, *args: Any, **more: Any) -> dict[str, Any]:
         """
@@ -488,6 +489,38 @@ class TakenTests(SynchronousTestCase):
         self.daemon.daemon.round()
         self.daemon.settle()
         self.assertEqual(len(self.daemon.host.table(Spent)), 0)
+
+    def test_clock(self) -> None:
+        """
+        A host that came up first with a clock far ahead takes tickets once it was told that its clock is right.
+        """
+        host = self.daemon.host
+        change = host.change(self.daemon.now())
+        change.put(attrs.evolve(next(iter(host.table(Known).values())), remembers=EPOCH + 10**6, wall=EPOCH + 10**6))
+        self.daemon.daemon.commit(change)
+        self.daemon.settle()
+        self.daemon.crash()
+        self.client, self.operator = self.daemon.connect(5001), self.daemon.connect()
+        self.daemon.daemon.round()
+        self.assertEqual(self.code(), "BAD_TICKET old")
+        self.operator.body("accept_clock")
+        self.daemon.advance(3700)
+        self.daemon.daemon.round()
+        self.daemon.settle()
+        self.daemon.advance(1)
+        self.made()
+
+    def test_operation(self) -> None:
+        """
+        Who showed a ticket may wait for what comes of it, and nobody else of his kind.
+        """
+        self.daemon.driver.boot_after = self.daemon.slow = 60.0
+        self.count = 7
+        reply = self.show(wait="wait=0")
+        number = reply.body["operation"]
+        self.assertEqual(self.client.body(f"operation {number}")["state"], "running")
+        other = self.daemon.connect(5009)
+        self.assertEqual(other.code(f"operation {number}"), "NO_SUCH_OPERATION")
 
     def test_nothingIsTold(self) -> None:
         """

@@ -50,7 +50,7 @@ def set_sliver(ask: Ask, name: str, **said: Any) -> dict[str, Any]:
     """
     sliver: Sliver = ask.target
     if sliver.instantiation != "local":
-        raise WrongState(f"{name} follows the authority's record, which has to say so")
+        raise WrongState(f"{name} follows the authority's record or a ticket, which has to say so")
     said["rspec"] = said["rspec"] or None
     asked = {key: value for key, value in said.items() if value is not None}
     reserved = [key for key in _OPERATORS if key in asked]
