@@ -35,6 +35,11 @@ class Makes(Protocol):
         @return: the serials of which something is on the host.
         """
 
+    async def quiet(self) -> None:
+        """
+        Wait until what an earlier daemon began, before it died, has ended.
+        """
+
     def wrong(self, serial: int, name: str, uid: int, keys: Sequence[str]) -> str | None:
         """
         @return: how an account is not as it should be, in words; None if it is.
@@ -227,6 +232,7 @@ class Delegates:
         """
         if self._makes is None:
             return
+        await self._makes.quiet()
         records = self._records()
         strays = self._makes.there() - set(records)
         self._kept = strays if keep_strays else set()

@@ -475,6 +475,9 @@ class FakeAccounts:
     def there(self) -> set[int]:
         return set(self.made)
 
+    async def quiet(self) -> None:
+        pass
+
     def wrong(self, serial: int, name: str, uid: int, keys: Sequence[str]) -> str | None:
         return None if self.made.get(serial) == (name, uid, tuple(keys)) else "it is not so"
 

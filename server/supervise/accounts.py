@@ -23,6 +23,8 @@ from hostline.server.supervise.uids import UidRange
 NO_LOGIN = "/usr/sbin/nologin"
 #: Day of the expiry of such an account: it is refused also where no shell is asked (sftp within sshd).
 _LONG_AGO = "1"
+#: What changes accounts and groups here.
+PROGRAMS = ("groupadd", "useradd", "usermod", "userdel", "groupdel")
 #: In front of the serial in the comment of a delegate's account.
 DELEGATE = "delegate-"
 _SPOOLS = ("var/spool/cron/crontabs", "var/spool/cron", "var/mail")

@@ -11,7 +11,7 @@ from pathlib import Path
 from twisted.internet.interfaces import IReactorTime
 
 from hostline.server.supervise import passable
-from hostline.server.supervise.accounts import DELEGATE, Accounts
+from hostline.server.supervise.accounts import DELEGATE, PROGRAMS, Accounts
 from hostline.server.supervise.delegate_homes import DelegateHomes
 from hostline.server.supervise.delegate_shell import DelegateShell
 from hostline.server.supervise.owned import Owned
@@ -53,6 +53,13 @@ class DelegateAccounts:
         @return: the serials of which something is on the host.
         """
         return self._homes.there() | set(self._accounts.own())
+
+    async def quiet(self) -> None:
+        """
+        Wait until what an earlier daemon began, before it died, has ended.
+        """
+        noted = (self._homes.noted(serial) for serial in self._homes.there())
+        await self._owned.ended(PROGRAMS, [one[0] for one in noted if one is not None])
 
     def wrong(self, serial: int, name: str, uid: int, keys: Sequence[str]) -> str | None:
         """

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import defaultdict
+from collections.abc import Collection
 from contextlib import suppress
 
 from twisted.internet.interfaces import IReactorTime
@@ -18,6 +19,8 @@ from hostline.server.supervise.spawn import start_time
 
 #: Seconds after which a process that does not end counts as one that will not; and between two looks.
 END_S, BREATH_S = 10.0, 0.02
+#: Seconds that a program may take which changes accounts; it waits 15 for others that do.
+PATIENCE_S = 20.0
 #: How many processes are looked at before the reactor gets its turn.
 _STEP = 100
 
@@ -36,8 +39,7 @@ class Owned:
         @return: every living process, by each of its uids: real, effective, saved and of file systems.
         """
         found: dict[int, list[Process]] = defaultdict(list)
-        pids = [int(name) for name in os.listdir(self._proc) if name.isdigit()]  # noqa: PTH208
-        for at, pid in enumerate(pids):
+        for at, pid in enumerate(self._pids()):
             if at % _STEP == _STEP - 1:
                 await deferLater(self._clock, 0)
             known = start_time(pid)
@@ -63,6 +65,29 @@ class Owned:
             if self._clock.seconds() > deadline:
                 raise OSError(f"its processes do not end: {', '.join(str(one.pid) for one in found[:10])}")
             await deferLater(self._clock, BREATH_S)
+
+    async def ended(self, programs: Collection[str], names: Collection[str], limit_s: float = PATIENCE_S) -> None:
+        """
+        Wait until none of some programs is at work on an account: an earlier daemon may have started it and died.
+
+        @param programs: their names; C{names}: those of accounts, of which one is their last argument.
+        """
+        deadline = self._clock.seconds() + limit_s
+        wanted, accounts = {os.fsencode(one) for one in programs}, {os.fsencode(one) for one in names}
+        while accounts and any(_works(f"{self._proc}/{pid}/cmdline", wanted, accounts) for pid in self._pids()):
+            if self._clock.seconds() > deadline:
+                return
+            await deferLater(self._clock, BREATH_S)
+
+    def _pids(self) -> list[int]:
+        return [int(name) for name in os.listdir(self._proc) if name.isdigit()]  # noqa: PTH208
+
+
+def _works(cmdline: str, programs: Collection[bytes], names: Collection[bytes]) -> bool:
+    with suppress(OSError), open(cmdline, "rb") as file:  # noqa: PTH123
+        words = file.read(1 << 12).rstrip(b"\0").split(b"\0")
+        return words[0].rpartition(b"/")[2] in programs and words[-1] in names
+    return False
 
 
 def _uids(status: str) -> set[int]:

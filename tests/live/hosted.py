@@ -31,6 +31,8 @@ ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name
 UIDS, BLOCK_UIDS, DELEGATE_UIDS = 2000, 256 * BLOCK, 200
 #: How many hosts of tests there may be at once, on one machine.
 _HOSTS = 90
+#: The uids of the delegates of all of them.
+DELEGATES = range(40_000_000, 40_000_000 + _HOSTS * DELEGATE_UIDS)
 
 
 class NoReply(Exception):
@@ -358,7 +360,7 @@ def _first(number: int) -> tuple[int, int, int]:
     """
     @return: the first uid of a host's slivers, of its containers' blocks, and of its delegates.
     """
-    return 400_000 + number * UIDS, (1 << 28) + number * BLOCK_UIDS, 40_000_000 + number * DELEGATE_UIDS
+    return 400_000 + number * UIDS, (1 << 28) + number * BLOCK_UIDS, DELEGATES[0] + number * DELEGATE_UIDS
 
 
 def _free(number: int) -> bool:
