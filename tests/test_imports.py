@@ -16,7 +16,18 @@ HERE = Path(__file__).parents[1]
 PARTS = ("protocol", "clients", "server")
 #: What the daemon may import besides the standard library; setup.cfg declares it.
 FOR_SERVER = frozenset(
-    {"twisted", "zope", "attrs", "cryptography", "defusedxml", "psutil", "pyasn1", "pyasn1_modules", "uvloop"}
+    {
+        "twisted",
+        "zope",
+        "attrs",
+        "cryptography",
+        "defusedxml",
+        "psutil",
+        "pyasn1",
+        "pyasn1_modules",
+        "service_identity",
+        "uvloop",
+    }
 )
 
 

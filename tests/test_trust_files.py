@@ -111,6 +111,24 @@ class TrustTests(SynchronousTestCase):
         self.assertEqual(len({*stamps}), 3)
         self.assertEqual(self.trust.stamp(), stamps[0])
 
+    def test_settledMeanwhile(self) -> None:
+        """
+        Whoever settles while a pair is being written does it no harm, whatever he finds.
+        """
+        authority = Authority()
+        old, new = authority.sign("a.example"), authority.sign("a.example")
+        self.trust.write_pair(old.pem, old.key_pem)
+        flush = self.trust.flush
+
+        def flush_and_settle() -> None:
+            self.trust.flush = flush  # type: ignore[method-assign]
+            flush()
+            self.trust.settle()
+
+        self.trust.flush = flush_and_settle  # type: ignore[method-assign]
+        self.trust.write_pair(new.pem, new.key_pem)
+        self.assertEqual((self.trust.read("cert.pem"), self.trust.read("key.pem")), (new.pem, new.key_pem))
+
     def test_endsWhatACrashLeft(self) -> None:
         """
         A new certificate and its key come in force together, wherever writing them was cut off.

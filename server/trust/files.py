@@ -103,8 +103,10 @@ class Trust:
         self._write(_NEXT, key, 0o600)
         self.flush()
         self.write(CERTIFICATE, certificate)
-        with suppress(FileNotFoundError):  # whoever settles at once has done it
+        try:
             (self.directory / _NEXT).replace(self.key)
+        except FileNotFoundError:  # somebody settled meanwhile
+            self._write(KEY, key, 0o600)
         self.flush()
 
     def settle(self) -> None:

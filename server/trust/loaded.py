@@ -110,7 +110,7 @@ def findings(loaded: Loaded, now: float) -> list[tuple[str, bool, str, str]]:
     own = f"this host's certificate, of {names}, is good from {_date(loaded.begins)} to {_date(loaded.ends)}"
     overdue = loaded.revoked.overdue(now)
     count = sum(one.count for one in loaded.revoked.lists)
-    lists = f"{count} certificates are revoked, by {len(loaded.lists)} lists"
+    lists = f"revoked: {count}; lists: {len(loaded.lists)}"
     if loaded.revoked.lists:
         lists += f", the oldest of {_date(min(one.issued for one in loaded.revoked.lists))}"
     if overdue:
@@ -120,7 +120,8 @@ def findings(loaded: Loaded, now: float) -> list[tuple[str, bool, str, str]]:
             "tls certificate",
             not loaded.notes and loaded.begins <= now < loaded.ends - life / 10,
             "; ".join([own, *loaded.notes]),
-            "hostline ca renew --trust STATE/trust; if it has ended, hostline ca enrol with a new token",
+            "it is renewed by itself, see tls renewal; where it has ended, or is not for this host: hostline ca enrol "
+            "--force --trust STATE/trust with a new token",
         ),
         (
             "tls authorities",
