@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from binascii import Error, a2b_base64
 from collections.abc import Callable
@@ -107,7 +108,10 @@ class Blobs:
                 path.unlink(missing_ok=True)
 
     def _folder(self, principal: str) -> Path:
-        return self._directory / principal.replace(":", "-")
+        # What is in a certificate may hold whatever a path may not.
+        plain = re.fullmatch(r"(user|delegate|sliver|uid):[0-9]+", principal)
+        name = principal.replace(":", "-") if plain else hashlib.sha256(principal.encode()).hexdigest()
+        return self._directory / name
 
     def _write(self, principal: str, sha256: str, size: int, offset: int, piece: bytes) -> int:
         folder = self._folder(principal)

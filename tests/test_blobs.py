@@ -54,6 +54,15 @@ class BlobTests(SynchronousTestCase):
         sha = hashlib.sha256(text).hexdigest()
         self.ann.body(f"create_experiment lab/exp1 blob:{sha} swap_in=True")
 
+    def test_stayInTheirDirectory(self) -> None:
+        """
+        Whatever stands in the name of a certificate, its holder's blobs are in a folder of their own, in one place.
+        """
+        names = ("urn:x:../../../../tmp", "urn:x:..-..", "dns:a.example.org", "urn:x:" + "a" * 300)
+        folders = {self.daemon.daemon.blobs._folder(f"certificate:{name}") for name in names}
+        self.assertEqual(len(folders), 4)
+        self.assertEqual({one.parent for one in folders}, {self.directory / "blobs"})
+
     def test_areOnlySoMany(self) -> None:
         """
         A principal has so many blobs, whole or begun, also after a restart; a piece of one of them is taken still.
