@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hostline.clients.tls import Encrypted
+    from hostline.clients.encrypted import Encrypted
 
 #: Where the daemon of this host listens.
 DEFAULT_SOCKET = "/run/hostline/hostline.sock"

@@ -25,8 +25,9 @@ from hostline.clients import connection as module
 from hostline.clients import tls
 from hostline.clients.client import Client
 from hostline.clients.connection import after
+from hostline.clients.encrypted import RECORD
 from hostline.clients.stream import Stream
-from hostline.clients.tls import RECORD, TlsConnection, trust_directory
+from hostline.clients.tls import TlsConnection, trust_directory
 from hostline.protocol.endpoints import ENROL_PORT, TLS_PORT, endpoint, split_endpoint
 from hostline.protocol.errors import BadValue, HostError, NoDaemon, Timeout
 from hostline.protocol.wire import stream_chunk, stream_data
