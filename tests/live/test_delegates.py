@@ -504,6 +504,23 @@ class EnvironmentTests(Delegated):
         self.assertEqual(os.listdir(home / ".ssh"), ["authorized_keys"])  # noqa: PTH208
 
 
+class PamTests(Delegated):
+    """
+    An sshd with UsePAM, as most distributions have it.
+    """
+
+    config: ClassVar[dict[str, str]] = {"UsePAM": "yes"}
+
+    def test_letsDelegatesIn(self) -> None:
+        """
+        The account is good for PAM too, and no password opens it.
+        """
+        self.add()
+        self.assertAnswered(self.ssh(*STATUS.split()), "status_reply")
+        self.host.ask(f"remove_delegate {MON}")
+        self.assertShut(self.ssh("ping"))
+
+
 class KeysTests(Delegated):
     """
     Who is let in, and to what.
