@@ -47,7 +47,10 @@ _DISPENSABLE = frozenset(
     ]
 )
 _TIMES = frozenset(
-    ("time", "created", "swapped_in", "started", "ended", "expires", "doomed_until", "submitted", "until")
+    [
+        *("time", "created", "swapped_in", "started", "ended", "expires", "doomed_until", "submitted", "until"),
+        *("issued", "revoked"),
+    ]
 )
 _LONGEST_CELL = 60
 

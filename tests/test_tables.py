@@ -92,6 +92,13 @@ class ReadableTests(SynchronousTestCase):
         self.assertEqual(readable("experiments_reply", []), "(none)\n")
         self.assertEqual(readable("extra_nodes_reply", ["a.b.c", "d.b.c"]), "a.b.c\nd.b.c\n")
 
+    def test_certificates(self) -> None:
+        """Of certificates the times are times, and what is not revoked has none."""
+        times = {"issued": 1700000000.0, "until": 1700000000.0, "revoked": 0.0}
+        one = {"number": "e5b3", "names": ["dns:a.b"], "purpose": "host", **times, "renews": ""}
+        text = readable("certificates_reply", [one, {**one, "revoked": 1700000000.0}])
+        self.assertEqual([line.count("2023-11-14 22:13:20") for line in text.splitlines()], [0, 2, 3], text)
+
     def test_interfaces(self) -> None:
         """
         In a table a node's interfaces are its links and addresses.
