@@ -630,6 +630,18 @@ class ChangingTests(unittest.TestCase):
         until(lambda: site.finding()["ok"], 10)
         self.connect(site, site.ca.sign(ANN)).ask("ping")
 
+    def test_killed(self) -> None:
+        """
+        A daemon that was killed with connections open listens again as soon as it is started.
+        """
+        site = self.site()
+        for _ in range(3):
+            self.connect(site, site.ca.sign(ANN)).ask("ping")
+        site.hosted.kill()
+        site.hosted.start()
+        self.assertTrue(site.finding()["ok"], site.finding())
+        self.assertEqual(self.connect(site, site.ca.sign(ANN)).ask("whoami")["principal"], "ann")
+
     def test_furtherAuthorities(self) -> None:
         """
         Another authority's certificates are believed, and what it has revoked is not.
