@@ -240,7 +240,7 @@ class AskingTests(TlsTest):
         for version in ("-tls1_1", "-tls1"):
             lines, error = self.s_client(self.ops, b"ping\n", 1, version, "-cipher", "DEFAULT@SECLEVEL=0")
             self.assertEqual(lines[:1] or [b""], [b""])
-            self.assertRegex(error, "alert protocol version|unexpected eof")
+            self.assertIn("alert protocol version", error)
 
     def test_python(self) -> None:
         """
@@ -340,10 +340,10 @@ class BeliefTests(TlsTest):
         good.request("ping")
         for number, (one, words) in enumerate(
             (
-                (Authority("other").sign(OPS), "believe|hung up"),
-                (self_signed(OPS), "believe|hung up"),
-                (site.sign(OPS, purposes=[x509.oid.ExtendedKeyUsageOID.EMAIL_PROTECTION]), "purpose|hung up"),
-                (site.sign(OPS, begins_s=-2 * DAY, ends_s=-DAY), "expired|hung up"),
+                (Authority("other").sign(OPS), "does not believe who signed"),
+                (self_signed(OPS), "does not believe"),
+                (site.sign(OPS, purposes=[x509.oid.ExtendedKeyUsageOID.EMAIL_PROTECTION]), "purpose"),
+                (site.sign(OPS, begins_s=-2 * DAY, ends_s=-DAY), "our certificate has expired"),
                 (site.sign("urn:site:user:one", "urn:site:user:two", purposes=[CLIENT]), "two users"),
             )
         ):
