@@ -424,6 +424,22 @@ class TakenTests(SynchronousTestCase):
         self.assertEqual(self.operator.body("sliver lab_web")["state"], "running")
         self.assertIsNone(self.sliver().doomed)
 
+    def test_brake(self) -> None:
+        """
+        However many slivers came by tickets, a payload that leaves them out is taken; one that leaves out the
+        authority's own is held as ever, and then the others stay too.
+        """
+        self.sync(entry("lab_db", expires=None))
+        self.daemon.advance(10)
+        for number in range(5):
+            self.made(f"lab_t{number}")
+        self.daemon.advance(10)
+        payload = {**full(), "node_id": None, "hostname": None, "timestamp": self.daemon.now()}
+        self.daemon.offload.__dict__.pop("call", None)
+        self.assertEqual(self.operator.code(f"sync {json.dumps(payload)!r}"), "HELD")
+        self.assertEqual({one.doomed for one in self.daemon.host.free_slivers()}, {None})
+        self.assertEqual(len(self.sync(entry("lab_db", expires=None))["stopped"]), 5)
+
     def test_newerThanThePayload(self) -> None:
         """
         A payload from before the ticket, which comes after it, leaves alone what the ticket gave.

@@ -16,7 +16,7 @@ from attrs import field, frozen
 from hostline.protocol.errors import BadPayload, Held
 from hostline.server.slivers.doom import Timed
 from hostline.server.slivers.plan import ABSENT, folded
-from hostline.server.slivers.ticket import since
+from hostline.server.slivers.ticket import BY_TICKET, since
 
 #: Made here; not the authority's.
 LOCAL = "local"
@@ -105,12 +105,12 @@ def decide(
     _kept(known, reading["kept"], decision, named, now)
     nothing = not named
     named |= newer
-    living = sum(_followed(one) and one.doomed is None for one in known.values())
+    living = sum(_braked(one) and one.doomed is None for one in known.values())
     if not same and not reading["unnamed"]:  # an entry that cannot be read may be any of those that are missing
         decision.doomed.extend(
             name for name, one in known.items() if name not in named and _followed(one) and one.doomed is None
         )
-    going = decision.doomed + ends
+    going = [name for name in decision.doomed + ends if _braked(known[name])]
     if going and not force and (nothing or len(going) > brake * living):
         raise Held(
             f"the payload would take away {len(going)} of {living} slivers ({folded(sorted(going))}), which is more "
@@ -207,6 +207,14 @@ def _another(old: Known, entry: Mapping[str, Any]) -> bool:
     # A new holder of a name inherits nothing, its files least of all.
     before, after = old.source.partition("/")[0], entry["source"].partition("/")[0]
     return bool(before and after and before != after)
+
+
+def _braked(one: Known) -> bool:
+    """
+    Whether it counts for the brake. What a ticket made does not: an authority that never heard of it leaves it out, and
+    nothing is wrong with its payload.
+    """
+    return _followed(one) and one.instantiation != BY_TICKET
 
 
 def _followed(one: Known) -> bool:
