@@ -217,7 +217,7 @@ def _said(ask: Ask, record: dict[str, Any]) -> dict[str, Any]:
     """
     What a ticket says, as fields of a sliver's record; of resources and the image the callers know more.
     """
-    said = {key: record[key] for key in ("initscript", "start_command", "expires") if key in record}
+    said: dict[str, Any] = {key: record[key] for key in ("initscript", "start_command", "expires") if key in record}
     if "keys" in record:
         said["keys"] = tuple(record["keys"])
     if "users" in record:
