@@ -83,9 +83,8 @@ ROWS: tuple[Command, ...] = (
         (("delegate", kinds.DELEGATE),),
         shapes.DELEGATE_BODY,
         FOR_USERS,
-        "Let somebody say these commands of these experiments and slivers, and nothing else: by ssh with one of keys=, "
-        "for which an account is made; or from the account that has uid=. "
-        "Users may, for what they own and what its owner may say.",
+        "Let somebody say just these commands of these experiments and slivers: by ssh with one of keys=, as an account "
+        "that is made; or as the account uid=. Users may, for what they own.",
         options=(
             ("uid", kinds.UID, None),
             ("keys", listing(kinds.KEY), []),
