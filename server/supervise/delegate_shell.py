@@ -23,11 +23,13 @@ from hostline.server.supervise.spawn import Spawner
 #: How often the list of shells is tried while somebody else has it, and the seconds in between.
 _TRIES, BREATH_S = 60, 0.05
 _SYSTEM_PYTHON = Path("/usr/bin/python3")
-#: Run by the interpreter that is to run the shell; a hash in the byte code tells it from that of an older copy.
+#: Run by the interpreter that is to run the shell, to see that it can; a hash in the byte code tells it from that of an
+#: older copy.
 _COMPILE = (
     "import sys\nif sys.version_info < (3, 11): sys.exit('want Python 3.11 or later')\n"
     "from py_compile import PycInvalidationMode, compile\n"
-    "print(compile(sys.argv[1], doraise=True, invalidation_mode=PycInvalidationMode.CHECKED_HASH))\n"
+    "compile(sys.argv[1], doraise=True, invalidation_mode=PycInvalidationMode.CHECKED_HASH)\n"
+    "sys.path.insert(0, sys.argv[1].rpartition('/')[0])\nimport forward\n"
 )
 _SCRIPT = '''#!{python} -IS
 """
@@ -158,11 +160,15 @@ class DelegateShell:
         """
         @return: the interpreter that is to run it.
         """
+        said = []
         for python in self._candidates():
-            with suppress(Failed):
+            try:
                 await run(self._spawner, str(python), "-IS", "-c", _COMPILE, str(source))
+            except Failed as error:
+                said.append(f"{python}: {error}")
+            else:
                 return python
-        raise OSError(f"no Python that is 3.11 or later: {', '.join(map(str, self._pythons))}")
+        raise OSError(f"no Python runs the forward shell: {'; '.join(said) or self._pythons}")
 
     def _candidates(self) -> Iterator[Path]:
         for python in self._pythons:
