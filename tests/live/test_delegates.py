@@ -786,7 +786,7 @@ class KillTests(Delegated):
         """
         self.add(OTHER)
         there = False
-        for step in range(scaled(8, 60)):
+        for step in range(scaled(8, 40)):
             request = f"remove_delegate {MON}" if there else f"add_delegate {MON} keys={[self.sshd.key]!r}"
             client = self.host.client()
             client.send(request + "\n")
