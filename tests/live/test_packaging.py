@@ -128,8 +128,8 @@ class PackagingTests(unittest.TestCase):
             done = subprocess.run([there / words[0], *words[1:]], cwd="/", check=False, capture_output=True)
             self.assertEqual(done.returncode, 3, done.stderr)
         # Keys and signatures want cryptography, which is not here: that is said in one line, and nothing is made.
-        words = [there / "hostline-pki", "request", "a.example.org", "--directory", self.directory / "trust"]
-        done = subprocess.run(words, cwd="/", check=False, capture_output=True)
+        pki: list[str | Path] = [there / "hostline-pki", "request", "a.example.org", "--directory"]
+        done = subprocess.run([*pki, self.directory / "trust"], cwd="/", check=False, capture_output=True)
         self.assertEqual((done.returncode, done.stderr.count(b"\n"), b"pip install" in done.stderr), (2, 1, True))
         self.assertFalse((self.directory / "trust").exists())
         modules = [f"hostline.clients.{path.stem}" for path in (self.source / "clients").glob("*.py")]
