@@ -1,1 +1,1 @@
-Who floods the daemon no longer slows others down: while others ask, a principal is answered for 60 microseconds in a turn, and answers that take longer wait for their time; what is read of it waits, too.
+Who floods the daemon no longer slows others down: while others ask, turns of a principal are short, and heaps of requests and answers that take long wait for their share of the time; what is read of it waits, too.

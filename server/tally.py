@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: Seconds that a principal is answered in one turn of the loop, so that its heap does not delay the others: while none
 #: of them asks anything, and while one does.
-ALONE_S, AMONG_S = 1e-3, 60e-6
+ALONE_S, AMONG_S = 1e-3, 500e-6
 #: A turn that was longer than this, for one answer cannot be cut, is taken off what a principal may use for such ones:
 #: this part of the time, with so many seconds at once, and so many that it may be behind.
 LONG_S, SHARE, BURST_S, BEHIND_S = 100e-6, 0.08, 20e-3, 80e-3
@@ -149,14 +149,14 @@ class Tally:
         return -self._allowance / SHARE if among else 0.0
 
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._turning = False
         self.budget = self._given = self._next
         if self.full:
             self.full = False
             self._relieve()
         while self._turns and self.budget > 0 and not self.full:
             self._turns.popleft().turn()
-        if self._turns:
+        self._turning = False  # not before: what the next turn has to wait for is what this one took
+        if self._turns or self.full or self.budget <= 0:
             self.wait(None, loop)
 
     def look(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:

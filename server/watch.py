@@ -17,7 +17,7 @@ from hostline.server.rights import Caller
 #: Topics that one connection may watch.
 TOPICS = 100
 #: Events that are looked at in one turn.
-_AT_ONCE = 16
+_AT_ONCE = 4
 
 
 class Watch:

@@ -75,12 +75,12 @@ class TurnTests(SynchronousTestCase):
 
     def test_cutsShortAnswersIntoShortTurns(self) -> None:
         """
-        While others ask, short answers go on, but no more than a few in one turn.
+        While others ask, a heap of short answers has turns of a part of a millisecond, and as little of the time.
         """
-        part, _ = self.flood(0.2, 10e-6, True)
-        self.assertGreater(part, 0.5)
-        self.assertLess(self.flooder._given, ALONE_S)
-        self.assertEqual(self.flooder._given, AMONG_S)
+        part, count = self.flood(5.0, 10e-6, True)
+        self.assertEqual((self.flooder._given, self.flooder._given < ALONE_S), (AMONG_S, True))
+        self.assertLess(part, SHARE + BURST_S / 5 + 0.01)
+        self.assertGreater(count, 10_000)
 
     def test_asksAgainAfterAWhileAlone(self) -> None:
         """
