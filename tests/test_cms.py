@@ -170,6 +170,20 @@ class TextTests(SynchronousTestCase):
         ):
             self.assertEqual(read(form)["record"], RECORD, form[:40])
 
+    def test_smime(self) -> None:
+        """
+        As openssl writes it if nothing is said of the form, too; the record beside its signature is not in the ticket.
+        """
+        body = "\n".join(stored("ec").splitlines()[1:-1])
+        kind = 'Content-Type: application/pkcs7-mime; smime-type=signed-data;\n name="smime.p7m"\n'
+        form = f"MIME-Version: 1.0\n{kind}Content-Transfer-Encoding: base64\n\n{body}\n\n"
+        self.assertEqual(read(form)["record"], RECORD)
+        self.assertEqual(read(form.replace("\n", "\r\n"))["record"], RECORD)
+        beside = form.replace("application/pkcs7-mime; smime-type=signed-data", "multipart/signed; boundary=x")
+        self.assertIn("detached", reason(beside)[1])
+        for wrong in (form.replace("pkcs7-mime", "octet-stream"), form.replace("\n\n", "\n"), form + "x"):
+            self.assertEqual(reason(wrong)[0], "form", wrong[:80])
+
     def test_others(self) -> None:
         """
         Anything else is refused as no ticket.

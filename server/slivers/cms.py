@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from pyasn1.codec.der import encoder  # type: ignore[import-untyped]
 from pyasn1_modules import rfc5652  # type: ignore[import-untyped]
 
+from hostline.protocol.errors import BadTicket
 from hostline.server.slivers.der import NotDer, walk
 from hostline.server.slivers.signature import DIGESTS, Signature, bad, decoded, digest_name, read_scheme
 
@@ -34,6 +35,8 @@ _PEM = re.compile(
     r"\s*-----BEGIN (CMS|PKCS7|[A-Z0-9 ]{1,40})-----\r?\n([A-Za-z0-9+/=\r\n]*?)\r?\n?-----END \1-----\s*", re.ASCII
 )
 _JSON = re.compile(rb"\s*\{")
+#: What S/MIME says of a message that is CMS in base64, and of one with the content beside its signature.
+_MIME, _BESIDE = re.compile(r"application/(x-)?pkcs7-mime\b", re.I), re.compile(r"multipart/signed\b", re.I)
 
 
 @frozen
@@ -53,9 +56,9 @@ class Signed:
 
 def unarmoured(text: str) -> bytes:
     """
-    The bytes of a ticket, given as PEM or as plain base64.
+    The bytes of a ticket, given as PEM, as plain base64, or as C{openssl cms} writes it if nothing is said: in S/MIME.
 
-    @raise BadTicket: if it is neither, or too long.
+    @raise BadTicket: if it is none of them, or too long.
     """
     if len(text.encode("utf-8", "surrogatepass")) > LONGEST:
         raise bad("size", f"want a ticket of at most {LONGEST} bytes")
@@ -65,12 +68,28 @@ def unarmoured(text: str) -> bytes:
     if not found and _JSON.match(text.encode("utf-8", "replace")):
         raise bad("unsigned", "the ticket is not signed: it is the record alone")
     try:
-        data = binascii.a2b_base64("".join((found[2] if found else text).split()), strict_mode=True)
+        data = binascii.a2b_base64("".join((found[2] if found else _body(text)).split()), strict_mode=True)
     except (binascii.Error, ValueError):
-        raise bad("form", "want CMS as PEM, or DER in base64") from None
+        raise bad("form", "want CMS as PEM, or DER in base64 (openssl cms -sign -nodetach -outform PEM)") from None
     if _JSON.match(data):
         raise bad("unsigned", "the ticket is not signed: it is the record alone")
     return data
+
+
+def _body(text: str) -> str:
+    """
+    @return: what stands behind the headers of S/MIME; the text itself if it has none.
+    """
+    if not text.startswith("MIME-Version:"):
+        return text
+    headers, _, body = text.replace("\r\n", "\n").partition("\n\n")
+    if _BESIDE.search(headers):
+        raise _detached()
+    return body if _MIME.search(headers) else text
+
+
+def _detached() -> BadTicket:
+    return bad("form", "the signature is detached: want the record in the ticket (-nodetach)")
 
 
 def read_signed(data: bytes) -> Signed:
@@ -109,7 +128,7 @@ def _content(inner: Any) -> bytes:
     if kind != _DATA:
         raise bad("form", "want plain data inside, got another type of content")
     if not inner["eContent"].isValue:
-        raise bad("form", "the signature is detached: want the record in the ticket (-nodetach)")
+        raise _detached()
     content = bytes(inner["eContent"])
     # Not only by its type may there be another one inside.
     if content[:1] == b"\x30":

@@ -172,7 +172,8 @@ class ShowTests(TicketCase):
 
     def test_forms(self) -> None:
         """
-        Signed as text, or given as DER in base64, it is as good; and so is a time as people write it.
+        Signed as text, in S/MIME as openssl does by itself, or as DER in base64, it is as good; and so is a time as
+        people write it.
         """
         now = datetime.now(UTC)
         record = self.record(
@@ -187,6 +188,9 @@ class ShowTests(TicketCase):
         words = ["cms", "-sign", "-nodetach", "-outform", "DER", *self.files(self.ann), "-in", "record.json"]
         der = self.openssl(*words)
         self.assertEqual(self.taken(base64.b64encode(der).decode())["name"], "lab_b")
+        (self.directory / "record.json").write_text(json.dumps(self.record("lab_c")))
+        plain = self.openssl("cms", "-sign", "-nodetach", *self.files(self.ann), "-in", "record.json")
+        self.assertEqual(self.taken(plain.decode())["name"], "lab_c")
 
     def test_refused(self) -> None:
         """
