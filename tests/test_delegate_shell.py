@@ -4,27 +4,24 @@ What the shell of delegates is made from.
 
 from __future__ import annotations
 
-import ast
+import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from hostline.server.supervise.delegate_shell import find_forward
+from hostline.server.supervise.delegate_shell import MODULES, find_module
+from tests.test_imports import imports
 
 
-class ForwardTests(SynchronousTestCase):
+class ModulesTests(SynchronousTestCase):
     """
-    The forward shell, of which one file is copied to where delegates can read it.
+    The modules of the forward shell that are copied to where delegates can read them.
     """
 
-    def test_runsAlone(self) -> None:
+    def test_runAlone(self) -> None:
         """
-        It imports nothing of ours: beside the copy there is no package of ours.
+        They import one another and the standard library: beside the copies there is nothing else of ours.
         """
-        names = set()
-        for node in ast.walk(ast.parse(find_forward().read_text("utf-8"))):
-            if isinstance(node, ast.Import):
-                names |= {one.name for one in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                names.add(node.module or ".")
-        self.assertIn("sys", names)
-        self.assertEqual({name for name in names if name.partition(".")[0] in ("hostline", "")}, set())
+        found = {name for one in MODULES for _, name in imports(find_module(one).read_text("utf-8"))}
+        ours = {name.rpartition(".")[0] for name in found if name.partition(".")[0] not in sys.stdlib_module_names}
+        self.assertEqual(ours - set(MODULES), set())
+        self.assertEqual(set(MODULES) - ours, {"hostline", "hostline.clients", "hostline.clients.forward"})

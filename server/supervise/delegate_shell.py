@@ -20,6 +20,15 @@ from hostline.server.supervise import login_shells, passable
 from hostline.server.supervise.running import Failed, run
 from hostline.server.supervise.spawn import Spawner
 
+#: The forward shell, and all of ours that it imports, packages first.
+MODULES = (
+    "hostline",
+    "hostline.clients",
+    "hostline.clients.counting",
+    "hostline.clients.reach",
+    "hostline.clients.passing",
+    "hostline.clients.forward",
+)
 #: How often the list of shells is tried while somebody else has it, and the seconds in between.
 _TRIES, BREATH_S = 60, 0.05
 _SYSTEM_PYTHON = Path("/usr/bin/python3")
@@ -28,8 +37,8 @@ _SYSTEM_PYTHON = Path("/usr/bin/python3")
 _COMPILE = (
     "import sys\nif sys.version_info < (3, 11): sys.exit('want Python 3.11 or later')\n"
     "from py_compile import PycInvalidationMode, compile\n"
-    "compile(sys.argv[1], doraise=True, invalidation_mode=PycInvalidationMode.CHECKED_HASH)\n"
-    "sys.path.insert(0, sys.argv[1].rpartition('/')[0])\nimport forward\n"
+    "for one in sys.argv[2:]: compile(one, doraise=True, invalidation_mode=PycInvalidationMode.CHECKED_HASH)\n"
+    "sys.path.insert(0, sys.argv[1])\nimport hostline.clients.forward\n"
 )
 _SCRIPT = '''#!{python} -IS
 """
@@ -39,7 +48,7 @@ import sys
 
 sys.path.insert(0, {directory!a})
 sys.argv[1:1] = ["--socket", {socket!a}]
-from forward import main
+from hostline.clients.forward import main
 
 main()
 '''
@@ -59,14 +68,12 @@ class DelegateShell:
         spawner: Spawner,
         clock: IReactorTime,
         *,
-        source: Path | None = None,
         shells: Path = Path("/etc/shells"),
         pythons: tuple[Path, ...] = (_SYSTEM_PYTHON, Path(sys.executable).resolve()),
     ) -> None:
         """
         @param directory: C{STATE/delegates/shell}; the note of its line in C{/etc/shells} is beside it.
         @param socket: the daemon's.
-        @param source: the forward shell; None: that of this package.
         @param pythons: what may run it, the best first.
         """
         self.path = directory / "hostline-shell"
@@ -74,7 +81,6 @@ class DelegateShell:
         self._socket = socket
         self._spawner = spawner
         self._clock = clock
-        self._source = source
         self._shells = shells
         self._note = directory.with_name("shells-line")
         self._pythons = pythons
@@ -87,15 +93,10 @@ class DelegateShell:
         @raise OSError: if that fails.
         """
         if not self._installed or not self.path.exists():
-            self._directory.mkdir(exist_ok=True)
-            cache = self._directory / "__pycache__"
-            cache.mkdir(exist_ok=True)
-            for one in (self._directory, cache):
-                one.chmod(0o755)
-            copy = self._directory / "forward.py"
-            _write(copy, (self._source or find_forward()).read_text("utf-8"), 0o644)
-            python = await self._compile(copy)
-            for one in cache.iterdir():
+            _have(self._directory)
+            copies = [self._copy(name) for name in MODULES]
+            python = await self._compile(copies)
+            for one in self._directory.rglob("*.pyc"):
                 one.chmod(0o644)  # whatever our umask was
             script = _SCRIPT.format(python=python, directory=str(self._directory), socket=str(self._socket))
             _write(self.path, script, 0o755)
@@ -132,6 +133,22 @@ class DelegateShell:
         """
         return passable.why_not_run(self.path) or passable.why_not_reached(self._socket)
 
+    def _copy(self, name: str) -> Path:
+        """
+        @param name: of a module; the package that it is in is there.
+        @return: our copy of it.
+        """
+        source = find_module(name)
+        copy = self._directory.joinpath(*name.split("."))
+        if source.name == "__init__.py":
+            _have(copy)
+            _have(copy / "__pycache__")
+            copy = copy / source.name
+        else:
+            copy = copy.with_name(source.name)
+        _write(copy, source.read_text("utf-8"), 0o644)
+        return copy
+
     def _offer(self) -> None:
         line = str(self.path)
         with suppress(FileNotFoundError, UnicodeDecodeError):
@@ -156,14 +173,14 @@ class DelegateShell:
                     raise
                 await deferLater(self._clock, BREATH_S)
 
-    async def _compile(self, source: Path) -> Path:
+    async def _compile(self, copies: list[Path]) -> Path:
         """
         @return: the interpreter that is to run it.
         """
         said = []
         for python in self._candidates():
             try:
-                await run(self._spawner, str(python), "-IS", "-c", _COMPILE, str(source))
+                await run(self._spawner, str(python), "-IS", "-c", _COMPILE, str(self._directory), *map(str, copies))
             except Failed as error:
                 said.append(f"{python}: {error}")
             else:
@@ -176,15 +193,20 @@ class DelegateShell:
                 yield python
 
 
-def find_forward() -> Path:
+def find_module(name: str) -> Path:
     """
-    @return: the file of the forward shell.
-    @raise OSError: if this package has none.
+    @return: the file of a module.
+    @raise OSError: if this installation has none.
     """
-    spec = importlib.util.find_spec("hostline.clients.forward")
+    spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
-        raise OSError("this installation has no hostline.clients.forward")
+        raise OSError(f"this installation has no {name}")
     return Path(spec.origin)
+
+
+def _have(directory: Path) -> None:
+    directory.mkdir(exist_ok=True)
+    directory.chmod(0o755)  # whatever our umask is
 
 
 def _write(path: Path, text: str, mode: int) -> None:

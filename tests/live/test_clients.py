@@ -28,6 +28,8 @@ from tests.live.hosted import Hosted, topology, until
 from tests.live.support import remove_directory, temporary_directory
 
 ROOT = Path(__file__).parents[2]
+#: The file of the forward shell, where it finds what it imports.
+SHELL = str(ROOT / "twistd_plugins" / "hostline" / "clients" / "forward.py")
 LIMIT_S = 30.0
 
 
@@ -42,8 +44,7 @@ def forward(path: object, *words: str) -> list[str]:
     """
     The forward shell as sshd starts it: alone, isolated, without site-packages.
     """
-    file = str(ROOT / "clients" / "forward.py")
-    return [sys.executable, "-I", "-S", file, "--socket", str(path), *words]
+    return [sys.executable, "-I", "-S", SHELL, "--socket", str(path), *words]
 
 
 def environment(path: object) -> dict[str, str]:
@@ -707,9 +708,8 @@ class MisbehavingTests(SynchronousTestCase):
         """
         The environment does not choose the daemon.
         """
-        file = str(ROOT / "clients" / "forward.py")
         fake = Fake(self, lambda peer: peer.sendall(b"fake_reply 1\n"))
-        _, out, _ = ran(fake.path, [sys.executable, "-I", "-S", file, "-c", "ping"])
+        _, out, _ = ran(fake.path, [sys.executable, "-I", "-S", SHELL, "-c", "ping"])
         self.assertNotIn(b"fake_reply", out)
 
     def test_hostlineOnCutReply(self) -> None:

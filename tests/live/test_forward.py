@@ -25,11 +25,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.live.hosted import Hosted, topology, until
 from tests.live.support import remove_directory, temporary_directory
-from tests.live.test_clients import LIMIT_S, ROOT
+from tests.live.test_clients import LIMIT_S, SHELL
 from tests.needs import needs_root
 from tests.scale import scaled
 
-FILE = str(ROOT / "clients" / "forward.py")
 #: Deadlines for those who cannot wait.
 QUICK = ("--connect", "0.4", "--silence", "0.3", "--ping", "0.4")
 #: What a guest may be able to set, and what would change how a careless Python runs.
@@ -52,7 +51,7 @@ def shell(path: object, *words: str | bytes) -> list[str | bytes]:
     """
     The shell alone, isolated, on a socket.
     """
-    return [sys.executable, "-I", "-S", FILE, "--socket", str(path), *words]
+    return [sys.executable, "-I", "-S", SHELL, "--socket", str(path), *words]
 
 
 class ShellTest(SynchronousTestCase):
