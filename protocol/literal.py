@@ -148,7 +148,7 @@ def scan(text: str, start: int, bounds: Bounds = REQUEST) -> int:
     Only brackets and strings are matched; whether it can be read is for L{read} to say.
 
     @param start: the index of a quote or an opening bracket.
-    @raise BadLiteral: it does not end, or is deeper or longer than the bounds.
+    @raise BadLiteral: it does not end, or is longer, or much deeper, than the bounds.
     """
     from hostline.protocol.tokens import end_of
 

@@ -31,9 +31,26 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _ESCAPE = re.compile(r"\\(?:([\\'\"abfnrtv])|([0-7]{1,3})|(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})|)")
+# What the codec unicode_escape reads as Python does, without a warning: few strings have other escapes.
+_GOOD_ESCAPES = re.compile(
+    r"""[^\\\ud800-\udfff]*+(?:\\(?:[\\'"abfnrtv]|[0-3][0-7]{0,2}|[4-7][0-7]?(?![0-7])|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U0010[0-9a-fA-F]{4}|U000[0-9a-fA-F]{5})[^\\\ud800-\udfff]*+)*+"""
+)
 # For finding ends only: a string runs to its closing quote, a backslash escapes one character, whatever it is.
 _QUOTED = re.compile(r"""'[^'\\]*+(?:\\.[^'\\]*+)*+'|"[^"\\]*+(?:\\.[^"\\]*+)*+\"""", re.DOTALL)
-_FLAT = re.compile(rf"""(?:[^][(){{}}'"]++|{_QUOTED.pattern}){{0,500}}""", re.DOTALL)
+
+
+def _nested(levels: int) -> str:
+    """
+    What stands in brackets, with those of so many levels in it, for a line may be nothing but brackets.
+    """
+    flat = rf"""[^][(){{}}'"]++|{_QUOTED.pattern}"""
+    for _ in range(levels):
+        inside = rf"(?:{flat}){{0,500}}+"
+        flat += rf"|\[{inside}\]|\({inside}\)|\{{{inside}\}}"
+    return rf"(?:{flat}){{0,500}}"
+
+
+_FLAT = re.compile(_nested(3), re.DOTALL)
 # What is no string swallows the rest at once: else each later quote would be tried, in quadratic time.
 _STRINGS = re.compile(
     r"""('[^'\\\0]*+(?:\\[^\0][^'\\\0]*+)*+'|"[^"\\\0]*+(?:\\[^\0][^"\\\0]*+)*+")|['"\\].*+""",
@@ -218,6 +235,8 @@ def _unescaped(text: str, start: int) -> str:
     """
     @param start: where the inside of the string begins in the body, for the error.
     """
+    if _GOOD_ESCAPES.fullmatch(text):  # a million of them are done in a moment by the codec
+        return text.encode("ascii", "backslashreplace").decode("unicode_escape")
 
     def character(match: re.Match[str]) -> str:
         plain, octal, hexadecimal = match.groups()
@@ -263,7 +282,7 @@ def end_of(text: str, start: int, bounds: Bounds) -> int:
             at += 1
         if not opened:
             break
-        flat = _FLAT.match(text, at)  # to the next bracket, or some hundred strings on
+        flat = _FLAT.match(text, at)  # to the next bracket that has more in it, or some hundred strings on
         at = flat.end() if flat else at
     if at - start > bounds.size:
         raise BadLiteral(f"want at most {bounds.size} characters, got {at - start}")
