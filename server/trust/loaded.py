@@ -145,7 +145,7 @@ def _date(seconds: float) -> str:
 def _certificates(data: bytes, name: str) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(data)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise BadTrust(f"{name}: want certificates in PEM: {error}") from error
 
 

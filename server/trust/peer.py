@@ -61,7 +61,7 @@ def read_chain(chain: Sequence[bytes]) -> Shown:
         below_root = read[:-1] if len(read) > 1 else read
         issued = tuple((one.issuer.rfc4514_string(), one.serial_number) for one in below_root)
         until = min(one.not_valid_after_utc.timestamp() for one in read)
-    except (ValueError, TypeError, IndexError, x509.UnsupportedGeneralNameType) as error:
+    except (ValueError, TypeError, IndexError, x509.InvalidVersion, x509.UnsupportedGeneralNameType) as error:
         raise Denied(f"the certificate cannot be read: {error}") from error
     if len(names) > MOST_NAMES:
         raise Denied(f"want a certificate of at most {MOST_NAMES} names, got {len(names)}")

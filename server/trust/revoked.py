@@ -82,7 +82,7 @@ def read_lists(data: bytes, authorities: Sequence[x509.Certificate], name: str) 
                 due.timestamp() if due is not None else None,
                 len(entries),
             )
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, x509.InvalidVersion) as error:
             raise BadTrust(f"{name}: a list of revoked certificates cannot be used: {error}") from error
         revoked |= Revoked((listed,), entries)
     return revoked
