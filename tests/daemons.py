@@ -635,6 +635,8 @@ class MemoryDaemon:
         The daemon dies with all that was not durable, and is started again; what runs goes on.
         """
         for client in self.clients:
+            if not client.transport.lost:
+                client.connection._deadlines.close()  # the dead have no timers
             client.transport.lost = client.transport.closing = True
             client.transport.peer.close()
         self.clients = []

@@ -675,5 +675,6 @@ class RecordTests(SynchronousTestCase):
             daemon.disk.connection.execute(store.PUT, (*key, json.dumps({"serial": int(key[1]), "items": items})))
             daemon.crash()
             daemon.daemon.round()
+            daemon.advance(0.1)
             self.assertEqual(share(daemon, "lab_a", "lab_b", "lab_c"), [32, 33, 31])
             self.assertIn("loans", daemon.host.aside[0])
