@@ -481,11 +481,11 @@ class ScanTests(SynchronousTestCase):
         self.assertRaises(BadLiteral, literal.scan, "'" + "a" * full + "'", 0)
         self.assertEqual(literal.scan("[" * 64 + "]" * 64, 0), 128)
         deep = "[" * 65 + "]" * 65  # brackets that close at once are left to who reads
-        self.assertRaises(BadLiteral, lambda: literal.read(deep[: literal.scan(deep, 0)]))
+        self.assertRaises(BadLiteral, literal.read, deep[: literal.scan(deep, 0)], REQUEST)
         self.assertRaises(BadLiteral, literal.scan, "[" * 80 + "]" * 80, 0)
         for part in ("[]", "{}", "()", "[[]]", "{'a': [(1, [])]}"):
             many = "[" + (part + ",") * ((full - 2) // (len(part) + 1)) + "]"
-            self.assertRaises(BadLiteral, lambda text: literal.read(text[: literal.scan(text, 0)]), many)
+            self.assertRaises(BadLiteral, literal.read, many[: literal.scan(many, 0)], REQUEST)
         self.assertLess(time.process_time() - began, 5)
 
 
