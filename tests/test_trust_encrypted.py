@@ -7,9 +7,13 @@ from __future__ import annotations
 import asyncio
 import ssl
 import tempfile
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -95,6 +99,51 @@ class Echo(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.calls.append("lost")
+
+
+class Writer:
+    """
+    Writes records of TLS 1.3 by itself, from the secret of a client: what no library lets one say at length.
+    """
+
+    def __init__(self, secret: bytes, cipher: str) -> None:
+        """
+        @param secret: C{CLIENT_TRAFFIC_SECRET_0} of a log of keys.
+        @param cipher: its name, C{TLS_AES_256_GCM_SHA384}.
+        """
+        self._hash = SHA384() if cipher.endswith("384") else SHA256()
+        self._size = 16 if "_128_" in cipher else 32
+        self._kind = ChaCha20Poly1305 if "CHACHA" in cipher else AESGCM
+        self._renew(secret)
+
+    def _expand(self, label: bytes, size: int) -> bytes:
+        full = b"tls13 " + label
+        said = size.to_bytes(2, "big") + bytes([len(full)]) + full + b"\0"
+        return HKDFExpand(self._hash, size, said).derive(self._secret)
+
+    def _renew(self, secret: bytes) -> None:
+        self._secret, self._count = secret, 0
+        self._key, self._iv = self._kind(self._expand(b"key", self._size)), self._expand(b"iv", 12)
+
+    def _record(self, kind: int, content: bytes) -> bytes:
+        nonce = (int.from_bytes(self._iv, "big") ^ self._count).to_bytes(12, "big")
+        self._count += 1
+        head = b"\x17\x03\x03" + (len(content) + 17).to_bytes(2, "big")
+        return head + self._key.encrypt(nonce, content + bytes([kind]), head)
+
+    def say(self, text: bytes) -> bytes:
+        """
+        One record of it.
+        """
+        return self._record(23, text)
+
+    def new_keys(self) -> bytes:
+        """
+        A KeyUpdate that asks for one (RFC 8446, 4.6.3).
+        """
+        record = self._record(22, b"\x18\0\0\x01\x01")
+        self._renew(self._expand(b"traffic upd", self._hash.digest_size))
+        return record
 
 
 class EncryptedTests(SynchronousTestCase):
@@ -251,6 +300,52 @@ class EncryptedTests(SynchronousTestCase):
         self.loop.run_until_complete(asyncio.sleep(0))
         self.assertEqual(len(self.echo.heard), 50000)
         self.assertEqual(self.below.calls, ["pause", "resume"])
+
+    def writer(self) -> Writer:
+        """
+        Whoever writes in the client's place, the handshake done.
+        """
+        keys = Path(self.mktemp())
+        client = context_for(SITE.pem, ANN)
+        client.keylog_filename = str(keys)
+        self.begin(client)
+        self.shake()
+        cipher = self.client.cipher()
+        assert cipher is not None
+        lines = dict(line.split()[::2] for line in keys.read_text().splitlines() if line.startswith("CLIENT_"))
+        return Writer(bytes.fromhex(lines["CLIENT_TRAFFIC_SECRET_0"]), cipher[0])
+
+    def test_newKeys(self) -> None:
+        """
+        Who takes new keys now and then is heard on; also if that comes in one piece with what he says.
+        """
+        writer = self.writer()
+        for _ in range(50):
+            self.encrypted.data_received(writer.new_keys() + writer.say(b"ping\n"))
+        self.assertEqual((self.echo.heard, self.echo.calls, self.below.calls), (b"ping\n" * 50, ["made"], []))
+
+    def test_newKeysWithoutEnd(self) -> None:
+        """
+        Who takes new keys and says nothing is cut after a few, however much of that came at once: each one costs the
+        daemon as much as a request.
+        """
+        writer = self.writer()
+        self.encrypted.data_received(b"".join(writer.new_keys() for _ in range(3000)))
+        self.assertEqual((self.echo.calls, self.below.calls), (["made"], ["abort"]))
+        self.assertLess(len(self.below.said), 3000)
+
+    def test_handshakeWithoutEnd(self) -> None:
+        """
+        A handshake of thousands of tiny records is cut; one of hundreds is not.
+        """
+        self.assertRaises(ssl.SSLWantReadError, self.client.do_handshake)
+        hello = self.outgoing.read()
+        kind, said = hello[:3], hello[5:]
+        for size, calls in (3, []), (1, ["write_eof"]):
+            self.begin()
+            pieces = [said[at : at + size] for at in range(0, len(said), size)]
+            self.encrypted.data_received(b"".join(kind + len(one).to_bytes(2, "big") + one for one in pieces))
+            self.assertEqual(self.below.calls, calls, len(pieces))
 
     def test_late(self) -> None:
         """

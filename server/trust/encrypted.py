@@ -16,6 +16,11 @@ from typing import Any, cast
 #: Seconds that the other end has to hear the last of what was said and hang up; if it reads on, so many times as long.
 _LINGER_S, _LINGERS = 2.0, 15
 _READ = 1 << 16
+#: A record's head, the longest of what may follow it, and the kinds that there are (RFC 8446, 5.1).
+_HEAD, _LONGEST, _KINDS = 5, (1 << 14) + 2048, range(20, 24)
+#: Records that a handshake may have; and that may come after it in which nothing is said, beyond those that say
+#: something: new keys are work that can be asked for without end, by who has shown nothing, too.
+_SHAKING, _SILENT = 256, 32
 
 
 class Encrypted(asyncio.Transport, asyncio.Protocol):
@@ -44,6 +49,8 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._timer: asyncio.TimerHandle | None = None
+        self._raw = bytearray()
+        self._left = _SHAKING
         self._begun = False
         self._made = self._paused = self._closed = self._heard_all = self._lost = False
 
@@ -63,9 +70,8 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         """
         if self._closed:
             return
-        self._incoming.write(data)
-        if self._made or self._shake():
-            self._read()
+        self._raw += data
+        self._take()
 
     def eof_received(self) -> bool:
         """
@@ -99,29 +105,56 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         if self._made:
             self._above.resume_writing()
 
+    def _take(self) -> None:
+        """
+        Go on with what came, record by record: OpenSSL would go through all that it has, however long that takes.
+        """
+        while not (self._closed or self._paused or self._heard_all):
+            record = self._record()
+            if not record:
+                break
+            self._incoming.write(record)
+            if not self._made:
+                self._left -= 1
+                self._shake()
+            elif self._read():
+                self._left = min(_SILENT, self._left + 1)
+            else:
+                self._left -= 1
+            if self._left < 0 and not self._closed:
+                self._fail(ConnectionError("it says nothing, at length"))
+        self._flush()
+
+    def _record(self) -> bytes:
+        raw = self._raw
+        size = _HEAD + int.from_bytes(raw[3:_HEAD], "big")
+        if raw and (raw[0] not in _KINDS or size > _HEAD + _LONGEST):  # none at all; OpenSSL finds the words for it
+            size = len(raw)
+        elif len(raw) < max(size, _HEAD):
+            return b""
+        record = bytes(raw[:size])
+        del raw[:size]
+        return record
+
     # The handshake.
 
-    def _shake(self) -> bool:
-        """
-        @return: whether it is done.
-        """
+    def _shake(self) -> None:
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
             self._flush()
-            return False
+            return
         except ssl.SSLError as error:
             self._fail(error)
-            return False
+            return
         self._flush()
         with suppress(OSError):  # we have nothing to say now; who waits to hear that his last came would wait for 40 ms
             self.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         self._stop_timer()
-        self._made = True
+        self._made, self._left = True, _SILENT
         self._above.connection_made(self)
         if not self.shaken.done():
             self.shaken.set_result(None)
-        return True
 
     def _late(self) -> None:
         self._timer = None
@@ -142,7 +175,11 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
 
     # To the protocol above.
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """
+        @return: whether anything was said.
+        """
+        said = False
         while not (self._paused or self._closed or self._heard_all):
             try:
                 data = self._tls.read(_READ)
@@ -151,14 +188,15 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
             except ssl.SSLError:  # altered on the way, or nonsense: nobody knows what was meant
                 self._flush()
                 self.abort()
-                return
+                break
+            said = True
             if data:
                 self._above.data_received(data)
             else:
                 self._heard_all = True
                 if not self._above.eof_received():
                     self.close()
-        self._flush()
+        return said
 
     def _flush(self) -> None:
         if self._outgoing.pending and not self._closed:
@@ -204,7 +242,7 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         """
         self._paused = False
         self._below.resume_reading()
-        self._loop.call_soon(self._read)
+        self._loop.call_soon(self._take)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """
