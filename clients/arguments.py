@@ -7,6 +7,7 @@ daemon to say; here only commands, options and their number are looked at.
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ LOCAL = {
         "new one when two thirds of its life are over; all others are the commands ca_init and so on.",
     ),
 }
+
+#: A list of which the shell has taken the quotes.
+_UNQUOTED = re.compile(r"\[\s*[\w.:/*@+-]+(\s*,\s*[\w.:/*@+-]+)*\s*\]", re.ASCII)
 
 FILE = Kind("FILE", "a file here; - is standard input or output", kinds.STRING.fits)
 
@@ -202,8 +206,9 @@ def read(kind: Kind, text: str, what: str) -> Any:
     The value that an argument stands for.
 
     C{@FILE} is what is in the file, C{-} what comes on standard input where a TEXT is wanted, C{@@} an C{@}. A literal
-    is one where the Kind wants a list or a dict; a list may also be one bare value, or a file with one on each line.
-    Where a BLOB is wanted, C{@FILE} is the path itself, whose bytes are sent ahead.
+    is one where the Kind wants a list or a dict; a list may also be one bare value, a file with one on each line, or
+    plain words in brackets, of which the shell took the quotes. Where a BLOB is wanted, C{@FILE} is the path
+    itself, whose bytes are sent ahead.
 
     @raise Usage: if the file cannot be read.
     """
@@ -229,7 +234,8 @@ def read(kind: Kind, text: str, what: str) -> Any:
         try:
             value = literal.read(text, literal.REQUEST)
         except BadLiteral:
-            pass
+            if is_list(kind) and _UNQUOTED.fullmatch(text):
+                return [item.strip() for item in text[1:-1].split(",")]
         else:
             if not isinstance(value, str) or kind.fits(value) is None:
                 return value

@@ -116,6 +116,20 @@ class ArgumentsTests(SynchronousTestCase):
         self.assertEqual(self.read("add_user", "ann", f"keys={keys[0]}")[1]["keys"], keys[:1])
         self.assertEqual(self.read("add_delegate", "d", "commands=ping")[1]["commands"], ["ping"])
 
+    def test_unquotedLists(self) -> None:
+        """
+        A list is read though the shell has taken its quotes; what it took more than that of stays one value.
+        """
+        for said, want in (
+            ("[status_request,node_list]", ["status_request", "node_list"]),
+            ("[ lab/exp1 , lab_web ]", ["lab/exp1", "lab_web"]),
+            ("[*]", ["*"]),
+            ("[a b, c]", ["[a b, c]"]),
+            ("[a,,b]", ["[a,,b]"]),
+            ("[[a],b]", ["[[a],b]"]),
+        ):
+            self.assertEqual(parsed("add_delegate", "d", f"slivers={said}").options["slivers"], want)
+
     def test_dict(self) -> None:
         """
         A dict is a literal.
