@@ -311,20 +311,33 @@ def allowed(host: Host, caller: Caller, row: Command, values: list[Any]) -> Any:
         the target but has none of the row's relations to it.
     """
     if row.target is None or not values:
-        if roles(host, caller).isdisjoint(row.who):
-            raise Denied(f"{row.name} is for {_list(row.who)}")
+        _check_role(host, caller, row)
         return None
     target, missing, stand_in = _find(host, caller, row, values)
     seen = sees(host, caller, target or stand_in, row.name)
     if target is None or not seen:
         if row.target == "new sliver":
-            if roles(host, caller).isdisjoint(row.who):
-                raise Denied(f"{row.name} is for {_list(row.who)}")
+            _check_role(host, caller, row)
             return None
         raise missing()
     if relations(host, caller, target, row.name).isdisjoint(row.who):
         raise Denied(f"{row.name} {values[0]} is for {_list(row.who)}")
     return target
+
+
+def _check_role(host: Host, caller: Caller, row: Command) -> None:
+    """
+    Of what names nothing that is there: what is for anyone is for a delegate if it was granted it. Without that it has
+    what is for who is in a sliver too: greetings, C{help}, and lists of what it may see.
+
+    @raise Denied: if the caller may not say it.
+    """
+    held = roles(host, caller)
+    if held.isdisjoint(row.who):
+        raise Denied(f"{row.name} is for {_list(row.who)}")
+    confined = BY_GRANT in held and held.isdisjoint((KNOWN, OPERATOR)) and SELF not in row.who
+    if confined and not _delegates(host, caller, (row.name,)):
+        raise Denied(f"{row.name} was not granted to {shown_principal(host, principal(host, caller))}")
 
 
 def unseen(host: Host, caller: Caller, row: Command, values: list[Any]) -> bool:

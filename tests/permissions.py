@@ -26,7 +26,7 @@ hello                                   ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  
 help                                    ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok
 ping                                    ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok
 whoami                                  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok
-host_status                             ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  no
+host_status                             ok  ok  ok  ok  ok  no  ok  ok  no  ok  ok  ok  no
 doctor                                  ok  no  no  no  no  no  no  no  no  no  ok  no  no
 watch all                               ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok
 watch host                              ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  -
@@ -39,7 +39,7 @@ events                                  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  
 events topic=audit                      ok  -   -   -   -   -   -   -   -   -   ok  -   -
 audit                                   ok  no  no  no  no  no  no  no  no  no  ok  no  no
 events topic=experiment/lab/exp1        ok  ok  ok  -   ok  -   -   ok  -   ok  ok  -   -
-operations                              ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  no
+operations                              ok  ok  ok  ok  ok  no  ok  ok  no  ok  ok  ok  no
 operation {operation}                   ok  ok  -   -   -   -   -   -   -   -   ok  -   -
 wait {operation}                        ok  ok  -   -   -   -   -   -   -   -   ok  -   -
 cancel {operation}                      ok  ok  -   -   -   -   -   -   -   -   ok  -   -
@@ -47,7 +47,7 @@ add_project new                         ok  no  no  no  no  no  no  no  no  no  
 add_member lab cy                       ok  no  no  -   -   -   -   -   -   no  ok  -   -
 remove_member lab bob                   ok  no  no  -   -   -   -   -   -   no  ok  -   -
 remove_project empty                    ok  -   -   -   -   -   -   -   -   -   ok  -   -
-projects                                ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  no
+projects                                ok  ok  ok  ok  ok  no  ok  ok  no  ok  ok  ok  no
 add_user new                            ok  no  no  no  no  no  no  no  no  no  ok  no  no
 remove_user cy                          ok  -   -   -   -   -   -   -   -   -   ok  -   -
 users                                   ok  no  no  no  no  no  no  no  no  no  ok  no  no
@@ -62,7 +62,7 @@ remove_delegate del_lent                ok  ok  -   -   -   -   -   -   -   -   
 delegates                               ok  ok  ok  ok  no  no  no  no  no  ok  ok  no  no
 blob {sha256} 3 0 'YWJj'                ok  ok  ok  ok  no  no  no  no  no  ok  ok  no  no
 status_request lab/exp1                 ok  ok  ok  -   ok  -   -   ok  ok  ok  ok  -   -
-node_list                               ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  no
+node_list                               ok  ok  ok  ok  ok  no  ok  ok  no  ok  ok  ok  no
 node_list lab/exp1                      ok  ok  ok  -   ok  -   -   ok  -   ok  ok  -   -
 extra_nodes lab exp1                    ok  ok  ok  -   ok  -   -   ok  -   ok  ok  -   -
 check_topology {text}                   ok  ok  ok  ok  no  no  no  no  no  ok  ok  no  no
@@ -72,7 +72,7 @@ swap_in lab/exp1                        ok  ok  ok  -   ok  -   -   ok  -   ok  
 swap_out lab/exp1                       ok  ok  ok  -   ok  -   -   ok  -   ok  ok  -   -
 terminate lab/exp1                      ok  ok  ok  -   ok  -   -   ok  -   ok  ok  -   -
 modify_experiment lab/exp1 {text}       ok  ok  ok  -   ok  -   -   ok  -   ok  ok  -   -
-experiments                             ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  no
+experiments                             ok  ok  ok  ok  ok  no  ok  ok  no  ok  ok  ok  no
 experiment lab/exp1                     ok  ok  ok  -   ok  -   -   ok  -   ok  ok  -   -
 topology lab/exp1                       ok  ok  ok  -   ok  -   -   ok  -   ok  ok  -   -
 wait_for lab/exp1 active                ok  ok  ok  -   ok  -   -   ok  -   ok  ok  -   -
@@ -106,7 +106,7 @@ loan lab_db cpu_share 1 lender=lab_web  ok  ok  no  -   ok  -   -   ok  -   no  
 images                                  ok  ok  ok  ok  no  no  no  no  no  ok  ok  no  no
 image_build new base=busybox            WRONG_STATE  no  no  no  no  no  no  no  no  no  WRONG_STATE  no  no
 image_import new blob:{sha256}          WRONG_STATE  no  no  no  no  no  no  no  no  no  WRONG_STATE  no  no
-ticket {text}                           BAD_TICKET  BAD_TICKET  BAD_TICKET  BAD_TICKET  BAD_TICKET  BAD_TICKET  BAD_TICKET  BAD_TICKET  BAD_TICKET  BAD_TICKET  BAD_TICKET  BAD_TICKET  no
+ticket {text}                           BAD_TICKET  BAD_TICKET  BAD_TICKET  BAD_TICKET  BAD_TICKET  no  BAD_TICKET  BAD_TICKET  no  BAD_TICKET  BAD_TICKET  BAD_TICKET  no
 image_remove nosuch                     -   no  no  no  no  no  no  no  no  no  -   no  no
 exec web.exp1.lab true                  ok  ok  ok  -   ok  -   -   ok  -   ok  ok  -   -
 exec lab_web true                       ok  ok  ok  -   ok  -   -   ok  -   ok  ok  -   no
@@ -116,11 +116,11 @@ push web.exp1.lab f x                   FAILED  FAILED  FAILED  -  FAILED  -  - 
 pull web.exp1.lab f                     FAILED  FAILED  FAILED  -  FAILED  -  -  FAILED  -  FAILED  FAILED  -  -
 ca_init                                 ok  no  no  no  no  no  no  no  no  no  EXISTS  no  no
 ca_token host.example.org               ok  no  no  no  no  no  no  no  no  no  ok  no  no
-ca_certificate                          ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  no
+ca_certificate                          ok  ok  ok  ok  ok  no  ok  ok  no  ok  ok  ok  no
 ca_enrol wrong x                        no  no  no  no  no  no  no  no  no  no  no  no  no
 ca_renew x                              no  no  no  no  no  no  no  no  no  no  no  no  no
 ca_revoke nosuch.example.org            -  no  no  no  no  no  no  no  no  no  -  no  no
-ca_revoked                              ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  no
+ca_revoked                              ok  ok  ok  ok  ok  no  ok  ok  no  ok  ok  ok  no
 certificates                            ok  no  no  no  no  no  no  no  no  no  ok  no  no
 data {{}}                               BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE
 """

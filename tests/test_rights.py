@@ -199,7 +199,6 @@ class HidingTests(SynchronousTestCase):
             "member": ["lab/exp1"],
             "other": ["garden/exp2"],
             "granted": ["lab/exp1"],
-            "bare": [],
             "unknown": [],
         }
         for caller, names in want.items():
@@ -493,7 +492,7 @@ class SpyTests(SynchronousTestCase):
         for line in ("get_rspec garden_new", "get_effective_rspec lab_web", "get_rspec web.exp1.lab"):
             self.assertIn("cpu_share", spy.body(line))
         self.assertEqual(spy.code("sliver garden_new"), "NO_SUCH_SLIVER")
-        self.assertEqual((spy.body("slivers"), spy.body("experiments"), spy.body("events")), ([], [], []))
+        self.assertEqual((spy.body("slivers"), spy.code("experiments"), spy.body("events")), ([], "DENIED", []))
 
     def test_isMadeByOperators(self) -> None:
         """
