@@ -77,6 +77,8 @@ class SigningTests(SynchronousTestCase):
         found = signed(self.authority)
         self.assertEqual(found.not_valid_before_utc.timestamp(), EPOCH - 300)
         self.assertEqual(found.not_valid_after_utc.timestamp(), EPOCH + DAY)
+        short = signed(self.authority, "host", 60)
+        self.assertEqual(short.not_valid_before_utc.timestamp(), EPOCH - 6)
         late = signed(self.authority, "host", 99 * DAY)
         self.assertEqual(late.not_valid_after_utc.timestamp(), EPOCH + 10 * DAY)
 

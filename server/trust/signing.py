@@ -161,7 +161,8 @@ def sign(
         .issuer_name(authority.certificate.subject)
         .public_key(public)  # type: ignore[arg-type]
         .serial_number(_number())
-        .not_valid_before(_moment(now - EARLY_S))
+        # Of a short life only a part, or two thirds of it would be over at once.
+        .not_valid_before(_moment(now - min(EARLY_S, life_s / 10)))
         .not_valid_after(min(_moment(now + life_s), authority.certificate.not_valid_after_utc))
         .add_extension(x509.SubjectAlternativeName([_general(one) for one in names]), critical=False)
         .add_extension(x509.BasicConstraints(False, None), critical=True)
