@@ -25,6 +25,7 @@ from typing import Any
 
 from attrs import frozen
 
+from hostline.server import whole
 from hostline.server.record import ENCODE
 
 #: Entries of one file at most.
@@ -186,7 +187,7 @@ class Archive:
                 os.fsync(file.fileno())
             self._fresh.rename(self._directory / f"audit-{first}-{last}.jsonl.gz")
             for directory in (self._directory, self._directory.parent):
-                _flush(directory)
+                whole.flush(directory)
         finally:
             with contextlib.suppress(OSError):
                 self._fresh.unlink()
@@ -262,11 +263,3 @@ def _cursor_of(line: str) -> int:
     if match is not None and line.endswith("}\n"):
         return int(match[1])
     return int(json.loads(line)["cursor"])
-
-
-def _flush(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

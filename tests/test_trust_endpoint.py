@@ -155,7 +155,7 @@ class EndpointTests(SynchronousTestCase):
         self.tls.look()
         self.assertIs(self.tls.loaded, first)
         self.assertIn("crl.pem", self.tls.findings()[0][2])
-        self.tls.trust.remove("crl.pem")
+        self.tls.trust.crl.unlink()
         self.tls.look()
         self.assertIsNot(self.tls.loaded, first)
         self.assertTrue(self.tls.findings()[0][1])

@@ -33,6 +33,15 @@ class TrustTests(SynchronousTestCase):
         self.assertEqual(self.trust.directory.stat().st_mode & 0o777, 0o700)
         self.assertEqual([one.name for one in self.trust.directory.iterdir()], ["key.pem"])
 
+    def test_tidiesUp(self) -> None:
+        """
+        What a crash left of a key that was being written does not stay there.
+        """
+        self.trust.write("key.pem", b"secret")
+        (self.trust.directory / ".key.pem.next.fresh").write_bytes(b"sec")
+        self.trust.tidy()
+        self.assertEqual([one.name for one in self.trust.directory.iterdir()], ["key.pem"])
+
     def test_namesWhatIsMissing(self) -> None:
         """
         What has to be there is named; a list of revoked certificates need not be.
@@ -107,7 +116,7 @@ class TrustTests(SynchronousTestCase):
         stamps.append(self.trust.stamp())
         self.trust.write("ca.pem", b"2")
         stamps.append(self.trust.stamp())
-        self.trust.remove("ca.pem")
+        self.trust.ca.unlink()
         self.assertEqual(len({*stamps}), 3)
         self.assertEqual(self.trust.stamp(), stamps[0])
 

@@ -57,7 +57,7 @@ class LoadTests(SynchronousTestCase):
         """
         for name in ("ca.pem", "cert.pem", "key.pem"):
             kept = self.trust.read(name)
-            self.trust.remove(name)
+            (self.trust.directory / name).unlink()
             self.assertIn(name, str(self.assertRaises(NotThere, self.load)))
             self.trust.write(name, kept)
 
@@ -104,7 +104,7 @@ class LoadTests(SynchronousTestCase):
         self.trust.write("crl.pem", self.site.revoke(gone))
         loaded = self.load(self.load())
         self.assertIn(self.issued(gone), loaded.revoked)
-        self.trust.remove("crl.pem")
+        self.trust.crl.unlink()
         without = self.load(loaded)
         self.assertIn(self.issued(gone), without.revoked)
         self.assertIn("still believed", without.notes[0])

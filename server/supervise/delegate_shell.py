@@ -16,6 +16,7 @@ from pathlib import Path
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
+from hostline.server import whole
 from hostline.server.supervise import login_shells, passable
 from hostline.server.supervise.running import Failed, run
 from hostline.server.supervise.spawn import Spawner
@@ -216,11 +217,4 @@ def _write(path: Path, text: str, mode: int) -> None:
     with suppress(OSError, UnicodeDecodeError):
         if path.read_text("utf-8") == text and path.stat().st_mode & 0o7777 == mode and not path.is_symlink():
             return
-    fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
-    with fresh.open("x", encoding="utf-8") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    whole.write(path, text.encode("utf-8"), mode)

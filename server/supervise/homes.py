@@ -16,6 +16,8 @@ from pathlib import Path
 
 from attrs import frozen
 
+from hostline.server import whole
+
 _LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}\Z")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -117,17 +119,7 @@ def install_script(path: Path, text: str | None, group: int | None) -> None:
     with suppress(OSError):
         if path.read_bytes() == content:
             return
-    fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o700)
-    with os.fdopen(fd, "wb") as file:
-        if group is not None:
-            os.fchown(fd, -1, group)
-            os.fchmod(fd, 0o750)
-        file.write(content)
-        file.flush()
-        os.fsync(fd)
-    fresh.replace(path)
+    whole.write(path, content, 0o700 if group is None else 0o750, group=group)
 
 
 def write_note(path: Path, text: str, *, lasting: bool = False) -> None:
@@ -146,8 +138,7 @@ def write_note(path: Path, text: str, *, lasting: bool = False) -> None:
     fresh.replace(path)
     if lasting:
         for directory in (path.parent, path.parent.parent):
-            with _opened(directory, None) as fd:
-                os.fsync(fd)
+            whole.flush(directory)
 
 
 def read_note(path: Path) -> list[int]:

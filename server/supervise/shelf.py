@@ -19,6 +19,7 @@ from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from hostline.server import whole
 from hostline.server.supervise import syscalls
 from hostline.server.supervise.builders import Builders, Recipe, progress
 from hostline.server.supervise.running import run
@@ -225,18 +226,9 @@ class Shelf:
             "environment": dict(made.environment),
             "directory": made.directory,
         }
-        fresh = place / "note.new"
-        with fresh.open("w", encoding="utf-8") as file:
-            json.dump(body, file)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.rename(place / "note")
+        whole.write(place / "note", json.dumps(body).encode())
         for directory in (place, self._directory):
-            fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            whole.flush(directory)
         return made
 
     def _place(self, serial: int) -> Path:

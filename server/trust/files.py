@@ -12,6 +12,8 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from hostline.server import whole
+
 #: The site's authority; our own certificate and its chain; its key; what is revoked, signed by the site's authority;
 #: and the authority's own key, on the host that has it.
 CA, CERTIFICATE, KEY, CRL, CA_KEY = "ca.pem", "cert.pem", "key.pem", "crl.pem", "ca.key"
@@ -21,6 +23,8 @@ SECRETS = frozenset({KEY, KEY + ".next", CA_KEY})
 LONGEST = 16 << 20
 #: What a key is called until its certificate is in place.
 _NEXT = KEY + ".next"
+#: How the names of files end that are being written; a dot is in front.
+_FRESH = ".fresh"
 
 
 class BadTrust(Exception):
@@ -127,22 +131,20 @@ class Trust:
             (self.directory / _NEXT).unlink(missing_ok=True)
         self.flush()
 
-    def remove(self, name: str) -> None:
+    def tidy(self) -> None:
         """
-        Remove a file, if it is there.
+        Remove what a crash left of files that were being written; to be said at a start, before any is.
+
+        @raise OSError: if that cannot be done.
         """
-        (self.directory / name).unlink(missing_ok=True)
-        self.flush()
+        for one in self.directory.glob(f".*{_FRESH}"):
+            one.unlink(missing_ok=True)
 
     def flush(self) -> None:
         """
         Have what came, went or was renamed here on the disk when this returns.
         """
-        descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        whole.flush(self.directory)
 
     def stamp(self) -> tuple[tuple[str, int, int, int], ...]:
         """
@@ -151,20 +153,7 @@ class Trust:
         return stamp(self.ca, self.certificate, self.key, self.crl, self.ca_key)
 
     def _write(self, name: str, data: bytes, mode: int) -> None:
-        fresh = self.directory / f".{name}.{os.getpid()}"
-        with suppress(FileNotFoundError):
-            fresh.unlink()
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fchmod(descriptor, mode)
-                os.fsync(descriptor)
-            fresh.replace(self.directory / name)
-        except BaseException:
-            fresh.unlink(missing_ok=True)
-            raise
+        whole.write(self.directory / name, data, mode, fresh=self.directory / f".{name}{_FRESH}")
 
     def _check_directory(self) -> None:
         try:

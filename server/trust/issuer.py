@@ -64,6 +64,7 @@ class Issuer:
         self._authority: Authority | None = None
         self._making = False
         try:
+            self.trust.tidy()
             founding.settle(directory, daemon.host.table(Certificate), lambda text: self._log.warn("{text}", text=text))
             self._load()
         except (BadTrust, BadAuthority, OSError) as error:
