@@ -23,6 +23,8 @@ LARGEST = 2**63 - 1
 LATEST = 253402300799
 #: Some thirty years.
 MOST_SECONDS = 10**9
+#: Items of a list in a request, where its Kind says nothing else.
+MOST_ITEMS = 1000
 
 
 class Kind:
@@ -239,23 +241,37 @@ def maybe(kind: Kind) -> Kind:
     return either
 
 
-def listing(item: Kind, name: str = "", doc: str = "") -> Kind:
+def listing(item: Kind, name: str = "", doc: str = "", most: int | None = None) -> Kind:
     """
     A list, each item of one Kind. A bare word is a list of that one.
+
+    @param most: items that it may have; who asks may not give endless ones.
     """
 
     def check(value: Any) -> str | None:
         if type(value) is not list:
             return f"want a list, got {shown(value)}"
+        if most is not None and len(value) > most:
+            return f"want at most {most} items, got {len(value)}"
         for at, one in enumerate(value):
             wrong = item.fits(one)
             if wrong:
                 return f"item {at + 1}: {wrong}"
         return None
 
-    kind = Kind(name or f"[{item.name}, ..]", doc or f"list of {item.name}", check, lambda text: [item._bare(text)])
+    limit = "" if most is None else f" of at most {most}"
+    kind = Kind(
+        name or f"[{item.name}, ..]", doc or f"list{limit} of {item.name}", check, lambda text: [item._bare(text)]
+    )
     kind.parts = (item,)
     return kind
+
+
+def several(item: Kind) -> Kind:
+    """
+    A list in a request: of at most L{MOST_ITEMS}.
+    """
+    return listing(item, most=MOST_ITEMS)
 
 
 def mapping(key: Kind, value: Kind, name: str, doc: str) -> Kind:

@@ -271,6 +271,14 @@ class PartsTests(SynchronousTestCase):
             self.assertRaises(BadValue, many.read, Word("x", True), "it").message, "it: want a whole number, got 'x'"
         )
 
+    def test_longList(self) -> None:
+        """A list in a request has a limit, which is told before anything in it is looked at."""
+        row = TABLE["add_delegate"]
+        for option in ("keys", "commands", "slivers"):
+            kind = row.all_options[option][0]
+            wrong = self.assertRaises(BadValue, kind.read, Word([7] * (kinds.MOST_ITEMS + 1), False), option)
+            self.assertEqual(wrong.message, f"{option}: want at most {kinds.MOST_ITEMS} items, got 1001")
+
     def test_tuples(self) -> None:
         """What was typed as a tuple comes back as a list, as it would in JSON."""
         for kind in (listing(listing(kinds.COUNT)), kinds.LITERAL):

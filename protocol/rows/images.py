@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from hostline.protocol import kinds, shapes
 from hostline.protocol.command import FOR_OPERATORS, FOR_USERS, Command
-from hostline.protocol.kinds import Kind, choice, listing
+from hostline.protocol.kinds import Kind, choice, several
 from hostline.protocol.names import shown
 
 _FIRST = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -40,7 +40,7 @@ ROWS: tuple[Command, ...] = (
         FOR_OPERATORS,
         "Make an image: of Debian with packages=, by debootstrap, or a tiny one with base=busybox.",
         options=(
-            ("packages", listing(PACKAGE), []),
+            ("packages", several(PACKAGE), []),
             ("base", choice("BASE", "what is in it", "debian", "busybox"), "debian"),
             ("kind", _KIND, "container"),
         ),

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from hostline.protocol import kinds, shapes
 from hostline.protocol.command import FOR_ANYONE, FOR_OPERATORS, FOR_OWNERS, FOR_USERS, Command
-from hostline.protocol.kinds import listing
+from hostline.protocol.kinds import several
 
 ROWS: tuple[Command, ...] = (
     Command(
@@ -62,8 +62,8 @@ ROWS: tuple[Command, ...] = (
         "operator=True makes it an operator.",
         options=(
             ("uid", kinds.UID, None),
-            ("keys", listing(kinds.KEY), []),
-            ("certificate", listing(kinds.CERTIFICATE_NAME), []),
+            ("keys", several(kinds.KEY), []),
+            ("certificate", several(kinds.CERTIFICATE_NAME), []),
             ("operator", kinds.FLAG, False),
         ),
         changes=True,
@@ -83,13 +83,13 @@ ROWS: tuple[Command, ...] = (
         (("delegate", kinds.DELEGATE),),
         shapes.DELEGATE_BODY,
         FOR_USERS,
-        "Let somebody say just these commands of these experiments and slivers: by ssh with one of keys=, as an account "
-        "that is made; or as the account uid=. Users may, for what they own.",
+        "Let somebody say just these commands of these experiments and slivers: by ssh with one of keys=, as an "
+        "account that is made; or as the account uid=. Users may, for what they own.",
         options=(
             ("uid", kinds.UID, None),
-            ("keys", listing(kinds.KEY), []),
-            ("commands", listing(kinds.WORD), []),
-            ("slivers", listing(kinds.GRANTED), []),
+            ("keys", several(kinds.KEY), []),
+            ("commands", several(kinds.WORD), []),
+            ("slivers", several(kinds.GRANTED), []),
         ),
         changes=True,
     ),
@@ -101,9 +101,9 @@ ROWS: tuple[Command, ...] = (
         "Grant a delegate other commands or slivers, or let it in with other keys; what is left out stays as it is. If "
         "a key is taken away, what was open by ssh is cut.",
         options=(
-            ("keys", listing(kinds.KEY), None),
-            ("commands", listing(kinds.WORD), None),
-            ("slivers", listing(kinds.GRANTED), None),
+            ("keys", several(kinds.KEY), None),
+            ("commands", several(kinds.WORD), None),
+            ("slivers", several(kinds.GRANTED), None),
         ),
         target="delegate",
         changes=True,

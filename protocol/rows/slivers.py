@@ -18,14 +18,14 @@ from hostline.protocol.command import (
     SELF,
     Command,
 )
-from hostline.protocol.kinds import KEY, SLICE, SLIVER, TEXT, WHEN, Kind, listing, mapping, maybe
+from hostline.protocol.kinds import KEY, SLICE, SLIVER, TEXT, WHEN, Kind, listing, mapping, maybe, several
 
 _SLICE = (("sliver", SLICE),)
 _TURNED = frozenset({OWNER, BY_GRANT, OPERATOR})
 _RSPEC = mapping(kinds.WORD, kinds.LITERAL, "RSPEC", "amount by resource; those not named keep their value or default")
 _SETTINGS: tuple[tuple[str, Kind, Any], ...] = (
     ("rspec", _RSPEC, {}),
-    ("keys", maybe(listing(KEY)), None),
+    ("keys", maybe(several(KEY)), None),
     ("initscript", maybe(TEXT), None),
     ("start_command", maybe(TEXT), None),
     ("expires", maybe(WHEN), None),
@@ -44,7 +44,7 @@ ROWS: tuple[Command, ...] = (
             ("image", maybe(kinds.IMAGE), None),
             *_SETTINGS,
             ("owner", maybe(kinds.USER), None),
-            ("users", listing(kinds.USER), []),
+            ("users", several(kinds.USER), []),
         ),
         target="new sliver",
         changes=True,
@@ -59,7 +59,7 @@ ROWS: tuple[Command, ...] = (
         options=(
             *_SETTINGS,
             ("owner", maybe(kinds.USER), None),
-            ("users", maybe(listing(kinds.USER)), None),
+            ("users", maybe(several(kinds.USER)), None),
         ),
         target="sliver",
         changes=True,

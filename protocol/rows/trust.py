@@ -8,7 +8,7 @@ from typing import Any
 
 from hostline.protocol import kinds
 from hostline.protocol.command import ANYONE, FOR_ANYONE, FOR_OPERATORS, STRANGER, Command
-from hostline.protocol.kinds import INT, SECONDS, STRING, TIME, WHEN, Kind, choice, listing, record
+from hostline.protocol.kinds import INT, SECONDS, STRING, TIME, WHEN, Kind, choice, listing, record, several
 from hostline.protocol.names import shown
 from hostline.protocol.shapes import STRINGS
 
@@ -39,7 +39,7 @@ def _names(value: Any) -> str | None:
     return f"want 1 to {MOST_NAMES} names, got {len(value)}"
 
 
-_NAMES = listing(kinds.CERTIFICATE_NAME)
+_NAMES = several(kinds.CERTIFICATE_NAME)
 NAMES = Kind(
     "[NAME, ..]",
     f"1 to {MOST_NAMES} names for a certificate: DNS names such as host.example.org, URNs such as urn:site:user:ann",
