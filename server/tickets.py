@@ -129,6 +129,14 @@ async def ticket(ask: Ask, text: str) -> dict[str, Any]:
     """
     Use a ticket.
     """
+    try:
+        return await _taken(ask, text)
+    except BadTicket as error:
+        ask.about = {**ask.about, "reason": error.details["reason"]}
+        raise
+
+
+async def _taken(ask: Ask, text: str) -> dict[str, Any]:
     daemon = ask.daemon
     reading = await daemon.tickets.read(ask.text(text), ask.principal)
     ask.look_again()

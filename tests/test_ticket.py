@@ -4,6 +4,7 @@ Tickets: what a record may say, when it is good, and what comes of it on a host.
 
 from __future__ import annotations
 
+import ast
 import json
 import time
 from typing import Any
@@ -321,6 +322,9 @@ class TakenTests(SynchronousTestCase):
         self.assertEqual(self.client.ask(f"ticket {ticket!r}").body["reason"], "seen")
         (trust / "ca.pem").unlink()
         self.assertEqual(self.client.ask(f"ticket {ticket!r}").body["reason"], "root")
+        told = [ast.literal_eval(one["about"]) for one in self.operator.body("audit command=ticket")["entries"]]
+        self.assertEqual([one.get("reason") for one in told], [None, "seen", "root"])
+        self.assertEqual([one.get("sliver") for one in told], ["lab_web", "lab_web", None])
         (trust / "ca.pem").write_text("x")
         (trust / "ca.pem").chmod(0o666)
         self.assertEqual(self.client.code(f"ticket {ticket!r}"), "FAILED")
