@@ -25,6 +25,8 @@ NO_LOGIN = "/usr/sbin/nologin"
 _LONG_AGO = "1"
 #: What changes accounts and groups here.
 PROGRAMS = ("groupadd", "useradd", "usermod", "userdel", "groupdel")
+#: What C{getent} ends with if there is no such account.
+_NOT_THERE = 2
 #: In front of the serial in the comment of a delegate's account.
 DELEGATE = "delegate-"
 _SPOOLS = ("var/spool/cron/crontabs", "var/spool/cron", "var/mail")
@@ -133,6 +135,20 @@ class Accounts:
         @return: the account that has a uid, ours or not.
         """
         return next((account.name for account in self._everybody() if account.uid == uid), None)
+
+    async def is_known(self, uid: int) -> bool:
+        """
+        @return: whether an account has a uid, those included that a directory service tells of.
+        """
+        if self.holder(uid) is not None:
+            return True
+        try:
+            await run(self._spawner, "getent", "passwd", str(uid))
+        except Failed as error:
+            return error.status != _NOT_THERE
+        except OSError:
+            return True  # nobody can tell; whoever asks means to take it for nobody's
+        return True
 
     def check_free(self, name: str, uid: int) -> None:
         """

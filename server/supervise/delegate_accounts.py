@@ -11,7 +11,7 @@ from pathlib import Path
 from twisted.internet.interfaces import IReactorTime
 
 from hostline.server.supervise import passable
-from hostline.server.supervise.accounts import DELEGATE, PROGRAMS, Accounts
+from hostline.server.supervise.accounts import DELEGATE, PROGRAMS, Accounts, Taken
 from hostline.server.supervise.delegate_homes import DelegateHomes
 from hostline.server.supervise.delegate_shell import DelegateShell
 from hostline.server.supervise.owned import Owned
@@ -46,6 +46,7 @@ class DelegateAccounts:
         self._shell = DelegateShell(directory / "shell", socket, spawner, clock)
         self._owned = Owned(clock)
         self._had_any = False
+        self._given: set[int] = set()
         self._accounts = Accounts(spawner, instance, uids, self._shell.path, noted=self._homes.uids, label=DELEGATE)
 
     def there(self) -> set[int]:
@@ -90,6 +91,9 @@ class DelegateAccounts:
         home = str(self._homes.path(serial))
         if serial not in self._accounts.own():
             self._accounts.check_free(name, uid)
+            others = (await self._owned.uids()).get(uid)
+            if others:  # a container's, say; whoever ends what runs in the account must not end that
+                raise Taken(f"the uid {uid} is taken by the process {others[0].pid}")
             self._homes.note(serial, name, uid)
             await self._accounts.ensure(serial, name, uid, home, up=False)
         await self._shell.install()
@@ -113,22 +117,24 @@ class DelegateAccounts:
             await self._accounts.ensure(serial, account.name, account.uid, account.home, up=False)
             await self._owned.end(account.uid)
         await self._accounts.remove(serial, name, uid)
-        if uid is not None and uid in self._uids and self._accounts.holder(uid) is None:
+        if uid is not None and uid in self._uids and not await self._accounts.is_known(uid):
+            self._given.add(uid)
             await self._owned.end(uid)  # who was let in while it was shut
         await self._homes.remove(serial)
         await self._withdraw()
 
     async def settle(self, known: Collection[int]) -> None:
         """
-        End what still runs under uids of ours that no account has; take the shell away if nobody is left to have it.
+        End what still runs under uids of accounts that were removed; take the shell away if nobody is left to have it.
 
         @param known: uids that are left alone.
         @raise OSError: if that fails.
         """
         if not known and not self._had_any and not self._directory.exists():
             return
-        for uid in await self._owned.uids():
-            if uid in self._uids and uid not in known and self._accounts.holder(uid) is None:
+        # Only those that were ours: accounts of other services and containers may have uids between ours.
+        for uid in self._given.intersection(await self._owned.uids()).difference(known):
+            if not await self._accounts.is_known(uid):
                 await self._owned.end(uid)
         if not known:
             await self._withdraw()

@@ -19,7 +19,13 @@ _KEPT = 4096
 class Failed(OSError):
     """
     A program ended with another status than 0; the message is the last line that it wrote.
+
+    @ivar status: with which; None if that is not known.
     """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def program(name: str) -> str:
@@ -52,6 +58,6 @@ async def run(spawner: Spawner, *argv: str) -> None:
         if code != 0:
             text = os.pread(said, _KEPT, max(os.fstat(said).st_size - _KEPT, 0)).decode("utf-8", "replace")
             lines = [line.strip() for line in text.splitlines() if line.strip() and "dmesg(1)" not in line]
-            raise Failed(lines[-1] if lines else f"{argv[0]} ended with status {code}")
+            raise Failed(lines[-1] if lines else f"{argv[0]} ended with status {code}", code)
     finally:
         os.close(said)
