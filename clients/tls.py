@@ -18,11 +18,8 @@ from hostline.clients.connection import CONNECT_S, Connection
 from hostline.clients.encrypted import Encrypted, in_words
 from hostline.protocol.endpoints import endpoint, split_endpoint
 from hostline.protocol.errors import NoDaemon, Timeout
+from hostline.protocol.trust import CA, CERTIFICATE, CRL, KEY, NEXT_KEY
 
-#: The files of a trust directory.
-CA, CERTIFICATE, KEY, CRL = "ca.pem", "cert.pem", "key.pem", "crl.pem"
-#: What a key is called until its certificate is in place.
-NEXT_KEY = "key.pem.next"
 #: Seconds of silence after which the kernel asks whether the other host is still there, and how often before it is not.
 _IDLE_S, _ASK_S, _ASKS = 60, 15, 4
 #: What OpenSSL finds wrong with a host's certificate (X509_V_ERR_..), by its number.

@@ -19,18 +19,16 @@ from hostline.clients.connection import DEFAULT_SOCKET
 from hostline.clients.output import say, terminal
 from hostline.clients.settings import OK, WRONG_USAGE, Settings, Usage
 from hostline.clients.tls import (
-    CERTIFICATE,
-    CRL,
-    KEY,
     TlsConnection,
     believing,
     own_context,
     trust_directory,
     unverified,
 )
-from hostline.clients.trustfiles import ISSUER, TrustFiles
+from hostline.clients.trustfiles import TrustFiles
 from hostline.protocol.endpoints import ENROL_PORT, TLS_PORT, endpoint, split_endpoint
 from hostline.protocol.errors import BadValue, Denied, Exists, HostError, Timeout
+from hostline.protocol.trust import CERTIFICATE, CRL, ISSUER, KEY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,17 +11,12 @@ import os
 import ssl
 
 from hostline.clients.certificates import Unreadable, blocks
-from hostline.clients.tls import CA, CERTIFICATE, CRL, KEY, NEXT_KEY
 from hostline.protocol.errors import HostError
+from hostline.protocol.trust import CA, CERTIFICATE, CRL, ISSUER, KEY, LONGEST, NEW_KEY, NEXT_KEY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
-
-#: Where certificates are renewed, C{HOST:PORT}; and what hostline-pki calls a key that it made.
-ISSUER, NEW_KEY = "issuer", "key.pem.new"
-#: Longest file that is read.
-_LONGEST = 16 << 20
 
 
 class TrustFiles:
@@ -67,7 +62,7 @@ class TrustFiles:
         """
         try:
             with open(self.path(name), "rb") as file:  # noqa: PTH123
-                return file.read(_LONGEST)
+                return file.read(LONGEST)
         except FileNotFoundError:
             return b""
         except OSError as error:

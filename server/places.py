@@ -35,7 +35,8 @@ class Places:
             return succeed(None)
         if len(self._waiting.get(who, ())) >= WAITING:
             raise TooMany(
-                f"want at most {WAITING + 1} topologies, payloads or tickets of one principal being read at a time; try again later"
+                f"want at most {WAITING + 1} topologies, payloads or tickets of one principal being read at a time; "
+                "try again later"
             )
         turn: Deferred[None] = Deferred(lambda _: self._remove(who, turn))
         self._waiting.setdefault(who, deque()).append(turn)

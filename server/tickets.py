@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from hostline.protocol.commands import TABLE
 from hostline.protocol.errors import BadTicket, OperationFailed, WrongState
 from hostline.protocol.names import split_slice
+from hostline.protocol.trust import CA, CRL
 from hostline.server.asking import Ask, responds
 from hostline.server.credentials import Spent
 from hostline.server.expiry import authority, waits
@@ -23,7 +24,7 @@ from hostline.server.slivers.authority import LOCAL
 from hostline.server.slivers.plan import ABSENT, STARTED
 from hostline.server.slivers.rspec import read_rspec
 from hostline.server.slivers.ticket import BY_TICKET, decide, source_of
-from hostline.server.trust.files import CA, CRL, BadTrust, NotThere, Trust
+from hostline.server.trust.files import BadTrust, NotThere, Trust
 
 if TYPE_CHECKING:
     from hostline.server.daemon import Daemon

@@ -12,17 +12,11 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from hostline.protocol.trust import CA, CA_KEY, CERTIFICATE, CRL, KEY, LONGEST, NEW_KEY, NEXT_KEY
 from hostline.server import whole
 
-#: The site's authority; our own certificate and its chain; its key; what is revoked, signed by the site's authority;
-#: and the authority's own key, on the host that has it.
-CA, CERTIFICATE, KEY, CRL, CA_KEY = "ca.pem", "cert.pem", "key.pem", "crl.pem", "ca.key"
 #: Those that are nobody else's business.
-SECRETS = frozenset({KEY, KEY + ".next", CA_KEY})
-#: Longest file that is read: a list of some hundred thousand revoked certificates.
-LONGEST = 16 << 20
-#: What a key is called until its certificate is in place.
-_NEXT = KEY + ".next"
+SECRETS = frozenset({KEY, NEXT_KEY, NEW_KEY, CA_KEY})
 #: How the names of files end that are being written; a dot is in front.
 _FRESH = ".fresh"
 
@@ -104,11 +98,11 @@ class Trust:
 
         @raise OSError: as L{write}.
         """
-        self._write(_NEXT, key, 0o600)
+        self._write(NEXT_KEY, key, 0o600)
         self.flush()
         self.write(CERTIFICATE, certificate)
         try:
-            (self.directory / _NEXT).replace(self.key)
+            (self.directory / NEXT_KEY).replace(self.key)
         except FileNotFoundError:  # somebody settled meanwhile
             self._write(KEY, key, 0o600)
         self.flush()
@@ -119,16 +113,16 @@ class Trust:
 
         @raise OSError: if that cannot be done.
         """
-        if not self.has(_NEXT):
+        if not self.has(NEXT_KEY):
             return
         try:
-            belongs = belong_together(self.read(CERTIFICATE), self.read(_NEXT))
+            belongs = belong_together(self.read(CERTIFICATE), self.read(NEXT_KEY))
         except BadTrust:
             belongs = False
         if belongs:
-            (self.directory / _NEXT).replace(self.key)
+            (self.directory / NEXT_KEY).replace(self.key)
         else:
-            (self.directory / _NEXT).unlink(missing_ok=True)
+            (self.directory / NEXT_KEY).unlink(missing_ok=True)
         self.flush()
 
     def tidy(self) -> None:

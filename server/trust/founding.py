@@ -15,10 +15,11 @@ from pathlib import Path
 
 from attrs import frozen
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from hostline.protocol.trust import CA, CA_KEY, CERTIFICATE, CRL, KEY
 from hostline.server.trust import signing
-from hostline.server.trust.files import CA, CA_KEY, CERTIFICATE, CRL, KEY, Trust
+from hostline.server.trust.files import Trust
 
 #: What comes before the number in the name of such a directory, after the name of the trust's.
 _NEW = ".new-"
@@ -44,8 +45,7 @@ def plan(host: str, names: Sequence[str], life_s: float, own_life_s: float, now:
     """
     authority = signing.new_authority(host, now, life_s)
     key = signing.new_key()
-    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode("ascii")
-    own = signing.sign(authority, public, names, "host", own_life_s, now)
+    own = signing.sign(authority, signing.public_pem(key), names, "host", own_life_s, now)
     files = {
         CA_KEY: signing.key_pem(authority.key),
         CA: authority.pem,

@@ -6,23 +6,23 @@ Its files are those of the daemon's trust, and C{ca.key} beside them; what it ha
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from hostline.protocol.errors import Exists, OperationFailed, StoreFailed, TooMany, WrongState
+from hostline.protocol.trust import CA, CA_KEY, CERTIFICATE, KEY
 from hostline.server import entries
 from hostline.server.credentials import Certificate, Invitation
 from hostline.server.host import Change
 from hostline.server.trust import founding, signing
-from hostline.server.trust.files import CA, CA_KEY, CERTIFICATE, KEY, BadTrust, Trust
+from hostline.server.trust.files import BadTrust, Trust
 from hostline.server.trust.guesses import Guesses
 from hostline.server.trust.listing import Listing
 from hostline.server.trust.signing import Authority, BadAuthority
@@ -161,7 +161,7 @@ class Issuer:
         """
         authority = self.authority
         if authority.until <= change.now:
-            raise WrongState(f"the authority ended at {_date(authority.until)}")
+            raise WrongState(f"the authority ended at {signing.date(authority.until)}")
         certificate = signing.sign(authority, key, names, purpose, life_s, change.now)
         change.put(_record(change.serial(), certificate, names, purpose, change.now, renews))
         return certificate
@@ -205,9 +205,8 @@ class Issuer:
         known = self._daemon.host.get(Certificate, signing.number_of(own))
         life_s = known.until - known.issued if known is not None else self.life_s
         key = signing.new_key()
-        public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode("ascii")
         change = self._daemon.host.change(self._daemon.now())
-        fresh = self.sign(change, public, names, "host", life_s, signing.number_of(own))
+        fresh = self.sign(change, signing.public_pem(key), names, "host", life_s, signing.number_of(own))
         entries.tell_done(change, "ca_renew", *names, via="clock", number=signing.number_of(fresh))
         await self._daemon.commit(change)
         try:
@@ -241,7 +240,7 @@ class Issuer:
         @return: the certificate of that number; or all that have the name, with the tokens that would get one.
         """
         table = self._daemon.host.table(Certificate)
-        number = said.lower().replace(":", "").lstrip("0")
+        number = _number(said)
         if number in table:
             return [table[number]], []
         invited = self._daemon.host.table(Invitation).values()
@@ -253,7 +252,7 @@ class Issuer:
 
         @return: it; None if C{said} can be none of our numbers.
         """
-        number = said.lower().replace(":", "").lstrip("0")
+        number = _number(said)
         if not 0 < len(number) <= 40 or number.strip("0123456789abcdef"):
             return None
         until, serial = self.authority.until, change.serial()
@@ -329,7 +328,7 @@ class Issuer:
             (
                 "certificate authority",
                 until > now + _WARN_S,
-                f"the authority ends at {_date(until)}; {len(self._alive(now))} certificates are good, "
+                f"the authority ends at {signing.date(until)}; {len(self._alive(now))} certificates are good, "
                 f"{waiting} tokens were not used",
                 "make a new authority, believed beside this one, and enrol all hosts and users anew before it ends",
             ),
@@ -337,8 +336,8 @@ class Issuer:
                 "revocation list",
                 not listing.unwritten and listing.read.until > now,
                 listing.unwritten
-                or f"{len(listing.read.revoked)} certificates are revoked, said at {_date(listing.read.made)}, "
-                f"good until {_date(listing.read.until)}",
+                or f"{len(listing.read.revoked)} certificates are revoked, said at {signing.date(listing.read.made)}, "
+                f"good until {signing.date(listing.read.until)}",
                 f"make it possible to write {self.trust.directory}; the list is written anew within a minute",
             ),
         ]
@@ -361,5 +360,8 @@ def _record(
     )
 
 
-def _date(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+def _number(said: str) -> str:
+    """
+    @return: a number of a certificate as records have it, however somebody writes it.
+    """
+    return said.lower().replace(":", "").lstrip("0")

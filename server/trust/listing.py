@@ -11,8 +11,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from hostline.protocol.errors import OperationFailed
+from hostline.protocol.trust import CRL
 from hostline.server.trust import signing
-from hostline.server.trust.files import CRL, NotThere, Trust
+from hostline.server.trust.files import NotThere, Trust
 from hostline.server.trust.signing import Authority, BadAuthority, Revocations
 
 #: Seconds after which the list is made anew though nothing was revoked.

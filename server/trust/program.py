@@ -22,13 +22,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 from hostline.protocol.errors import BadValue
 from hostline.protocol.names import certificate_name
+from hostline.protocol.trust import NEW_KEY
 from hostline.server.trust.files import BadTrust, Trust
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
-#: What a fresh key is called, until the certificate for it has come and whoever asked for it puts both in place.
-NEW_KEY = "key.pem.new"
 #: The longest ticket that a daemon reads, in bytes.
 LONGEST_TICKET = 65536
 #: The most that is read of a file of certificates or of a key.
@@ -50,34 +49,21 @@ def new_request(names: Sequence[str], directory: Path) -> str:
     @return: the request, PEM.
     @raise Cannot: if a name is none, or the key cannot be written.
     """
-    from cryptography import x509
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.hazmat.primitives.hashes import SHA256
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-    from cryptography.x509.oid import NameOID
+    from hostline.server.trust import signing
 
     try:
         wanted = list(dict.fromkeys(map(certificate_name, names)))
     except BadValue as error:
         raise Cannot(error.message) from None
-    key = ec.generate_private_key(ec.SECP256R1())
-    san: list[x509.GeneralName] = [
-        x509.DNSName(one[4:]) if one.startswith("dns:") else x509.UniformResourceIdentifier(one) for one in wanted
-    ]
-    common = x509.NameAttribute(NameOID.COMMON_NAME, wanted[0].removeprefix("dns:")[:64])
-    request = (
-        x509.CertificateSigningRequestBuilder()
-        .subject_name(x509.Name([common]))
-        .add_extension(x509.SubjectAlternativeName(san), critical=False)
-        .sign(key, SHA256())
-    )
+    key = signing.new_key()
+    request = signing.request(key, wanted).decode("ascii")
     trust = Trust(directory)
     try:
         trust.make()
-        trust.write(NEW_KEY, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        trust.write(NEW_KEY, signing.key_pem(key))
     except (BadTrust, OSError) as error:
         raise Cannot(str(error)) from error
-    return request.public_bytes(Encoding.PEM).decode("ascii")
+    return request
 
 
 def signed_ticket(record: bytes, certificates: bytes, key: bytes, chain: bytes = b"") -> str:

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from hostline.protocol.errors import HostError, StoreFailed
+from hostline.protocol.trust import ISSUER
 from hostline.server.supervise.running import run
 from hostline.server.supervise.shim import PATH
 from hostline.server.supervise.spawn import Spawner
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 DUE = 2 / 3
 #: Seconds that asking another host may take.
 _ASK_S = 60
-#: The file of C{hostline ca enrol} that says where to renew.
-_ISSUER = "issuer"
 
 
 class Renewal:
@@ -81,7 +80,7 @@ class Renewal:
                 await daemon.issuer.renew_own()
             return
         issuer = daemon.config.tls.issuer
-        if self._spawner is None or not (issuer or trust.has(_ISSUER)):
+        if self._spawner is None or not (issuer or trust.has(ISSUER)):
             if due:
                 raise HostError("nothing says where to renew it: set tls.issuer")
             return

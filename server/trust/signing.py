@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_pem_private_key,
     load_pem_public_key,
 )
@@ -87,6 +88,27 @@ def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     @return: PKCS #8, without a passphrase.
     """
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def public_pem(key: ec.EllipticCurvePrivateKey) -> str:
+    """
+    @return: the public key, SubjectPublicKeyInfo.
+    """
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode("ascii")
+
+
+def request(key: ec.EllipticCurvePrivateKey, names: Sequence[str]) -> bytes:
+    """
+    @param names: as for L{sign}.
+    @return: a request for a certificate, PEM.
+    """
+    return (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(_name(names[0].removeprefix("dns:")))
+        .add_extension(x509.SubjectAlternativeName([_general(one) for one in names]), critical=False)
+        .sign(key, SHA256())
+        .public_bytes(Encoding.PEM)
+    )
 
 
 def new_authority(host: str, now: float, life_s: float) -> Authority:
@@ -226,6 +248,13 @@ def read_revocations(authority: Authority, data: bytes) -> Revocations:
         raise BadAuthority(str(error)) from error
     made = found.last_update_utc.timestamp() + EARLY_S
     return Revocations(revoked, serial, made, ends.timestamp() if ends is not None else made)
+
+
+def date(seconds: float) -> str:
+    """
+    @return: a time in UTC, for people.
+    """
+    return f"{_moment(seconds):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def number_of(certificate: x509.Certificate) -> str:
