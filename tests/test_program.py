@@ -111,10 +111,10 @@ class TicketTests(_WithFiles):
         self.authority = signing.new_authority("h1", time.time(), 86400)
         self.certificate, self.key = self.signer("ticket")
 
-    def signer(self, purpose: str, life_s: float = 3600) -> tuple[Path, Path]:
+    def signer(self, purpose: str, life_s: float = 3600, ago_s: float = 0) -> tuple[Path, Path]:
         key = ec.generate_private_key(ec.SECP256R1())
         public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode("ascii")
-        found = signing.sign(self.authority, public, ["urn:site:x"], purpose, life_s, time.time())
+        found = signing.sign(self.authority, public, ["urn:site:x"], purpose, life_s, time.time() - ago_s)
         paths = self.directory / f"{purpose}.pem", self.directory / f"{purpose}.key"
         paths[0].write_bytes(found.public_bytes(Encoding.PEM))
         paths[1].write_bytes(signing.key_pem(key))
@@ -141,7 +141,7 @@ class TicketTests(_WithFiles):
         host, host_key = self.signer("host")
         self.assertIn("another one", self.refused(*self.words(key=host_key)))
         self.assertIn("not for tickets", self.refused(*self.words(certificate=host, key=host_key)))
-        late, late_key = self.signer("ticket", -10)
+        late, late_key = self.signer("ticket", 10, 20)
         self.assertIn("expired", self.refused(*self.words(certificate=late, key=late_key)))
 
     def test_files(self) -> None:
