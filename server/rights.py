@@ -51,7 +51,7 @@ class Caller:
     @ivar sliver: serial of the sliver whose own socket it is; then its uid says nothing.
     @ivar pid: of the process that connected.
     @ivar names: those of its certificate, L{hostline.protocol.names.certificate_name}; C{number} is the certificate's
-        serial number, in hexadecimal.
+        serial number, and C{authority} the SHA-256 of the root that it hangs on, in hexadecimal.
     """
 
     uid: int
@@ -61,6 +61,7 @@ class Caller:
     pid: int = field(default=0, eq=False)
     names: tuple[str, ...] = ()
     number: str = ""
+    authority: str = ""
 
 
 def _known(host: Host, caller: Caller) -> list[User | Delegate]:

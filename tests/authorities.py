@@ -59,4 +59,5 @@ def comes_by(daemon: MemoryDaemon, signed: dict[str, Any], *names: str) -> Clien
     """
     @return: a client that shows a certificate.
     """
-    return daemon.connect(caller=Caller(-1, via="tls", names=names, number=signed["number"]))
+    root = x509.load_pem_x509_certificate(signed["ca"].encode()).fingerprint(SHA256()).hex()
+    return daemon.connect(caller=Caller(-1, via="tls", names=names, number=signed["number"], authority=root))

@@ -74,6 +74,8 @@ class NamesTests(SynchronousTestCase):
             x509.DNSName("-ann.example"),
             x509.DNSName("a" * 64 + ".example"),
             x509.DNSName(" "),
+            x509.DNSName(" ann.example"),
+            x509.DNSName("ann.example\n"),
             x509.DNSName(""),
         )
         self.assertEqual(found, ())

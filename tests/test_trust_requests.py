@@ -18,6 +18,7 @@ from hostline.server.rights import Caller
 from hostline.server.trust import issuer, requests
 from hostline.server.trust.guesses import MOST
 from tests.authorities import STRANGER, comes_by, enrolled, request, secret_of, words
+from tests.certificates import Authority
 from tests.daemons import EPOCH, Client, MemoryDaemon, make
 
 _DER = Encoding.DER
@@ -355,6 +356,7 @@ class RenewTests(_WithDaemon):
             self.stranger(),
             self.whole.connect(caller=Caller(-1, via="tls", names=("dns:web.example.org",), number="abcd")),
             comes_by(self.whole, self.signed, "dns:other.example.org"),
+            comes_by(self.whole, {**self.signed, "ca": Authority().pem.decode()}, "dns:web.example.org"),
         )
         for client in others:
             self.assertEqual(client.code(words("ca_renew", request())), "DENIED")

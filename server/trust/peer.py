@@ -120,8 +120,9 @@ def _name(read: Callable[[str], str], text: str) -> str | None:
 
 
 def _dns(text: str) -> str:
+    DNSPattern.from_bytes(text.encode("ascii"))  # it cuts blanks off, which are no part of any name
     # With its prefix, so that no DNS name is ever taken for a URN.
-    return certificate_name("dns:" + DNSPattern.from_bytes(text.encode("ascii")).pattern.decode("ascii"))
+    return certificate_name("dns:" + text)
 
 
 def _urn(text: str) -> str:

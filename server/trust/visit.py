@@ -63,7 +63,7 @@ class Visit(Connection):
         shown = peer.read_chain(chain_of(transport.get_extra_info("ssl_object")))
         self._admit(shown)
         self.shown = shown
-        return Caller(-1, via="tls", names=shown.names, number=shown.number)
+        return Caller(-1, via="tls", names=shown.names, number=shown.number, authority=shown.root.hex())
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """
