@@ -224,8 +224,10 @@ def _commands(commands: list[str], by_owner: bool) -> tuple[str, ...]:
     for command in commands:
         if command not in TABLE:
             raise BadValue(f"commands: no command {shown(command)}{near(command, list(TABLE))}")
-        if by_owner and not rights.grantable(TABLE[command]):
-            raise Denied(f"commands: {command} is not for owners of slivers and experiments to hand on")
+        if not rights.grantable(TABLE[command]):
+            if by_owner:
+                raise Denied(f"commands: {command} is not for owners of slivers and experiments to hand on")
+            raise BadValue(f"commands: want what is for delegates or anyone, got {command}")
     return tuple(dict.fromkeys(commands))
 
 

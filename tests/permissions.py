@@ -15,10 +15,16 @@ C{ok}: it is done; C{no}: DENIED; C{-}: what does not exist is answered just so 
 
 from __future__ import annotations
 
+from hostline.protocol.commands import TABLE
+from hostline.server.rights import grantable
+
 CALLERS = (
     *("operator", "owner", "member", "other", "granted", "bare", "unknown"),
     *("lent", "spy", "cert", "certop", "certno", "sliver"),
 )
+
+#: All that a delegate can be granted.
+GRANTABLE = sorted(one for one, row in TABLE.items() if grantable(row))
 
 #: What is said, and what comes of it for each of L{CALLERS}.
 MATRIX = """
@@ -82,13 +88,13 @@ stop_node lab/exp1 web                  ok  ok  ok  -   ok  -   -   ok  -   ok  
 logs web.exp1.lab                       ok  ok  ok  -   ok  ok  -   ok  -   ok  ok  -   -
 create lab_new kind=process             ok  no  no  no  no  no  no  no  no  no  ok  no  no
 create lab_web kind=process             EXISTS  no  no  no  no  no  no  no  no  no  EXISTS  no  no
-set_sliver lab_web keys=[]              ok  ok  no  -   no  -   -   -   -   no  ok  -   no
+set_sliver lab_web keys=[]              ok  ok  no  -   -   -   -   -   -   no  ok  -   no
 start lab_web                           ok  ok  no  -   ok  -   -   ok  -   no  ok  -   no
 stop lab_web                            ok  ok  no  -   ok  -   -   ok  -   no  ok  -   no
 recreate lab_web                        ok  ok  no  -   ok  -   -   ok  -   no  ok  -   no
 destroy lab_web                         ok  ok  no  -   ok  -   -   ok  -   no  ok  -   no
 sync                                    WRONG_STATE  no  no  no  no  no  no  no  no  no  WRONG_STATE  no  no
-undo lab_web                            WRONG_STATE  WRONG_STATE  no  -  no  -  -  -  -  no  WRONG_STATE  -  no
+undo lab_web                            WRONG_STATE  WRONG_STATE  no  -  -   -  -  -  -  no  WRONG_STATE  -  no
 accept_clock                            ok  no  no  no  no  no  no  no  no  no  ok  no  no
 slivers                                 ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok  ok
 sliver lab_web                          ok  ok  ok  -   ok  -   -   ok  -   ok  ok  -   ok

@@ -214,6 +214,7 @@ class DelegatesTests(SynchronousTestCase):
         self.assertEqual(client.replies()[0].body["slivers"], [])
         self.assertEqual([keys for _, _, keys in self.accounts.made.values()], [(OTHER,)])
         self.assertEqual(self.operator.code("set_delegate del_none keys=[]"), "NO_SUCH_DELEGATE")
+        self.assertEqual(self.operator.code("set_delegate del_mon commands=add_user"), "BAD_VALUE")
         self.daemon.check()
 
     def test_keepsTheOldKeysIfTheNewCannotBe(self) -> None:

@@ -17,7 +17,7 @@ from hostline.server.config import Config, Delegates
 from hostline.server.records import Delegate, Experiment
 from hostline.server.rights import Caller
 from tests.daemons import Client, FakeAccounts, MemoryDaemon, make, shown, topdl
-from tests.permissions import CALLERS, MATRIX
+from tests.permissions import CALLERS, GRANTABLE, MATRIX
 
 UIDS = dict(zip(CALLERS, (0, 5001, 5002, 5003, 5004, 5005, 5009, 5006, 5007), strict=False))
 #: What those have in their certificates who come through the network.
@@ -51,11 +51,11 @@ def site(directory: Path | None = None) -> tuple[MemoryDaemon, int]:
         operator.body(line)
     daemon.connect(5001).body(f"create_experiment lab/exp1 {TEXT} swap_in=True")
     operator.body("create lab_web kind=process owner=ann")
-    operator.body(f"add_delegate granted uid=5004 commands={sorted(TABLE)!r} slivers=['lab/exp1', 'lab_web']")
+    operator.body(f"add_delegate granted uid=5004 commands={GRANTABLE!r} slivers=['lab/exp1', 'lab_web']")
     operator.body("add_delegate bare uid=5005 commands=logs slivers=lab/exp1")
     spied = ["get_rspec", "get_effective_rspec", "status_request"]
     change, host = daemon.host.change(daemon.now()), daemon.host
-    lent = [name for name, row in TABLE.items() if rights.grantable(row)]
+    lent = GRANTABLE
     targets = [one.serial for one in (*host.experiments_by_serial.values(), *host.free_slivers())]
     grantor = rights.principal(host, Caller(5001))
     change.add(
@@ -339,7 +339,7 @@ class InheritingTests(SynchronousTestCase):
         number = granted.body("node_reboot lab/exp1 web wait=0")["operation"]
         self.assertEqual(granted.code(f"operation {number}"), "operation_reply")
         self.operator.body("remove_delegate granted")
-        self.operator.body(f"add_delegate granted uid=5004 commands={sorted(TABLE)!r} slivers=lab/exp1")
+        self.operator.body(f"add_delegate granted uid=5004 commands={GRANTABLE!r} slivers=lab/exp1")
         granted = self.daemon.connect(UIDS["granted"])
         for command in ("operation", "cancel"):
             self.assertEqual(granted.code(f"{command} {number}"), "NO_SUCH_OPERATION")

@@ -11,12 +11,12 @@ import sys
 import time
 import unittest
 
-from hostline.protocol.commands import TABLE
 from tests.live import flooding
 from tests.live.hosted import ENVIRONMENT, Client, Hosted, topology
 from tests.live.support import DEADLINE_S
 from tests.live.test_oracle import coming_as
 from tests.needs import needs_root
+from tests.permissions import GRANTABLE
 from tests.scale import scaled
 
 #: Quiet and flood take turns so often, for so many seconds each.
@@ -48,7 +48,7 @@ class FairnessTests(unittest.TestCase):
             f"create_experiment garden/demo {topology({'web': None, 'db': None})} swap_in=True wait=60",
             f"create_experiment {flooding.BIG} {topology(nodes)}",
             f"create {flooding.FREE} kind=process wait=60",
-            f"add_delegate del_flood uid={self.DELEGATE} commands={sorted(TABLE)!r} "
+            f"add_delegate del_flood uid={self.DELEGATE} commands={GRANTABLE!r} "
             f"slivers={[flooding.BIG, flooding.FREE]!r}",
             # So that there are events to ask for.
             *(f"set_loans {flooding.FREE} [['lab_no{number % 7}','cpu_share',1]]" for number in range(500)),

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from random import Random
 
-from hostline.protocol.commands import TABLE
 from tests.live.hosted import Client, Hosted, topology
 from tests.needs import needs_root
+from tests.permissions import GRANTABLE
 from tests.ranks import Compared, compare
 from tests.scale import scaled
 
@@ -141,7 +141,7 @@ class OracleTests(unittest.TestCase):
             f"add_user ann uid={self.USER}",
             "add_member garden ann",
             *(f"create_experiment garden/exp{number} {topology({'web': None})}" for number in range(5)),
-            f"add_delegate del_mon uid={self.DELEGATE} commands={sorted(TABLE)!r} slivers=['garden/exp1']",
+            f"add_delegate del_mon uid={self.DELEGATE} commands={GRANTABLE!r} slivers=['garden/exp1']",
         ):
             self.operator.ask(line)
         self.two = Two(self.operator, self.random)
