@@ -22,30 +22,19 @@ from tests.scale import scaled
 SEED = int(os.environ.get("HOSTLINE_SEED") or scaled(20, int(time.time())))
 
 
-class Ledger:
+class Worker:
     """
-    One user of the host, who remembers everything acknowledged; and, of what was asked when the daemon died, both
-    possible outcomes.
+    Asks until the daemon dies.
 
-    @ivar open: what was not acknowledged: table and name, the value before and the one after.
-    @ivar replay: the request that was not answered, if it carries a token.
-    @ivar acknowledged: how many of each command were.
-    @ivar failure: what went wrong in L{work}, other than that the daemon died.
+    @ivar failure: what went wrong, other than that.
     """
 
-    #: Refusals that change nothing and are no mistake.
-    refusals: ClassVar[tuple[str, ...]] = ()
-
-    def __init__(self, random_: random.Random) -> None:
-        self.open: tuple[dict[str, Any], str, Any, Any] | None = None
-        self.replay: str | None = None
-        self.acknowledged: Counter[str] = Counter()
+    def __init__(self) -> None:
         self.failure: BaseException | None = None
-        self.random = random_
 
     def work(self, path: Path) -> None:
         """
-        Ask for one thing after the other, until the daemon dies.
+        Connect, and go on until the connection ends.
         """
         try:
             with Client(path, 60) as client:
@@ -58,9 +47,30 @@ class Ledger:
 
     def step(self, client: Client) -> None:
         """
-        Ask for one thing.
+        Ask for some things.
         """
         raise NotImplementedError
+
+
+class Ledger(Worker):
+    """
+    One user of the host, who remembers everything acknowledged; and, of what was asked when the daemon died, both
+    possible outcomes.
+
+    @ivar open: what was not acknowledged: table and name, the value before and the one after.
+    @ivar replay: the request that was not answered, if it carries a token.
+    @ivar acknowledged: how many of each command were.
+    """
+
+    #: Refusals that change nothing and are no mistake.
+    refusals: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, random_: random.Random) -> None:
+        super().__init__()
+        self.open: tuple[dict[str, Any], str, Any, Any] | None = None
+        self.replay: str | None = None
+        self.acknowledged: Counter[str] = Counter()
+        self.random = random_
 
     def ask(self, client: Client, request: str, table: dict[str, Any], name: str, after: Any) -> None:
         """

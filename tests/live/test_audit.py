@@ -13,46 +13,15 @@ import sqlite3
 import threading
 import time
 import unittest
-from pathlib import Path
 from typing import Any
 
-from tests.live.hosted import Client, Hosted, NoReply, until
-from tests.live.killing import SEED
+from tests.live.hosted import Client, Hosted, until
+from tests.live.killing import SEED, Worker
 from tests.scale import scaled
 
 _CONFIG = "[audit]\nentries = 400\n[history]\nevents = 100\n"
 #: Requests that one person sends before he reads the answers.
 _AT_ONCE = 40
-
-
-class Worker:
-    """
-    Asks until the daemon dies.
-
-    @ivar failure: what went wrong, other than that.
-    """
-
-    def __init__(self) -> None:
-        self.failure: BaseException | None = None
-
-    def work(self, path: Path) -> None:
-        """
-        Connect, and go on until the connection ends.
-        """
-        try:
-            with Client(path, 60) as client:
-                while True:
-                    self.step(client)
-        except (NoReply, OSError):
-            pass
-        except BaseException as failure:
-            self.failure = failure
-
-    def step(self, client: Client) -> None:
-        """
-        Ask for some things.
-        """
-        raise NotImplementedError
 
 
 class Person(Worker):
@@ -166,7 +135,7 @@ class AuditTests(unittest.TestCase):
         seed = random.Random(SEED)
         people, reader, moved = [Person(number) for number in range(3)], Reader(), 0
         workers: list[Worker] = [*people, reader]
-        for round_ in range(scaled(8, 80)):
+        for round_ in range(scaled(5, 80)):
             self.host.start()
             threads = [threading.Thread(target=one.work, args=(self.host.socket,)) for one in workers]
             for thread in threads:

@@ -4,7 +4,6 @@ Tickets for real: a daemon, the C{openssl} of this machine, and everything that 
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import ipaddress
 import json
@@ -21,13 +20,12 @@ from cryptography import x509
 from twisted.trial.unittest import SynchronousTestCase
 
 from hostline.protocol.errors import HostError
-from hostline.server.offload import Offload
 from hostline.server.slivers.signed_ticket import read_ticket
-from hostline.server.supervise.spawn import Spawner
 from tests.certificates import Authority, Signed
 from tests.live.hosted import Client, Hosted, NoReply, until
 from tests.live.killing import SEED
-from tests.live.support import LoopClock, run
+from tests.live.support import run
+from tests.live.test_authority import ChildCase
 from tests.needs import needs_tool
 from tests.scale import scaled
 from tests.test_payload import full
@@ -308,17 +306,10 @@ class ShowTests(TicketCase):
         self.assertEqual(self.taken(self.sign(self.record()))["name"], "lab_web")
 
 
-class ChildTests(SynchronousTestCase):
+class ChildTests(ChildCase):
     """
     The offload child, which has no rights and can open no file.
     """
-
-    def setUp(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.addCleanup(self.loop.close)
-        spawner = Spawner(self.loop)
-        self.addCleanup(spawner.close)
-        self.offload = Offload(spawner, self.loop, LoopClock(self.loop))
 
     def outcome(self, read: Callable[[], Any]) -> Any:
         """
