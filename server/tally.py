@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from hostline.server.connection import Connection
 
 #: Seconds that a principal is answered in one turn of the loop, so that its heap does not delay the others: while none
-#: of them asks anything, and while one does.
-ALONE_S, AMONG_S = 1e-3, 500e-6
+#: of them asks anything, and while one does; a few answers out of memory take as long as the latter.
+ALONE_S, AMONG_S = 1e-3, 50e-6
 #: A turn that was longer than this, for one answer cannot be cut, is taken off what a principal may use for such ones:
-#: this part of the time, with so many seconds at once, and so many that it may be behind.
-LONG_S, SHARE, BURST_S, BEHIND_S = 100e-6, 0.08, 20e-3, 80e-3
+#: this part of the time, so that few of the others' answers in a hundred wait for one, with so many seconds at once, and
+#: so many that it may be behind.
+LONG_S, SHARE, BURST_S, BEHIND_S = 150e-6, 0.01, 50e-3, 80e-3
 #: Seconds that it takes to receive some bytes, besides those for each byte; and to answer a line by a kept reply.
 READ_S, BYTE_S, KEPT_S = 5e-6, 2e-10, 3e-7
 #: Seconds between two looks who has asked, and for which he counts as asking after that.
