@@ -35,6 +35,7 @@ class Rounds:
         daemon = self._daemon
         daemon.operations.look_again()
         daemon.tls.look()
+        daemon.renewal.round()
         if daemon.now() - self._last_tidy > _TIDY_S:
             self._last_tidy = daemon.now()
             daemon.store.run(daemon.store.keep_reserve).addErrback(lambda _: None)

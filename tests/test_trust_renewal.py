@@ -141,6 +141,27 @@ class RenewalTests(SynchronousTestCase):
         self.look(self.renewal)
         self.assertEqual((asked, self.said.exists()), ([None], False))
 
+    def test_shortLives(self) -> None:
+        """
+        A certificate is renewed as soon as it is due, though its life is shorter than an hour; what fails is not tried
+        again at once, and of a long life within the hour.
+        """
+        for life, again in ((600.0, 12.0), (30 * DAY, 3600.0)):
+            self.whole = make(config=self.daemon.config)
+            self.daemon = self.whole.daemon
+            now = time.time()
+            self.daemon.now = lambda: now  # noqa: B023
+            self.said.unlink(missing_ok=True)
+            renewal = self.made(f"echo >>{self.said.absolute()}; exit 1")
+            self.certify(-0.6 * life, 0.4 * life)
+            tries = []
+            for step in (0.0, 0.1 * life, again - 1, 2.0):
+                now += step
+                renewal.round()
+                until(self.loop, lambda: not renewal._busy)  # noqa: B023
+                tries.append(len(self.said.read_text()) if self.said.exists() else 0)
+            self.assertEqual(tries, [0, 1, 1, 2], life)
+
     def test_notWithoutTls(self) -> None:
         """
         A host that lets nobody in through the network, or has no certificate, does nothing.

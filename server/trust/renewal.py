@@ -20,12 +20,15 @@ from hostline.server.supervise.running import run
 from hostline.server.supervise.shim import PATH
 from hostline.server.supervise.spawn import Spawner
 from hostline.server.trust.endpoint import Endpoint
+from hostline.server.trust.loaded import Loaded
 
 if TYPE_CHECKING:
     from hostline.server.daemon import Daemon
 
 #: How much of its life may pass before it is renewed.
 DUE = 2 / 3
+#: Seconds after which it is tried again where nothing came of it, at the most; and the part of a short life that it is.
+_AGAIN_S, _AGAIN_PART = 3600, 1 / 50
 #: Seconds that asking another host may take.
 _ASK_S = 60
 
@@ -49,7 +52,18 @@ class Renewal:
         self._spawner = spawner
         self._program = program
         self._busy = False
+        self._looked = 0.0
         self.trouble = ""
+
+    def round(self) -> None:
+        """
+        Do so as soon as the certificate is due, however short its life is.
+        """
+        loaded, now = self._tls.loaded, self._daemon.now()
+        if loaded is None or now < _due(loaded):
+            return
+        if abs(now - self._looked) >= min(_AGAIN_S, (loaded.ends - loaded.begins) * _AGAIN_PART):
+            self.look()
 
     def look(self) -> None:
         """
@@ -59,6 +73,7 @@ class Renewal:
         if self._busy or not (config.listen or config.enrol) or self._tls.trust.missing():
             return
         self._busy = True
+        self._looked = self._daemon.now()
         Deferred.fromCoroutine(self._do()).addErrback(lambda failure: self._log.failure("renewal", failure))
 
     async def _do(self) -> None:
@@ -74,7 +89,7 @@ class Renewal:
     async def _renew(self) -> None:
         daemon, trust = self._daemon, self._tls.trust
         loaded = self._tls.loaded
-        due = loaded is not None and daemon.now() >= loaded.begins + (loaded.ends - loaded.begins) * DUE
+        due = loaded is not None and daemon.now() >= _due(loaded)
         if daemon.issuer.present:
             if due:
                 await daemon.issuer.renew_own()
@@ -109,6 +124,10 @@ class Renewal:
             return []
         remedy = "mend what it says; within the hour it is tried again, or: hostline ca renew --trust STATE/trust"
         return [("tls renewal", False, f"the last time nothing came of it: {self.trouble}", remedy)]
+
+
+def _due(loaded: Loaded) -> float:
+    return loaded.begins + (loaded.ends - loaded.begins) * DUE
 
 
 def beside_us() -> str:
