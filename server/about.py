@@ -9,7 +9,7 @@ from typing import Any
 import hostline
 from hostline.protocol import commands, wire
 from hostline.protocol.commands import TABLE
-from hostline.server import rights
+from hostline.server import callers
 from hostline.server.asking import Ask, responds
 
 #: Words for what came after the first version of the protocol; a command's own name is one too, and C{tls} stands
@@ -30,8 +30,8 @@ def hello(ask: Ask, format: str | None, client: str | None) -> dict[str, Any]:
         "protocol": wire.VERSION,
         "version": hostline.__version__,
         "host": ask.host.name,
-        "principal": rights.shown_principal(ask.host, ask.principal),
-        "roles": sorted(rights.roles(ask.host, ask.caller)),
+        "principal": callers.shown_principal(ask.host, ask.principal),
+        "roles": sorted(callers.roles(ask.host, ask.caller)),
         "features": [*FEATURES, *(["tls"] if ask.daemon.tls.listening else [])],
     }
 
@@ -59,10 +59,10 @@ def whoami(ask: Ask) -> dict[str, Any]:
     Say whom the daemon takes the caller for.
     """
     return {
-        "principal": rights.shown_principal(ask.host, ask.principal),
-        "roles": sorted(rights.roles(ask.host, ask.caller)),
+        "principal": callers.shown_principal(ask.host, ask.principal),
+        "roles": sorted(callers.roles(ask.host, ask.caller)),
         "uid": ask.caller.uid,
-        "via": rights.way(ask.host, ask.caller),
+        "via": callers.way(ask.host, ask.caller),
     }
 
 

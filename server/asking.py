@@ -12,11 +12,11 @@ from attrs import define, field
 from hostline.protocol.commands import Command
 from hostline.protocol.errors import BadArguments
 from hostline.protocol.kinds import LONGEST_TEXT
-from hostline.server import rights
+from hostline.server import callers, rights
+from hostline.server.callers import Caller
 from hostline.server.host import Change, Host
 from hostline.server.record import Record
 from hostline.server.records import Operation
-from hostline.server.rights import Caller
 
 if TYPE_CHECKING:
     from hostline.server.daemon import Daemon
@@ -95,7 +95,7 @@ class Ask:
         """
         Who asks, as it is kept in records.
         """
-        return rights.principal(self.host, self.caller)
+        return callers.principal(self.host, self.caller)
 
     @property
     def now(self) -> float:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hostline.server import rights
+from hostline.server import callers
 from hostline.server.experiments import views
 from hostline.server.experiments.requests import result
 from hostline.server.records import Experiment, Image, Operation, Sliver
@@ -29,7 +29,7 @@ class Bodies:
         An experiment as it goes on the wire.
         """
         host = self._daemon.host
-        owner = rights.shown_principal(host, experiment.owner)
+        owner = callers.shown_principal(host, experiment.owner)
         return views.experiment_body(host, experiment, self._daemon.sync.status, owner)
 
     def sliver(self, sliver: Sliver) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, cast
 from hostline.protocol import wire
 from hostline.protocol.errors import HostError, TooMany, WrongState
 from hostline.server import tally as tally_
+from hostline.server.callers import Caller
 from hostline.server.config import Limits
 from hostline.server.deadlines import Deadlines
 from hostline.server.kept import Kept
-from hostline.server.rights import Caller
 from hostline.server.slots import Slot, Slots
 from hostline.server.streams import Streams
 from hostline.server.tally import Tally

@@ -18,14 +18,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from hostline.protocol.errors import StoreFailed, WrongState
+from hostline.server import callers, entries
 from hostline.server import config as configuration
-from hostline.server import entries, rights
 from hostline.server.archive import Archive
 from hostline.server.audit import Audit
 from hostline.server.authority import Follower
 from hostline.server.blobs import Blobs
 from hostline.server.board import Board
 from hostline.server.bodies import Bodies
+from hostline.server.callers import Caller
 from hostline.server.config import Config
 from hostline.server.connection import Connection
 from hostline.server.delegates import Delegates, Makes
@@ -43,7 +44,6 @@ from hostline.server.operations import Operations
 from hostline.server.peer import peer
 from hostline.server.records import Image, Operation
 from hostline.server.recovery import Recovery
-from hostline.server.rights import Caller
 from hostline.server.rounds import Rounds
 from hostline.server.slivers.admission import admit
 from hostline.server.slivers.lent import LoanClock
@@ -325,7 +325,7 @@ class Daemon:
         caller = connection.caller
         self._log.warn(
             "a connection of {principal} was ended by {limit}",
-            principal=rights.shown_principal(self.host, rights.principal(self.host, caller)),
+            principal=callers.shown_principal(self.host, callers.principal(self.host, caller)),
             uid=caller.uid,
             limit=limit,
         )

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Callable
 from time import perf_counter
 
-from hostline.server import rights
+from hostline.server import callers
+from hostline.server.callers import Caller
 from hostline.server.config import Limits
 from hostline.server.connection import Connection
 from hostline.server.host import Host
-from hostline.server.rights import Caller
 from hostline.server.tally import Crowd, Tally
 
 _OPERATORS, _KNOWN, _STRANGERS, _SLIVERS, _ENROLLING = "operators", "known", "strangers", "slivers", "enrolling"
@@ -83,11 +83,11 @@ class Gate:
     def _kind(self, caller: Caller) -> str:
         if caller.sliver:
             return _SLIVERS
-        if caller.via == rights.ENROL:
+        if caller.via == callers.ENROL:
             return _ENROLLING
-        if rights.is_operator(self._host, caller):
+        if callers.is_operator(self._host, caller):
             return _OPERATORS
-        return _KNOWN if rights.is_known(self._host, caller) else _STRANGERS
+        return _KNOWN if callers.is_known(self._host, caller) else _STRANGERS
 
     def _refuse(self, limits: Limits, kind: str, held: int) -> str | None:
         beyond = self._counts[_OPERATORS] - limits.operator_connections
@@ -157,5 +157,5 @@ class Gate:
         return len(found)
 
     def _key(self, caller: Caller) -> str:
-        principal = rights.principal(self._host, caller)
+        principal = callers.principal(self._host, caller)
         return f"{principal} operator" if caller.operator and caller.uid not in (0, os.geteuid()) else principal

@@ -15,7 +15,7 @@ from attrs import frozen
 from hostline.protocol.commands import OWNER, TABLE
 from hostline.protocol.errors import BadValue, Denied, HostError, NoSuchDelegate, TooMany
 from hostline.protocol.names import near, shown
-from hostline.server import rights
+from hostline.server import callers, rights
 from hostline.server.asking import Ask, responds
 from hostline.server.host import Host
 from hostline.server.people import check_uid
@@ -43,7 +43,7 @@ def delegate_body(host: Host, delegate: Delegate, problems: list[str]) -> dict[s
         "commands": list(delegate.commands),
         "slivers": [EVERY] if delegate.every else slivers,
         "every": delegate.every,
-        "grantor": rights.shown_principal(host, delegate.grantor) if delegate.grantor else None,
+        "grantor": callers.shown_principal(host, delegate.grantor) if delegate.grantor else None,
         "problems": problems,
     }
 
@@ -74,7 +74,7 @@ class Wanted:
             every = EVERY in self.slivers
             if every and len(self.slivers) > 1:
                 raise BadValue(f"slivers: want {EVERY!r} alone, or names")
-            if every and (before.grantor or not rights.is_operator(ask.host, ask.caller)):
+            if every and (before.grantor or not callers.is_operator(ask.host, ask.caller)):
                 raise Denied(f"slivers={EVERY} is for operators, of delegates that they made")
             after = attrs.evolve(after, every=every, targets=() if every else _targets(ask, self.slivers))
         return after
@@ -86,7 +86,7 @@ def add_delegate(ask: Ask, name: str, uid: int | None, keys: list[str], commands
     Let somebody say a few commands of a few experiments and slivers.
     """
     wanted = Wanted(keys, commands, slivers)
-    operator = rights.is_operator(ask.host, ask.caller)
+    operator = callers.is_operator(ask.host, ask.caller)
     grantor = "" if operator else ask.principal
     if uid is None:
         wanted.on(ask, Delegate(serial=0, name=name, uid=0, grantor=grantor))
@@ -233,7 +233,7 @@ def _commands(commands: list[str], by_owner: bool) -> tuple[str, ...]:
 
 def _targets(ask: Ask, names: list[str]) -> tuple[int, ...]:
     targets = []
-    operator = rights.is_operator(ask.host, ask.caller)
+    operator = callers.is_operator(ask.host, ask.caller)
     for target in names:
         found = ask.host.get(Experiment, target) if "/" in target else ask.host.sliver_named(target)
         looked_at = found or rights.stand_in_for(target)  # which takes as long as what is hidden

@@ -34,6 +34,7 @@ from hostline.server import (  # noqa: F401  (they register their responders)
     about,
     audit,
     authority,
+    callers,
     copying,
     entries,
     expiry,
@@ -227,7 +228,7 @@ class Answers:
             self._log.info(
                 "{request} {principal} {command} {target}",
                 request=ask.request,
-                principal=rights.shown_principal(ask.host, ask.principal),
+                principal=callers.shown_principal(ask.host, ask.principal),
                 command=ask.row.name,
                 target=ask.operation.target,
             )
@@ -328,7 +329,7 @@ class Answers:
         """
         principal = ask.principal
         more: dict[str, Any] = {}
-        name = rights.shown_principal(ask.host, principal)
+        name = callers.shown_principal(ask.host, principal)
         for key, value in (
             ("name", name if name != principal else ""),
             ("certificate", ask.caller.number),
@@ -344,7 +345,7 @@ class Answers:
             "audit",
             ask.row.name,
             principal=principal,
-            via=rights.way(ask.host, ask.caller),
+            via=callers.way(ask.host, ask.caller),
             uid=ask.caller.uid if ask.caller.uid >= 0 else None,
             arguments=entries.cut(_open(ask.row, ask.values)),
             options=entries.cut(

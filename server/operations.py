@@ -14,7 +14,7 @@ import attrs
 from twisted.internet.defer import Deferred, succeed
 
 from hostline.protocol.errors import StoreFailed, WrongState
-from hostline.server import entries, rights
+from hostline.server import callers, entries
 from hostline.server.drivers.driver import Status
 from hostline.server.host import Change, Host
 from hostline.server.record import ENCODE
@@ -101,7 +101,7 @@ class Operations:
 
         @param goal: wanted state and boot by sliver serial; C{before} what was, with the start command.
         @param then: the subject's state once the goal is reached.
-        @param caller: the principal, as in L{hostline.server.rights.principal}.
+        @param caller: the principal, as in L{hostline.server.callers.principal}.
         """
         operation = Operation(
             serial=change.serial(),
@@ -338,7 +338,7 @@ class Operations:
             if serial in self._host.slivers_by_serial:
                 change.touch(serial)
         self._tell(change, operation)
-        entries.tell_ended(change, operation, rights.shown_principal(self._host, operation.caller))
+        entries.tell_ended(change, operation, callers.shown_principal(self._host, operation.caller))
         change.when_committed.append(lambda: self._forget(operation))
         return operation
 

@@ -8,7 +8,7 @@ import os
 import socket
 import struct
 
-from hostline.server.rights import Caller
+from hostline.server.callers import Caller
 
 _SO_PEERGROUPS = 59  # asm-generic/socket.h; the socket module has no name for it
 

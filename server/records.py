@@ -88,7 +88,7 @@ class Delegate(Named):
     @ivar keys: those that let in by ssh, where the account is ours.
     @ivar account: whether the account is ours: made for it, and removed with it.
     @ivar every: whether its commands are of every experiment and sliver.
-    @ivar grantor: the user that made it, L{hostline.server.rights.principal}; empty: an operator.
+    @ivar grantor: the user that made it, L{hostline.server.callers.principal}; empty: an operator.
     """
 
     table: ClassVar[str] = "delegate"
@@ -107,7 +107,7 @@ class Experiment(Named):
     An experiment, C{lab/exp1}.
 
     @ivar project: the project's serial.
-    @ivar owner: the principal that made it, L{hostline.server.rights.Caller.principal}.
+    @ivar owner: the principal that made it, L{hostline.server.callers.principal}.
     @ivar state: as in the protocol page.
     @ivar slivers: serial by node, while the experiment is placed.
     @ivar reason: why it is C{failed}.
@@ -150,7 +150,7 @@ class Sliver(Record):
     @ivar boots: the boot that is wanted, counted up for each start and reboot.
     @ivar builds: the making that is wanted, counted up for each time it is made anew.
     @ivar project: of a free one: serial of the project of its site when it was made, 0 if there was none.
-    @ivar owner: of a free one: a principal, L{hostline.server.rights.principal}.
+    @ivar owner: of a free one: a principal, L{hostline.server.callers.principal}.
     @ivar users: of a free one: serials of users who may use it.
     @ivar image: serial of the image that it is made from.
     @ivar keys: lines for its C{authorized_keys}, besides the keys of its owner and users.

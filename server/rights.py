@@ -1,5 +1,5 @@
 """
-Who asks, how they are related to what they ask about, and whether that lets them.
+How callers are related to what they ask about, and whether that lets them.
 
 What a caller may not see is answered exactly like what does not exist, in the same time too: where there is no record,
 a stand-in that is nobody's is looked at in its place, so that both ways run through the same lines.
@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from attrs import field, frozen
-
-from hostline.protocol.commands import ANYONE, BY_GRANT, KNOWN, MEMBER, OPERATOR, OWNER, SELF, STRANGER, TABLE, Command
+from hostline.protocol.commands import ANYONE, BY_GRANT, KNOWN, MEMBER, OPERATOR, OWNER, SELF, TABLE, Command
 from hostline.protocol.errors import (
     Denied,
     HostError,
@@ -26,122 +24,17 @@ from hostline.protocol.errors import (
     NoSuchUser,
 )
 from hostline.protocol.names import near, split_node
+from hostline.server.callers import ENROL, Caller, is_operator, known, principal, roles, shown_principal, user_of
 from hostline.server.host import Host
 from hostline.server.record import Record
 from hostline.server.records import Delegate, Experiment, Operation, Project, Sliver, User
 
 #: A delegate that was granted one of these of an experiment hears what comes to be of it.
 EVENTS = ("events", "watch")
-#: The way in of who has no certificate yet.
-ENROL = "enrol"
 #: What a command is about that an owner may let others say.
 _OWNED = ("experiment", "node", "sliver")
 #: How many names at most are compared with a misspelt one.
 _COMPARED = 300
-
-
-@frozen
-class Caller:
-    """
-    Who is at the other end, as the kernel says.
-
-    @ivar uid: -1 if it came through the network.
-    @ivar operator: uid 0, the daemon's own uid if that is not 0, or a member of the operators' group.
-    @ivar via: the way in, C{socket}; C{sliver} for a sliver's own one, C{tls} with a certificate, C{enrol} without one.
-    @ivar sliver: serial of the sliver whose own socket it is; then its uid says nothing.
-    @ivar pid: of the process that connected.
-    @ivar names: those of its certificate, L{hostline.protocol.names.certificate_name}; C{number} is the certificate's
-        serial number, and C{authority} the SHA-256 of the root that it hangs on, in hexadecimal.
-    """
-
-    uid: int
-    operator: bool = False
-    via: str = "socket"
-    sliver: int = 0
-    pid: int = field(default=0, eq=False)
-    names: tuple[str, ...] = ()
-    number: str = ""
-    authority: str = ""
-
-
-def _known(host: Host, caller: Caller) -> list[User | Delegate]:
-    if caller.sliver:
-        return []
-    if caller.uid >= 0:
-        return host.by_uid(caller.uid)
-    users = host.by_names(caller.names)
-    return [*users] if len(users) == 1 else []  # a certificate of two is nobody's
-
-
-def is_operator(host: Host, caller: Caller) -> bool:
-    """
-    Whether the caller is one, by what it is on this host or by its record.
-    """
-    return caller.operator or any(isinstance(one, User) and one.operator for one in _known(host, caller))
-
-
-def is_known(host: Host, caller: Caller) -> bool:
-    """
-    Whether the caller is a user or a delegate.
-    """
-    return bool(_known(host, caller))
-
-
-def user_of(host: Host, caller: Caller) -> User | None:
-    """
-    @return: the user that has the caller's uid.
-    """
-    return next((one for one in _known(host, caller) if isinstance(one, User)), None)
-
-
-def principal(host: Host, caller: Caller) -> str:
-    """
-    @return: who the caller is, by a name that outlives renaming: C{user:17}, C{delegate:18}, C{sliver:19} or
-        C{uid:1000}; C{certificate:urn:...} for one whose names mean no user; C{enrol} for who comes without one.
-    """
-    if caller.sliver:
-        return f"sliver:{caller.sliver}"
-    known = sorted(_known(host, caller), key=lambda one: (isinstance(one, Delegate), one.serial))
-    if known:
-        return f"{known[0].table}:{known[0].serial}"
-    if caller.uid >= 0:
-        return f"uid:{caller.uid}"
-    return f"certificate:{caller.names[0]}" if caller.names else caller.via
-
-
-def way(host: Host, caller: Caller) -> str:
-    """
-    @return: the way in: the caller's, or C{ssh} for a delegate whose account is ours: it can come by no other.
-    """
-    account = caller.via == "socket" and any(isinstance(one, Delegate) and one.account for one in _known(host, caller))
-    return "ssh" if account else caller.via
-
-
-def shown_principal(host: Host, name: str) -> str:
-    """
-    A principal for people: the user's name where there is one.
-    """
-    table, _, number = name.partition(":")
-    if table in _PRINCIPALS:
-        found = host.by_serial(_PRINCIPALS[table], int(number) if number.isdecimal() else 0)
-        return found.name if found else f"{table} no longer known"
-    return name
-
-
-def roles(host: Host, caller: Caller) -> frozenset[str]:
-    """
-    The relations that hold whatever the target.
-    """
-    if caller.sliver:
-        return frozenset({SELF})  # what is for anyone on the host is not for who is in a sliver
-    if caller.via == ENROL:
-        return frozenset({STRANGER})
-    found = {ANYONE}
-    if is_operator(host, caller):
-        found.add(OPERATOR)
-    for one in _known(host, caller):
-        found.add(KNOWN if isinstance(one, User) else BY_GRANT)
-    return frozenset(found)
 
 
 def relations(host: Host, caller: Caller, target: Record, command: str) -> frozenset[str]:
@@ -298,8 +191,8 @@ def _delegates(host: Host, caller: Caller, commands: Iterable[str]) -> list[Dele
     """
     The caller as delegates that were granted one of these commands.
     """
-    known = [one for one in _known(host, caller) if isinstance(one, Delegate)]
-    return [one for one in known if not set(commands).isdisjoint(one.commands)]
+    own = [one for one in known(host, caller) if isinstance(one, Delegate)]
+    return [one for one in own if not set(commands).isdisjoint(one.commands)]
 
 
 def allowed(host: Host, caller: Caller, row: Command, values: list[Any]) -> Any:
@@ -395,8 +288,6 @@ def stand_in_for(name: str) -> Experiment | Sliver:
     return _NO_NODE if "." in name else _NO_SLIVER
 
 
-#: What a principal's name begins with, and the records that it means.
-_PRINCIPALS: dict[str, type[User | Delegate | Sliver]] = {"user": User, "delegate": Delegate, "sliver": Sliver}
 #: Nobody's: no record has the serial 0.
 _NO_EXPERIMENT = Experiment(serial=0, name="-/-", project=0, owner="user:0", state="new", created=0.0)
 _NO_SLIVER = Sliver(serial=0, name="-_-", kind="process", project=0, owner="user:0", created=0.0)

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from hostline.protocol.errors import NoSuchTopic, TooMany
-from hostline.server import rights
+from hostline.server import callers, rights
+from hostline.server.callers import Caller
 from hostline.server.events import Event
 from hostline.server.host import Host
 from hostline.server.records import Experiment, Operation
-from hostline.server.rights import Caller
 
 #: Topics that one connection may watch.
 TOPICS = 100
@@ -121,7 +121,7 @@ def may_see(host: Host, caller: Caller, event: Event) -> bool:
     Whether an event is for the caller: the audit log is for operators, what is about an experiment for those related.
     """
     if event.body["topic"] == "audit":
-        return rights.is_operator(host, caller)
+        return callers.is_operator(host, caller)
     return not caller.sliver if event.scope is None else rights.sees_scope(host, caller, event.scope)
 
 
@@ -132,7 +132,7 @@ def check_topic(host: Host, caller: Caller, topic: str) -> None:
     first, _, rest = topic.partition("/")
     seen = True
     if first == "audit":
-        seen = rights.is_operator(host, caller)
+        seen = callers.is_operator(host, caller)
     elif first == "host":
         seen = not caller.sliver
     elif first == "operation":

@@ -8,7 +8,7 @@ from heapq import nlargest
 from typing import Any
 
 from hostline.protocol.commands import TABLE
-from hostline.server import rights
+from hostline.server import callers, rights
 from hostline.server.asking import Ask, responds
 from hostline.server.records import Operation
 
@@ -20,7 +20,7 @@ def operations(ask: Ask, since: int, limit: int) -> list[dict[str, Any]]:
     """
     table = ask.host.table(Operation)
     # All that others began is for operators alone: nobody else has the daemon walk through it.
-    keys = table if rights.is_operator(ask.host, ask.caller) else ask.host.of_principal(Operation, ask.principal)
+    keys = table if callers.is_operator(ask.host, ask.caller) else ask.host.of_principal(Operation, ask.principal)
     later = (table[key] for key in keys if table[key].serial > since)
     seen = (one for one in later if rights.sees(ask.host, ask.caller, one, "operations"))
     return [ask.daemon.operations.body(one) for one in nlargest(limit, seen, key=lambda one: one.serial)]

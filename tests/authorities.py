@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from hostline.server.rights import Caller
+from hostline.server.callers import Caller
 from tests.daemons import Client, MemoryDaemon
 
 #: Who comes without a certificate.

@@ -30,6 +30,7 @@ from hostline.protocol.commands import ROWS
 from hostline.protocol.errors import StoreFailed
 from hostline.protocol.wire import Reply
 from hostline.server import database, tally
+from hostline.server.callers import Caller
 from hostline.server.config import Config
 from hostline.server.connection import Connection
 from hostline.server.daemon import Daemon, open_host
@@ -40,7 +41,6 @@ from hostline.server.experiments.check import check_topology
 from hostline.server.gate import Gate
 from hostline.server.host import Host
 from hostline.server.record import Record
-from hostline.server.rights import Caller
 from hostline.server.slivers.payload import read_payload
 from hostline.server.slivers.signed_ticket import read_ticket
 from hostline.server.slivers.trusted_time import Moment

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from hostline.server import kept as kept_replies
+from hostline.server.callers import Caller
 from hostline.server.config import Config, Limits
 from hostline.server.peer import peer
-from hostline.server.rights import Caller
 from tests.daemons import Client, FakePeer, MemoryDaemon, make, topdl
 
 CREATE = f"create_experiment lab/exp1 {topdl({'web': 'exit 7', 'db': None})}"

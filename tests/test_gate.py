@@ -8,8 +8,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from hostline.server.callers import Caller
 from hostline.server.config import Config, Limits
-from hostline.server.rights import Caller
 from tests.daemons import Client, MemoryDaemon, make, topdl
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import attrs
 
+from hostline.server.callers import Caller
 from hostline.server.config import Limits
-from hostline.server.rights import Caller
 from tests.test_streams import Streamed, end_line, heard, in_line
 
 BINARY = bytes(range(256)) * 2000

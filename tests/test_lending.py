@@ -14,10 +14,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from hostline.protocol.rows.loans import MOST_LOANS
 from hostline.server import store
+from hostline.server.callers import Caller
 from hostline.server.host import Host
 from hostline.server.record import Damaged
 from hostline.server.records import Loans, Sliver
-from hostline.server.rights import Caller
 from hostline.server.slivers.lent import RETRY_S
 from hostline.server.slivers.loans import Loan
 from hostline.server.slivers.rspec import DEFAULTS

@@ -12,10 +12,10 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from hostline.protocol.commands import TABLE
-from hostline.server import rights
+from hostline.server import callers, rights
+from hostline.server.callers import Caller
 from hostline.server.config import Config, Delegates
 from hostline.server.records import Delegate, Experiment
-from hostline.server.rights import Caller
 from tests.daemons import Client, FakeAccounts, MemoryDaemon, make, shown, topdl
 from tests.permissions import CALLERS, GRANTABLE, MATRIX
 
@@ -57,7 +57,7 @@ def site(directory: Path | None = None) -> tuple[MemoryDaemon, int]:
     change, host = daemon.host.change(daemon.now()), daemon.host
     lent = GRANTABLE
     targets = [one.serial for one in (*host.experiments_by_serial.values(), *host.free_slivers())]
-    grantor = rights.principal(host, Caller(5001))
+    grantor = callers.principal(host, Caller(5001))
     change.add(
         Delegate(serial=change.serial(), name="del_lent", uid=5006, commands=lent, targets=targets, grantor=grantor)
     )
@@ -515,14 +515,14 @@ class PrincipalTests(SynchronousTestCase):
         """
         daemon, _ = site()
         host = daemon.host
-        self.assertEqual(rights.principal(host, Caller(5001)), "user:4")
+        self.assertEqual(callers.principal(host, Caller(5001)), "user:4")
         for name, people in (
             ("user:4", "ann"),
             ("user:999", "user no longer known"),
             ("user:x", "user no longer known"),
             ("uid:77", "uid:77"),
         ):
-            self.assertEqual(rights.shown_principal(host, name), people)
+            self.assertEqual(callers.shown_principal(host, name), people)
         self.assertEqual(daemon.connect(5004).body("whoami")["principal"], "granted")
         self.assertEqual(daemon.connect(5009).body("whoami")["principal"], "uid:5009")
         self.assertEqual(daemon.connect(5004).body("whoami")["roles"], ["anyone", "delegate"])

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from hostline.protocol.errors import BadTicket
+from hostline.server.callers import Caller
 from hostline.server.config import Authority as Followed
 from hostline.server.config import Config
 from hostline.server.credentials import Spent
 from hostline.server.records import Authority as Known
 from hostline.server.records import Sliver
-from hostline.server.rights import Caller
 from hostline.server.slivers.ticket import decide, read_record, since, source_of
 from tests.certificates import Authority
 from tests.daemons import EPOCH, make

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.trial.unittest import SynchronousTestCase
 
+from hostline.server.callers import Caller
 from hostline.server.credentials import Certificate, Invitation
-from hostline.server.rights import Caller
 from hostline.server.trust import issuer, requests
 from hostline.server.trust.guesses import MOST
 from tests.authorities import STRANGER, comes_by, enrolled, request, secret_of, words

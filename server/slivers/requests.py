@@ -10,7 +10,7 @@ from hostline.protocol.commands import TABLE
 from hostline.protocol.errors import BadArguments, Denied, Exists, NoSuchUser, WrongState
 from hostline.protocol.kinds import moment
 from hostline.protocol.names import near, split_slice
-from hostline.server import rights
+from hostline.server import callers, rights
 from hostline.server.asking import Ask, responds
 from hostline.server.records import Project, Sliver, User
 from hostline.server.slivers.plan import ABSENT, STARTED
@@ -34,7 +34,7 @@ def create(ask: Ask, name: str, **said: Any) -> dict[str, Any]:
             raise Denied(f"create {name} is for its owner, delegates, operators")
         ask.operation = ask.daemon.slivers.instantiate(ask.change, known, ask.principal)
         return ask.daemon.bodies.sliver(known)
-    if not rights.is_operator(ask.host, ask.caller):
+    if not callers.is_operator(ask.host, ask.caller):
         raise Denied(f"create {name} is for operators, or the owner of a record that is delegated and not created")
     if known is not None:
         raise Exists(f"sliver {name} exists")
@@ -54,7 +54,7 @@ def set_sliver(ask: Ask, name: str, **said: Any) -> dict[str, Any]:
     said["rspec"] = said["rspec"] or None
     asked = {key: value for key, value in said.items() if value is not None}
     reserved = [key for key in _OPERATORS if key in asked]
-    if reserved and not rights.is_operator(ask.host, ask.caller):
+    if reserved and not callers.is_operator(ask.host, ask.caller):
         raise Denied(f"set_sliver {name} {reserved[0]}= is for operators")
     settings: dict[str, Any] = {}
     for key, value in asked.items():

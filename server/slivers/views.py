@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hostline.server import rights
+from hostline.server import callers
 from hostline.server.drivers.driver import Status
 from hostline.server.host import Host
 from hostline.server.records import Sliver, User
@@ -28,7 +28,7 @@ def sliver_body(
         "serial": sliver.serial,
         "kind": sliver.kind,
         "parent": None,
-        "owner": rights.shown_principal(host, sliver.owner) if sliver.owner else "",
+        "owner": callers.shown_principal(host, sliver.owner) if sliver.owner else "",
         "users": [user.name for one in sliver.users if (user := host.by_serial(User, one)) is not None],
         "host": host.name,
         "image": host.image_name(sliver),

@@ -16,7 +16,7 @@ from hostline.protocol import kinds
 from hostline.protocol.commands import TABLE
 from hostline.protocol.errors import BadValue, Denied, NoSuchCertificate, TooMany, WrongState
 from hostline.protocol.names import certificate_name, shown
-from hostline.server import rights
+from hostline.server import callers
 from hostline.server.asking import Ask, responds
 from hostline.server.credentials import Certificate, Invitation
 from hostline.server.trust.issuer import Issuer
@@ -232,11 +232,11 @@ def _invitation(ask: Ask, secret: str) -> Invitation:
         operator need not guess.
     """
     guesses, principal = ask.daemon.issuer.guesses, ask.principal
-    too_many = guesses.too_many(principal, ask.now) and not rights.is_operator(ask.host, ask.caller)
+    too_many = guesses.too_many(principal, ask.now) and not callers.is_operator(ask.host, ask.caller)
     digest = _digest(secret)
     found = ask.host.get(Invitation, digest)
     same = hmac.compare_digest(digest, found.digest if found is not None else "0" * len(digest))
-    if found is not None and same and found.until > ask.now and not (too_many and ask.caller.via != rights.ENROL):
+    if found is not None and same and found.until > ask.now and not (too_many and ask.caller.via != callers.ENROL):
         return found
     guesses.wrong(principal, ask.now)
     if too_many:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from hostline.protocol.errors import Denied, TooMany
+from hostline.server.callers import ENROL, Caller
 from hostline.server.config import Limits
 from hostline.server.connection import Connection
-from hostline.server.rights import ENROL, Caller
 from hostline.server.trust import peer
 from hostline.server.trust.peer import Shown
 
