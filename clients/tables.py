@@ -34,7 +34,6 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "images_reply": ("name", "kind", "state", "step", "progress", "sha256", "size", "created", "slivers", "problems"),
     "events_reply": ("cursor", "time", "topic", "what", "request"),
     "users_reply": ("name", "uid", "projects", "keys"),
-    "doctor_reply": ("check", "ok", "detail", "remedy"),
 }
 #: What is shown of nodes and links, wherever they are.
 NODES = ("name", "host", "pnode", "kind", "boot", "code", "start_command", "address", "problems")
@@ -42,7 +41,7 @@ LINKS = ("link", "kind", "members", "rate_kbps", "delay_ms", "loss", "by")
 #: Columns that say nothing when they are empty everywhere.
 _DISPENSABLE = frozenset(
     [
-        *("pnode", "image", "address", "problems", "remedy", "causes", "by", "swapped_in", "request"),
+        *("pnode", "image", "address", "problems", "causes", "by", "swapped_in", "request"),
         *("loans", "expires", "doomed_until", "step", "progress"),
     ]
 )
@@ -67,6 +66,8 @@ def readable(word: str, body: Any) -> str:
         return "".join(f"{one['usage']}\n    {one['help']}\n" for one in body.values())
     if word == "logs_reply" and isinstance(body, dict):
         return "".join(f"--- {name}\n{ended(text)}" for name, text in body.items() if text) or "(nothing yet)\n"
+    if word == "doctor_reply" and isinstance(body, list) and all(isinstance(one, dict) for one in body):
+        return _findings(body)
     if word == "topology_reply" and isinstance(body, dict):
         return ended(body["text"])
     if isinstance(body, dict):
@@ -83,6 +84,18 @@ def _status(body: dict[str, Any]) -> str:
         for node, status in sorted(nodes.items())
     ]
     return table(("hypervisor", "node", "boot", "code"), rows) if rows else "(not swapped in)\n"
+
+
+def _findings(body: list[dict[str, Any]]) -> str:
+    """
+    What was found in full, with what to do about it below.
+    """
+    rows = [[cell(one.get(name), longest=None) for name in ("check", "ok", "detail")] for one in body]
+    lines = table(("check", "ok", "detail"), rows).splitlines(True)
+    for at in reversed(range(len(body))):
+        if remedy := body[at].get("remedy"):
+            lines.insert(at + 2, f"    {cell(remedy, longest=None)}\n")
+    return "".join(lines)
 
 
 def _list(items: list[Any], columns: Sequence[str] | None = None, indent: str = "") -> str:

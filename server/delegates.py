@@ -271,7 +271,7 @@ class Delegates:
             wrong.append(f"{len(records)} accounts are not looked after: {self._no_accounts}")
         wrong += [self._common] if self._common is not None else []
         said = "; ".join(wrong)[:2000] or (
-            f"{len(records)} accounts" if self._makes else "from accounts of others only"
+            f"accounts: {len(records)}" if self._makes else "from accounts of others only"
         )
         remedy = "mend what it says; the daemon looks each minute and makes again what is missing"
         return [("delegates", not wrong, said, remedy)]

@@ -99,6 +99,19 @@ class ReadableTests(SynchronousTestCase):
         text = readable("certificates_reply", [one, {**one, "revoked": 1700000000.0}])
         self.assertEqual([line.count("2023-11-14 22:13:20") for line in text.splitlines()], [0, 2, 3], text)
 
+    def test_findings(self) -> None:
+        """
+        What doctor found stands there whole, with the remedy below.
+        """
+        long = "mend what it says " * 9
+        found = [
+            {"check": "disk", "ok": True, "detail": "7 MiB free", "remedy": ""},
+            {"check": "tls", "ok": False, "detail": long.strip(), "remedy": long.strip()},
+            {"check": "clock", "ok": True, "detail": "-", "remedy": ""},
+        ]
+        want = ["CHECK  OK   DETAIL", "disk   yes  7 MiB free", f"tls    no   {long.strip()}", f"    {long.strip()}"]
+        self.assertEqual(readable("doctor_reply", found).splitlines(), [*want, "clock  yes  -"])
+
     def test_interfaces(self) -> None:
         """
         In a table a node's interfaces are its links and addresses.
