@@ -36,7 +36,7 @@ class Rounds:
         daemon.operations.look_again()
         daemon.tls.look()
         daemon.renewal.round()
-        if daemon.now() - self._last_tidy > _TIDY_S:
+        if _over(_TIDY_S, self._last_tidy, daemon.now()):
             self._last_tidy = daemon.now()
             daemon.store.run(daemon.store.keep_reserve).addErrback(lambda _: None)
             for driver in daemon.sync.drivers.values():
@@ -44,7 +44,7 @@ class Rounds:
             daemon.sync.look_for_drift()
             daemon.delegates.tidy()
             daemon.issuer.round()
-        if daemon.now() - self._last_purge > _PURGE_S:
+        if _over(_PURGE_S, self._last_purge, daemon.now()):
             self._last_purge = daemon.now()
             self._purge()
             daemon.renewal.look()
@@ -70,3 +70,8 @@ class Rounds:
             for record in old:
                 change.remove(record)
             daemon.commit(change).addErrback(lambda failure: failure.trap(StoreFailed) and None)
+
+
+def _over(period_s: float, since: float, now: float) -> bool:
+    # A clock that was put back would else have us wait until it is where it was.
+    return not since <= now <= since + period_s

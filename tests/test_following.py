@@ -495,6 +495,17 @@ class TimeTests(FollowingCase):
         self.assertTrue(self.finding("clock")["ok"])
         self.assertEqual([self.state(one) for one in ("lab_b", "lab_d")], ["doomed", "doomed"])
 
+    def test_putBack(self) -> None:
+        """What is looked at each minute and each hour is so too after a clock that was far ahead was put right."""
+        daemon, seen = self.whole.daemon, list[str]()
+        self.jump(365 * 86400.0)
+        daemon.round()
+        self.jump(0.0)
+        daemon.issuer.round = lambda: seen.append("round")  # type: ignore[method-assign]
+        daemon.issuer.purge = lambda: seen.append("purge")  # type: ignore[method-assign]
+        daemon.round()
+        self.assertEqual(sorted(seen), ["purge", "round"])
+
     def test_jumpAccepted(self) -> None:
         """An operator says that the new time is the right one: what is due is done."""
         self.sync(A, lasting("lab_b", expires=EPOCH + 1000), C)

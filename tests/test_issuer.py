@@ -21,6 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from hostline.protocol.errors import StoreFailed, WrongState
 from hostline.server.credentials import Certificate, Invitation
+from hostline.server.slivers.trusted_time import Moment
 from hostline.server.trust import founding, issuer, listing, signing
 from hostline.server.trust.signing import Authority, BadAuthority
 from tests.authorities import enrolled
@@ -307,6 +308,16 @@ class RoundTests(_WithIssuer):
         self.again()
         self.later(2 * DAY)
         self.assertIn(number, self.numbers())
+
+    def test_jump(self) -> None:
+        """A clock that jumps years ahead has nothing forgotten: who has a certificate can renew it afterwards."""
+        number = enrolled(self.whole, "web.example.org")["number"]
+        jumped = EPOCH + 5 * issuer.KEPT_S
+        self.whole.daemon.now = lambda: jumped
+        self.whole.daemon.expiry._moment = lambda: Moment(jumped, self.whole.clock.seconds() + DAY, "boot")
+        self.whole.daemon.expiry.look()
+        self.later(60)
+        self.assertIn(number, self.whole.host.table(Certificate))
 
     def test_listedButNotOnRecord(self) -> None:
         """What the list says is revoked is so on record, even if that could not be written then."""

@@ -298,14 +298,16 @@ class Issuer:
 
     def purge(self) -> None:
         """
-        Forget tokens that are out of their time, and certificates that were for long.
+        Forget tokens that are out of their time, and certificates that were for long; nothing by a clock that cannot be
+        right.
         """
         host, now = self._daemon.host, self._daemon.now()
+        sure = not self._daemon.expiry.trust.distrust
         change = host.change(now)
-        for invitation in [one for one in host.table(Invitation).values() if one.until <= now]:
+        for invitation in [one for one in host.table(Invitation).values() if sure and one.until <= now]:
             change.remove(invitation)
         for one in list(host.table(Certificate).values()):
-            if one.until + KEPT_S < now:
+            if sure and one.until + KEPT_S < now:
                 change.remove(one)
             elif (
                 not one.revoked and int(one.number, 16) in self.listing.read.revoked
