@@ -92,6 +92,7 @@ class Health:
             *(_found(*one) for one in self._daemon.renewal.findings()),
             *(_found(*one) for one in self._daemon.delegates.findings()),
             *(_found(*one) for one in self._daemon.issuer.findings()),
+            *(_found(*one) for one in self._daemon.tickets.findings()),
             self._looks_at_the_loop(),
             self._looks_at_descriptors(),
         ]

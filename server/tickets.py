@@ -24,6 +24,7 @@ from hostline.server.slivers.authority import LOCAL
 from hostline.server.slivers.plan import ABSENT, STARTED
 from hostline.server.slivers.rspec import read_rspec
 from hostline.server.slivers.ticket import BY_TICKET, decide, source_of
+from hostline.server.slivers.vouching import read_believed
 from hostline.server.trust.files import BadTrust, NotThere, Trust
 
 if TYPE_CHECKING:
@@ -107,16 +108,31 @@ class Tickets:
         """
         @return: PEM of the authorities whose signers are believed, and of what they have revoked.
         """
-        settings = self._daemon.config.tickets
         try:
-            roots = _file(settings.roots_file) if settings.roots_file else self._own(CA)
-            revoked = self._own(CRL) + (_file(settings.crl_file) if settings.crl_file else "")
+            return self._files()
         except (OSError, UnicodeDecodeError, BadTrust) as error:
             self._log.error("no ticket can be taken: {reason}", reason=str(error))
             raise OperationFailed(
                 "the authorities whose tickets this host believes cannot be read; its log says why"
             ) from None
-        return roots, revoked
+
+    def _files(self) -> tuple[str, str]:
+        settings = self._daemon.config.tickets
+        roots = _file(settings.roots_file) if settings.roots_file else self._own(CA)
+        return roots, self._own(CRL) + (_file(settings.crl_file) if settings.crl_file else "")
+
+    def findings(self) -> list[tuple[str, bool, str, str]]:
+        """
+        @return: what C{doctor} says: what was looked at, whether it is well, detail and remedy.
+        """
+        try:
+            believed = len(read_believed(*self._files()).roots)
+        except (OSError, ValueError, BadTrust) as error:
+            remedy = "mend what it says: tickets.roots_file, tickets.crl_file, ca.pem or crl.pem in STATE/trust"
+            return [("tickets", False, f"no ticket can be taken: {error}", remedy)]
+        spent = len(self._daemon.host.table(Spent))
+        known = f"authorities believed: {believed}" if believed else "none can be taken: no authority is believed"
+        return [("tickets", True, f"{known}; numbers remembered: {spent}", "")]
 
     def _own(self, name: str) -> str:
         try:

@@ -329,6 +329,30 @@ class TakenTests(SynchronousTestCase):
         (trust / "ca.pem").chmod(0o666)
         self.assertEqual(self.client.code(f"ticket {ticket!r}"), "FAILED")
 
+    def test_doctor(self) -> None:
+        """
+        Doctor says how many authorities are believed, and what is in the way where no ticket can be taken.
+        """
+
+        def found() -> tuple[bool, str]:
+            (one,) = [one for one in self.operator.body("doctor") if one["check"] == "tickets"]
+            return one["ok"], one["detail"]
+
+        trust = self.daemon.directory / "trust"
+        self.assertEqual(found(), (True, "none can be taken: no authority is believed; numbers remembered: 0"))
+        self.made()
+        trust.mkdir(0o700)
+        for data, mode, want in (
+            (Authority().pem, 0o600, "authorities believed: 1; numbers remembered: 1"),
+            (Authority().pem, 0o666, "no ticket can be taken: .*ca.pem"),
+            (b"x", 0o600, "no ticket can be taken: "),
+        ):
+            (trust / "ca.pem").write_bytes(data)
+            (trust / "ca.pem").chmod(mode)
+            well, said = found()
+            self.assertEqual(well, want.startswith("auth"), said)
+            self.assertRegex(said, want)
+
     def test_made(self) -> None:
         """
         The sliver is made and started; the kind is the configuration's if the ticket names none.
