@@ -108,7 +108,7 @@ class Answers:
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
         self._count = 0
-        self._refusals = Refusals()
+        self._refusals = entries.Refusals()
         self._pace = Pace()
 
     def prepare(self, line: bytes) -> Prepared:
@@ -327,76 +327,7 @@ class Answers:
 
         @param outcome: C{ok}, or the code of an error.
         """
-        principal = ask.principal
-        more: dict[str, Any] = {}
-        name = callers.shown_principal(ask.host, principal)
-        for key, value in (
-            ("name", name if name != principal else ""),
-            ("certificate", ask.caller.number),
-            ("client", ask.session.client),
-            ("about", entries.cut(ask.about) if ask.about else ""),
-            ("untold", self._refusals.untold(principal)),
-        ):
-            if value:
-                more[key] = value
-        if ask.operation is not None and outcome == "ok":
-            more["operation"] = ask.operation.serial  # its end is told with the same number
-        change.tell(
-            "audit",
-            ask.row.name,
-            principal=principal,
-            via=callers.way(ask.host, ask.caller),
-            uid=ask.caller.uid if ask.caller.uid >= 0 else None,
-            arguments=entries.cut(_open(ask.row, ask.values)),
-            options=entries.cut(
-                {name: "..." if name in ask.row.secret else value for name, value in ask.options.items() if value}
-            ),
-            outcome=outcome,
-            **more,
-        )
-
-
-class Refusals:
-    """
-    How many refused changes of each principal the audit log tells: L{TOLD} a minute, the others are counted in its next
-    entry. Or anybody on the host could fill the disk with what he may not do.
-    """
-
-    TOLD = 60
-
-    def __init__(self) -> None:
-        self._minute = 0
-        self._counts: dict[str, int] = {}
-        self._untold: dict[str, int] = {}
-
-    def may_tell(self, principal: str, now: float) -> bool:
-        """
-        Count a refusal.
-        """
-        if int(now // 60) != self._minute:
-            self._minute = int(now // 60)
-            self._counts.clear()
-        self._counts[principal] = self._counts.get(principal, 0) + 1
-        if self._counts[principal] <= self.TOLD:
-            return True
-        self._untold[principal] = self._untold.get(principal, 0) + 1
-        return False
-
-    def untold(self, principal: str) -> int:
-        """
-        @return: how many were not told since this was asked last.
-        """
-        return self._untold.pop(principal, 0)
-
-
-def _open(row: Command, values: list[Any]) -> list[Any]:
-    """
-    The arguments without those that no log may have.
-    """
-    names = [name for name, _ in row.args]
-    return ["..." if name in row.secret else value for name, value in zip(names, values, strict=False)] + values[
-        len(names) :
-    ]
+        entries.tell_asked(change, ask, outcome, self._refusals.untold(ask.principal))
 
 
 def _begun(line: bytes) -> tuple[str | None, str]:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 #: of them asks anything, and while one does; a few answers out of memory take as long as the latter.
 ALONE_S, AMONG_S = 1e-3, 50e-6
 #: A turn that was longer than this, for one answer cannot be cut, is taken off what a principal may use for such ones:
-#: this part of the time, so that few of the others' answers in a hundred wait for one, with so many seconds at once, and
-#: so many that it may be behind.
+#: this part of the time, so that few of the others' answers in a hundred wait for one, with so many seconds at once,
+#: and so many that it may be behind.
 LONG_S, SHARE, BURST_S, BEHIND_S = 150e-6, 0.01, 50e-3, 80e-3
 #: Seconds that it takes to receive some bytes, besides those for each byte; and to answer a line by a kept reply.
 READ_S, BYTE_S, KEPT_S = 5e-6, 2e-10, 3e-7
