@@ -9,13 +9,15 @@ import errno
 import socket
 import time
 from pathlib import Path
+from unittest import mock
 
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from hostline.protocol.errors import BadValue
+from hostline.protocol.errors import BadValue, TooMany
 from hostline.server.config import BadConfig, Config, Tls, read_config
 from hostline.server.trust.entrance import listen
+from hostline.server.trust.visit import EnrolVisit, Visit
 from tests.certificates import Authority
 from tests.daemons import make
 from tests.needs import needs_kernel
@@ -171,3 +173,22 @@ class EndpointTests(SynchronousTestCase):
         self.tls.reload()
         self.assertIsNot(self.tls.loaded, first)
         self.assertIn(f"127.0.0.1:{self.port}", self.tls.findings()[0][2])
+
+
+class EnrolTests(SynchronousTestCase):
+    """
+    Who comes without a certificate.
+    """
+
+    def test_fewFromOneSite(self) -> None:
+        """
+        Who has a whole network of IPv6 for his host is one, whichever of its addresses he comes from; and nobody else.
+        """
+        daemon, visits = make().daemon, set[Visit]()
+        socket_ = mock.Mock()
+        for at in range(4):
+            visits.add(EnrolVisit(daemon, f"2001:db8::{at}", visits))
+        for address in ("2001:db8::ffff:7", "2001:db8::1"):
+            self.assertRaises(TooMany, EnrolVisit(daemon, address, visits)._find, socket_)
+        for address in ("2001:db8:0:1::1", "192.0.2.1"):
+            self.assertEqual(EnrolVisit(daemon, address, visits)._find(socket_).via, "enrol")

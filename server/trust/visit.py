@@ -16,6 +16,7 @@ from hostline.server.callers import ENROL, Caller
 from hostline.server.config import Limits
 from hostline.server.connection import Connection
 from hostline.server.trust import peer
+from hostline.server.trust.handshakes import site_of
 from hostline.server.trust.peer import Shown
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _DER = 2
 #: Who has no certificate yet asks for one and goes: his lines are short, and soon it is over.
 _ENROL_LINE, _ENROL_WAITING, _ENROL_S = 1 << 16, 4, 30.0
-#: How many of those there may be from one address.
+#: How many of those there may be from one address, or one network of IPv6 that a host chooses its addresses from.
 _ENROL_ADDRESS = 4
 
 
@@ -108,7 +109,8 @@ class EnrolVisit(Visit):
         self._ending: asyncio.TimerHandle | None = None
 
     def _find(self, transport: asyncio.Transport) -> Caller:
-        if sum(one.address == self.address for one in self._visits) >= _ENROL_ADDRESS:
+        site = site_of(self.address)
+        if sum(site_of(one.address) == site for one in self._visits) >= _ENROL_ADDRESS:
             raise TooMany(f"want at most {_ENROL_ADDRESS} connections from one address without a certificate")
         return Caller(-1, via=ENROL)
 
