@@ -4,8 +4,6 @@ Tickets: signed rights to slivers, each taken once. The signature decides; until
 
 from __future__ import annotations
 
-import os
-import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +23,7 @@ from hostline.server.slivers.plan import ABSENT, STARTED
 from hostline.server.slivers.rspec import read_rspec
 from hostline.server.slivers.ticket import BY_TICKET, decide, source_of
 from hostline.server.slivers.vouching import read_believed
-from hostline.server.trust.files import BadTrust, NotThere, Trust
+from hostline.server.trust.files import BadTrust, NotThere, Trust, read_file
 
 if TYPE_CHECKING:
     from hostline.server.daemon import Daemon
@@ -34,8 +32,6 @@ if TYPE_CHECKING:
 LONGEST = 65536
 #: Seconds that a ticket may take to be read.
 _READ_S = 10.0
-#: Bytes of a file of authorities, and of a list of what they have revoked.
-_FILE_MAX = 4 << 20
 
 
 class Tickets:
@@ -118,8 +114,8 @@ class Tickets:
 
     def _files(self) -> tuple[str, str]:
         settings = self._daemon.config.tickets
-        roots = _file(settings.roots_file) if settings.roots_file else self._own(CA)
-        return roots, self._own(CRL) + (_file(settings.crl_file) if settings.crl_file else "")
+        roots = _other(settings.roots_file) if settings.roots_file else self._own(CA)
+        return roots, self._own(CRL) + (_other(settings.crl_file) if settings.crl_file else "")
 
     def findings(self) -> list[tuple[str, bool, str, str]]:
         """
@@ -253,14 +249,8 @@ def _said(ask: Ask, record: dict[str, Any]) -> dict[str, Any]:
     return said
 
 
-def _file(name: str) -> str:
+def _other(name: str) -> str:
     """
-    @raise OSError: if it cannot be read, is no file, or too long.
+    @raise BadTrust: if it cannot be used, or others may write it: whoever can, makes tickets.
     """
-    with os.fdopen(os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(f"{name}: want a file")
-        data = file.read(_FILE_MAX + 1)
-    if len(data) > _FILE_MAX:
-        raise OSError(f"{name}: want at most {_FILE_MAX} bytes")
-    return data.decode("ascii")
+    return read_file(Path(name), follow=True).decode("ascii")

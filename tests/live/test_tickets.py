@@ -438,7 +438,7 @@ class RootsTests(TicketCase):
     def test_roots(self) -> None:
         """
         The configuration may name other authorities than the site's own, and what they have revoked; a file that
-        cannot be read lets nobody in, and the caller learns no more than that.
+        cannot be read, or that others may write, lets nobody in, and the caller learns no more than that.
         """
         roots, crl = (Path(self.directory) / name for name in ("roots.pem", "crls.pem"))
         self.hosted.configure(f'[tickets]\nroots_file = "{roots}"\ncrl_file = "{crl}"\n')
@@ -455,4 +455,7 @@ class RootsTests(TicketCase):
         self.refused(ticket, "revoked")
         crl.write_bytes(self.other.revoke())
         self.refused(self.sign(self.record(hosts=["*"])), "root")
+        roots.chmod(0o666)
+        self.assertEqual(self.show(ticket)[1]["code"], "FAILED")
+        roots.chmod(0o644)
         self.taken(ticket)
