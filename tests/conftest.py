@@ -1,10 +1,11 @@
 """
-How pytest runs our tests: in continuous integration nothing is skipped.
+How pytest runs our tests: in continuous integration nothing is skipped, and nobody's Ctrl-C is ignored.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 from typing import Any
 
@@ -14,6 +15,16 @@ from tests.needs import CANNOT
 
 #: Where a skip is a failure: the needs could have been met.
 STRICT = os.environ.get("CI") == "true" and os.geteuid() == 0
+
+
+def pytest_configure() -> None:
+    """
+    Have what the tests start end at Ctrl-C: a shell that starts us in the background has us ignore it, and who starts
+    with that hands it on.
+    """
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 def _strict(report: Any) -> Any:

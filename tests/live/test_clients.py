@@ -151,7 +151,7 @@ class OnTerminal:
         @return: the exit status; what was shown is in C{seen}.
         """
         with contextlib.suppress(OSError):
-            while piece := os.read(self._master, 65536):
+            while select.select([self._master], [], [], LIMIT_S)[0] and (piece := os.read(self._master, 65536)):
                 self.seen += piece.decode("utf-8", "replace").replace("\r\n", "\n")
         return self.process.wait(LIMIT_S)
 

@@ -728,7 +728,7 @@ class AccountsTests(Delegated):
         self.assertEqual(pwd.getpwnam(MON), account)
         self.assertShut(self.ssh("ping", key="mallory"))
         self.assertAnswered(self.ssh("ping"), "ping_reply")
-        subprocess.run(["userdel", MON], check=True)
+        subprocess.run(["userdel", "--force", MON], check=True)  # what just ended may still count as there
         self.host.kill()
         self.host.start()
         self.assertEqual(pwd.getpwnam(MON), account)

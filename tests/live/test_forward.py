@@ -424,6 +424,8 @@ class HostileTests(ShellTest):
         Signals end it, and no traceback is left behind.
         """
         path = Listener(self, silent).path
+        # Ignored under nohup, and by what is started then.
+        self.addCleanup(signal.signal, signal.SIGHUP, signal.signal(signal.SIGHUP, signal.SIG_DFL))
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGUSR1):
             with self.running(path) as (process, source, output):
                 source.write(b"ping\n")

@@ -24,20 +24,13 @@ from hostline.clients.client import Client
 from hostline.clients.tls import TlsConnection
 from hostline.protocol.errors import HostError, NoDaemon, TooMany
 from tests.certificates import CLIENT, DAY, Authority, self_signed
+from tests.live.encrypted import free_port
 from tests.live.hosted import Hosted, until
 from tests.live.test_clients import LIMIT_S, OnTerminal, environment, program
 from tests.needs import needs_tool
 from tests.scale import scaled
 
 ANN, OPS = "urn:site:user:ann", "urn:site:user:ops"
-
-
-def free_port() -> int:
-    """
-    A port that nobody listens at just now.
-    """
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        return int(held.getsockname()[1])
 
 
 class TlsTest(SynchronousTestCase):
