@@ -415,6 +415,16 @@ class RevokeTests(_WithDaemon):
         self.operator.body(f"ca_revoke '00:{pairs}'")
         self.assertEqual(self.crl(), {first, second})
 
+    def test_renewed(self) -> None:
+        """With a certificate goes what it was renewed to, and so on: a thief may have done that. Those before stay."""
+        numbers = []
+        signed = enrolled(self.whole, "web.example.org")
+        for _ in range(4):
+            numbers.append(signed["number"])
+            signed = comes_by(self.whole, signed, "dns:web.example.org").body(words("ca_renew", request()))
+        self.operator.body(f"ca_revoke {numbers[1]}")
+        self.assertEqual(self.crl(), {*numbers[1:], signed["number"]})
+
     def test_name(self) -> None:
         """All of a name are revoked, renewed ones too, and the tokens for it are worth nothing."""
         first = enrolled(self.whole, "['web.example.org', 'www.example.org']")

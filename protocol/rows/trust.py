@@ -148,7 +148,8 @@ ROWS: tuple[Command, ...] = (
         (("certificate", _NUMBER_OR_NAME),),
         REVOKED_BODY,
         FOR_OPERATORS,
-        "Revoke a certificate, or all of a name, with the tokens for it; connections that came by one are cut. "
+        "Revoke a certificate with all that it was renewed to, or all of a name with the tokens for it; connections "
+        "that came by one are cut. "
         "unknown=True: a number that is not on record, too.",
         options=(("unknown", kinds.FLAG, False),),
         changes=True,

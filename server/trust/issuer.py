@@ -237,14 +237,25 @@ class Issuer:
         """
         @param said: the number of a certificate, perhaps.
         @param name: L{hostline.protocol.names.certificate_name}; None if C{said} can be none.
-        @return: the certificate of that number; or all that have the name, with the tokens that would get one.
+        @return: the certificate of that number, with those that were got by it; or all that have the name, with the
+            tokens that would get one.
         """
         table = self._daemon.host.table(Certificate)
         number = _number(said)
         if number in table:
-            return [table[number]], []
+            return self._with_renewed(table[number]), []
         invited = self._daemon.host.table(Invitation).values()
         return [one for one in table.values() if name in one.names], [one for one in invited if name in one.names]
+
+    def _with_renewed(self, first: Certificate) -> list[Certificate]:
+        # Whoever took its key may have renewed it, and would go on to do so.
+        by: dict[str, list[Certificate]] = {}
+        for one in self._daemon.host.table(Certificate).values():
+            by.setdefault(one.renews, []).append(one)
+        found = [first]
+        for one in found:
+            found += by.get(one.number, [])
+        return found
 
     def unknown(self, change: Change, said: str) -> Certificate | None:
         """
