@@ -110,14 +110,48 @@ def add_user(
     Make a user.
     """
     check_uid(ask, uid)
-    certificates = tuple(dict.fromkeys(map(certificate_name, certificate)))
-    for one in certificates:  # one name is one principal
-        for other in ask.host.by_names([one]):
-            raise Exists(f"certificate {one} is that of user {other.name}")
     user = User(
-        serial=ask.change.serial(), name=name, uid=uid, keys=tuple(keys), certificates=certificates, operator=operator
+        serial=ask.change.serial(),
+        name=name,
+        uid=uid,
+        keys=tuple(keys),
+        certificates=_names(ask, certificate),
+        operator=operator,
     )
     return user_body(ask.host, ask.change.add(user))
+
+
+@responds(TABLE["set_user"])
+def set_user(
+    ask: Ask, name: str, uid: int | None, keys: list[str] | None, certificate: list[str] | None, operator: bool | None
+) -> dict[str, Any]:
+    """
+    Change what is said of a user.
+    """
+    user: User = ask.target
+    if uid is not None and uid != user.uid:
+        check_uid(ask, uid)
+        user = attrs.evolve(user, uid=uid)
+    if keys is not None:
+        user = attrs.evolve(user, keys=tuple(keys))
+    if certificate is not None:
+        user = attrs.evolve(user, certificates=_names(ask, certificate, user.serial))
+    if operator is not None:
+        user = attrs.evolve(user, operator=operator)
+    return user_body(ask.host, ask.change.put(user))
+
+
+def _names(ask: Ask, certificate: list[str], own: int = 0) -> tuple[str, ...]:
+    """
+    @param own: the serial of the user that they are to be of.
+    @raise Exists: if one of them is another's: one name is one principal.
+    """
+    names = tuple(dict.fromkeys(map(certificate_name, certificate)))
+    for one in names:
+        for other in ask.host.by_names([one]):
+            if other.serial != own:
+                raise Exists(f"certificate {one} is that of user {other.name}")
+    return names
 
 
 @responds(TABLE["remove_user"])

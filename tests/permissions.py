@@ -55,6 +55,7 @@ remove_member lab bob                   ok  no  no  -   -   -   -   -   -   no  
 remove_project empty                    ok  -   -   -   -   -   -   -   -   -   ok  -   -
 projects                                ok  ok  ok  ok  ok  no  ok  ok  no  ok  ok  ok  no
 add_user new                            ok  no  no  no  no  no  no  no  no  no  ok  no  no
+set_user cy keys=[]                     ok  -   -   -   -   -   -   -   -   -   ok  -   -
 remove_user cy                          ok  -   -   -   -   -   -   -   -   -   ok  -   -
 users                                   ok  no  no  no  no  no  no  no  no  no  ok  no  no
 add_delegate new uid=5099               ok  no  no  no  no  no  no  no  no  no  ok  no  no

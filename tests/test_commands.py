@@ -56,6 +56,7 @@ add_user ann
 add_user ann certificate=host.example.org operator=True
 add_user ann certificate=['urn:site:user:ann', 'dns:a.example.org']
 add_user ann uid=1000 keys=['ssh-ed25519 AAAA ann@lab', 'ssh-rsa BBBB']
+set_user ann uid=1001 keys=[] certificate=urn:site:user:ann operator=False
 remove_user ann
 users
 add_delegate del_mon uid=990 commands=['status_request'] slivers=['lab/exp1']

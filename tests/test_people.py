@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from hostline.server.callers import Caller
 from tests.daemons import make, topdl
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI ann@home"
@@ -80,6 +81,37 @@ class PeopleTests(SynchronousTestCase):
         ):
             self.assertEqual(self.code(line), "EXISTS", line)
         self.do("add_user bob", "add_user cy", "remove_delegate mon", "add_user dan uid=5002")
+        self.daemon.check()
+
+    def test_setsOneThingOrAll(self) -> None:
+        """
+        A user who is there already gets another uid, names of certificates and rights; what is not named stays, and
+        whoever came by what is taken away is cut.
+        """
+        names = ("urn:site:ann", "dns:ann.example.org")
+        self.do("add_project lab", f"add_user ann uid=5001 keys=[{KEY!r}]", "add_user bob certificate=urn:site:bob")
+        self.do("add_member lab ann")
+        (before,) = [one for one in self.operator.body("users") if one["name"] == "ann"]
+        body = self.operator.body(f"set_user ann certificate={list(names)!r}")
+        self.assertEqual(body, {**before, "certificates": list(names)})
+        one, other, local = (
+            self.daemon.connect(caller=Caller(-1, via="tls", names=(names[0],), number="1f")),
+            self.daemon.connect(caller=Caller(-1, via="tls", names=(names[1],), number="2f")),
+            self.daemon.connect(5001),
+        )
+        for client in (one, other, local):
+            self.assertEqual(client.body("whoami")["principal"], "ann")
+        self.assertEqual(self.code("set_user ann certificate=urn:site:bob"), "EXISTS")
+        self.assertEqual(self.code("set_user ann uid=200077"), "BAD_VALUE")
+        self.assertEqual(self.code("set_user anne keys=[]"), "NO_SUCH_USER")
+        self.assertEqual(self.operator.body("users")[0]["certificates"], list(names))
+        body = self.operator.body(f"set_user ann uid=5001 operator=True certificate={names[1]}")
+        self.assertEqual((body["operator"], body["certificates"], body["keys"]), (True, [names[1]], [KEY]))
+        self.assertEqual((one.over, other.over, local.over), (True, False, False))
+        self.assertIn("operator", other.body("whoami")["roles"])
+        self.do("set_user ann uid=5009 operator=False")
+        self.assertEqual((other.over, local.over), (False, True))
+        self.assertEqual(other.code("users"), "DENIED")
         self.daemon.check()
 
     def test_refusesToRemoveWhatIsInUse(self) -> None:

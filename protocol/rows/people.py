@@ -69,6 +69,22 @@ ROWS: tuple[Command, ...] = (
         changes=True,
     ),
     Command(
+        "set_user",
+        (("user", kinds.USER),),
+        shapes.USER_BODY,
+        FOR_OPERATORS,
+        "Change by what a user is known, its keys, or whether it is an operator; what is left out stays as it is. Who "
+        "has come by what is taken away is cut.",
+        options=(
+            ("uid", kinds.UID, None),
+            ("keys", several(kinds.KEY), None),
+            ("certificate", several(kinds.CERTIFICATE_NAME), None),
+            ("operator", kinds.FLAG, None),
+        ),
+        target="user",
+        changes=True,
+    ),
+    Command(
         "remove_user",
         (("user", kinds.USER),),
         shapes.USER_BODY,
