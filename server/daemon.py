@@ -246,7 +246,7 @@ class Daemon:
                 raise WrongState(f"slivers of kind {kind} have no image")
             return None
         if name is None:
-            raise WrongState("want image=")
+            raise WrongState("want the name of an image, from which a container is made")
         return self.images.for_sliver(name)
 
     def check_room(self, serial: int, rspec: Mapping[str, int]) -> None:
