@@ -129,6 +129,7 @@ class ArgumentsTests(SynchronousTestCase):
             ("[[a],b]", ["[[a],b]"]),
         ):
             self.assertEqual(parsed("add_delegate", "d", f"slivers={said}").options["slivers"], want)
+        self.assertEqual(self.read("ca_token", "[a.example.org, urn:site:b]")[0], [["a.example.org", "urn:site:b"]])
 
     def test_dict(self) -> None:
         """
