@@ -103,7 +103,7 @@ class DelegateAccounts:
             raise OSError(f"its keys: {error}") from None
         await self._accounts.ensure(serial, name, uid, home, up=True)
         if fewer:
-            await self._owned.end(uid)
+            await self._owned.end(uid, name)
 
     async def remove(self, serial: int) -> None:
         """
@@ -115,7 +115,7 @@ class DelegateAccounts:
         name, uid = (account.name, account.uid) if account is not None else noted or (None, None)
         if account is not None:
             await self._accounts.ensure(serial, account.name, account.uid, account.home, up=False)
-            await self._owned.end(account.uid)
+            await self._owned.end(account.uid, account.name)
         await self._accounts.remove(serial, name, uid)
         if uid is not None and uid in self._uids and not await self._accounts.is_known(uid):
             self._given.add(uid)

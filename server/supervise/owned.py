@@ -21,6 +21,11 @@ from hostline.server.supervise.spawn import start_time
 END_S, BREATH_S = 10.0, 0.02
 #: Seconds that a program may take which changes accounts; it waits 15 for others that do.
 PATIENCE_S = 20.0
+#: How often it is looked for who is just coming in by ssh: whoever began then is past the keys that were read before,
+#: and anybody can begin without end.
+_COMING = 5
+#: How the titles begin of root's processes of sshd, before the name of who comes in or is in (" [priv]" behind it).
+_SSHD = (b"sshd: ", b"sshd-session: ", b"sshd-auth: ")
 #: How many processes are looked at before the reactor gets its turn.
 _STEP = 100
 
@@ -49,15 +54,21 @@ class Owned:
                 found[uid].append(Process(pid, known[0]))
         return found
 
-    async def end(self, uid: int) -> None:
+    async def end(self, uid: int, name: str | None = None) -> None:
         """
         Kill all processes of a uid, until there is none.
 
+        @param name: of an account; who is just coming in to it by ssh, and is root still, is ended too.
         @raise OSError: if one does not end.
         """
         deadline = self._clock.seconds() + END_S
+        times = 0
         while True:
-            found = (await self.uids()).get(uid, [])
+            every = await self.uids()
+            found = every.get(uid, [])
+            if name is not None and times < _COMING:
+                found = found + [one for one in every.get(0, []) if self._comes_in(one.pid, os.fsencode(name))]
+            times += 1
             if not found:
                 return
             for process in found:
@@ -78,6 +89,12 @@ class Owned:
             if self._clock.seconds() > deadline:
                 return
             await deferLater(self._clock, BREATH_S)
+
+    def _comes_in(self, pid: int, name: bytes) -> bool:
+        with suppress(OSError), open(f"{self._proc}/{pid}/cmdline", "rb") as file:  # noqa: PTH123
+            title = file.read(1 << 12).partition(b"\0")[0]
+            return any(title.startswith(one + name + b" [") for one in _SSHD)
+        return False
 
     def _pids(self) -> list[int]:
         return [int(name) for name in os.listdir(self._proc) if name.isdigit()]  # noqa: PTH208

@@ -1,11 +1,13 @@
 """
-Uids of the range of delegates that others have: containers, and accounts that a directory service tells of.
+Whose processes are a delegate's, and whose are not though they look so: those of containers, and of accounts that a
+directory service tells of, may have uids of the range of delegates.
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
+import time
 import unittest
 
 from tests import needs
@@ -36,6 +38,28 @@ class OthersTests(unittest.TestCase):
         self.addCleanup(process.wait, DEADLINE_S)
         self.addCleanup(process.kill)
         return process
+
+    def coming(self, name: str) -> subprocess.Popen[bytes]:
+        """
+        What sshd has for somebody whose key was good, while PAM opens the session.
+        """
+        script = f'exec -a "sshd: {name} [priv]" sleep 600'
+        process = subprocess.Popen(["bash", "-c", script], stdin=subprocess.DEVNULL)
+        self.addCleanup(process.wait, DEADLINE_S)
+        self.addCleanup(process.kill)
+        return process
+
+    def test_whoIsComingIn(self) -> None:
+        """
+        Who is let in by a key that is just taken away does not come in; who comes to another account does.
+        """
+        name = f"{_NAME}mon"
+        self.host.ask(f"add_delegate {name} keys={[KEY]!r}")
+        for request in (f"set_delegate {name} keys=[]", f"remove_delegate {name}"):
+            ours, others = self.coming(name), self.coming(f"{name}x")
+            time.sleep(0.2)  # bash has its turn
+            self.host.ask(request)
+            self.assertEqual((ours.wait(DEADLINE_S), others.poll()), (-9, None))
 
     def test_areLeftAlone(self) -> None:
         """
