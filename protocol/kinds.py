@@ -12,6 +12,7 @@ from typing import Any
 
 from hostline.protocol import names
 from hostline.protocol.errors import BadValue
+from hostline.protocol.moments import moment, read_number, read_seconds
 from hostline.protocol.names import shown
 from hostline.protocol.words import Word
 
@@ -19,8 +20,6 @@ from hostline.protocol.words import Word
 LONGEST_TEXT = 4 << 20
 #: Largest whole number; SQLite and others can keep no larger one.
 LARGEST = 2**63 - 1
-#: The last moment that may be named: the end of the year 9999.
-LATEST = 253402300799
 #: Some thirty years.
 MOST_SECONDS = 10**9
 #: Items of a list in a request, where its Kind says nothing else.
@@ -131,24 +130,6 @@ def _bare_int(text: str) -> int:
     return int(text)
 
 
-def _bare_float(text: str) -> float:
-    # As a float is written by Python and others: an exponent, but no "infinity" and no "1_000".
-    if len(text) <= 40 and not text.strip("0123456789.eE+-"):
-        try:
-            return float(text)
-        except ValueError:
-            pass
-    raise BadValue(f"want a number, got {shown(text)}")
-
-
-def _bare_seconds(text: str) -> float:
-    unit = {"s": 1, "m": 60, "h": 3600, "d": 86400}.get(text[-1:], 0)
-    try:
-        return _bare_float(text[:-1] if unit else text) * (unit or 1)
-    except BadValue:
-        raise BadValue(f"want seconds such as 30, 2.5 or 10m, got {shown(text)}") from None
-
-
 def _seconds(value: Any) -> str | None:
     if type(value) not in (int, float) or not 0 <= value <= MOST_SECONDS:
         return f"want seconds from 0 to {MOST_SECONDS}, got {shown(value)}"
@@ -156,7 +137,7 @@ def _seconds(value: Any) -> str | None:
 
 
 def _bare_when(text: str) -> float | str:
-    return text if text.startswith("+") or "T" in text else _bare_float(text)
+    return text if text.startswith("+") or "T" in text else read_number(text)
 
 
 def _when(value: Any) -> str | None:
@@ -165,38 +146,6 @@ def _when(value: Any) -> str | None:
     except BadValue as error:
         return error.message
     return None
-
-
-def moment(value: float | str, now: float) -> float:
-    """
-    What a WHEN means.
-
-    @param value: Unix seconds, C{+30m}, or a time as in RFC 3339.
-    @param now: Unix seconds.
-    @return: Unix seconds.
-    @raise BadValue: if it is none of these.
-    """
-    try:
-        if isinstance(value, str) and value.startswith("+"):
-            return now + _between_moments(_bare_seconds(value[1:]))
-        if isinstance(value, str):
-            from datetime import datetime  # slow to import, seldom wanted
-
-            read = datetime.fromisoformat(value[:40])
-            if read.tzinfo is None:
-                raise ValueError("no zone")
-            return _between_moments(read.timestamp())
-        if type(value) in (int, float):
-            return float(_between_moments(value))
-    except (BadValue, ValueError, OverflowError):
-        pass
-    raise BadValue(f"want Unix seconds, +30m, or a time such as 2027-01-31T12:00:00Z, got {shown(value)}")
-
-
-def _between_moments(seconds: float) -> float:
-    if not 0 <= seconds <= LATEST:
-        raise ValueError("too late")
-    return seconds
 
 
 def _bare_flag(text: str) -> bool:
@@ -430,10 +379,10 @@ OPERATION = number("N", "the number of an operation", 1)
 CURSOR = number("CURSOR", "the cursor of an event: what came after it is wanted", 0)
 UID = number("UID", "a numeric user id", 0, 2**32 - 2)
 INT = number("INT", "a whole number")
-SECONDS = Kind("SECONDS", "seconds: 30, 2.5, 10m, 2h, 1d", _seconds, _bare_seconds)
+SECONDS = Kind("SECONDS", "seconds: 30, 2.5, 10m, 2h, 1d", _seconds, read_seconds)
 FLAG = Kind("BOOL", "True or False", _is(bool, "True or False"), _bare_flag)
-FLOAT = Kind("NUMBER", "a finite number", _float, _bare_float)
-TIME = Kind("TIME", "float Unix seconds", _float, _bare_float)
+FLOAT = Kind("NUMBER", "a finite number", _float, read_number)
+TIME = Kind("TIME", "float Unix seconds", _float, read_number)
 KEY = Kind("KEY", "an OpenSSH public key", _key)
 WHEN = Kind("WHEN", "Unix seconds, +30m from now, or a time as in RFC 3339: 2027-01-31T12:00:00Z", _when, _bare_when)
 LITERAL = Kind("VALUE", "any value", lambda value: None)

@@ -8,7 +8,7 @@ from typing import Any
 
 from hostline.protocol.commands import TABLE
 from hostline.protocol.errors import BadValue, TooMany, WrongState
-from hostline.protocol.kinds import moment
+from hostline.protocol.moments import moment
 from hostline.protocol.rows.loans import MOST_LOANS
 from hostline.server.asking import Ask, responds
 from hostline.server.records import Sliver

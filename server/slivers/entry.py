@@ -12,7 +12,8 @@ from typing import Any
 from attrs import frozen
 
 from hostline.protocol.errors import BadValue
-from hostline.protocol.kinds import IMAGE, KEY, LATEST, USER
+from hostline.protocol.kinds import IMAGE, KEY, USER
+from hostline.protocol.moments import LATEST
 from hostline.protocol.names import shown, split_slice
 from hostline.server.slivers.rspec import read_tags
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hostline.protocol.commands import TABLE
 from hostline.protocol.errors import BadArguments, Denied, Exists, NoSuchUser, WrongState
-from hostline.protocol.kinds import moment
+from hostline.protocol.moments import moment
 from hostline.protocol.names import near, split_slice
 from hostline.server import callers, rights
 from hostline.server.asking import Ask, responds

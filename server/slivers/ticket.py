@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Collection, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from hostline.protocol.errors import BadTicket, BadValue
-from hostline.protocol.kinds import IMAGE, KEY, SLIVER_KIND, USER, Kind, moment
+from hostline.protocol.kinds import IMAGE, KEY, SLIVER_KIND, USER, Kind
+from hostline.protocol.moments import moment, written
 from hostline.protocol.names import near, shown, split_slice
 from hostline.server.slivers.entry import KEY_MAX, MOST, Refused, read_script
 from hostline.server.slivers.rspec import read_rspec
@@ -90,26 +90,26 @@ def decide(
     if record["hosts"] != [ANY_HOST] and ours.isdisjoint(one.casefold().rstrip(".") for one in record["hosts"]):
         raise _refusal("host", f"the ticket is for {_some(record['hosts'])}, this host is {_some(sorted(ours))}")
     if now < begins:
-        raise _refusal("early", f"the ticket is good from {_when(begins)} on, and it is {_when(now)}")
+        raise _refusal("early", f"the ticket is good from {written(begins)} on, and it is {written(now)}")
     if now > ends:
-        raise _refusal("late", f"the ticket was good until {_when(ends)}, and it is {_when(now)}")
+        raise _refusal("late", f"the ticket was good until {written(ends)}, and it is {written(now)}")
     if ends - begins > most_s:
         raise _refusal("long", f"want a ticket that is good for {most_s / 86400:g} days at most (tickets.most_days)")
     if begins < payload:
         raise _refusal(
             "old",
-            f"the ticket is older than the authority's last records, which are of {_when(payload)}; get a new one",
+            f"the ticket is older than the authority's last records, which are of {written(payload)}; get a new one",
         )
     if begins < remembers:
         raise _refusal(
             "old",
-            f"this host knows which tickets it has seen since {_when(remembers)} only, and this one may be older; "
+            f"this host knows which tickets it has seen since {written(remembers)} only, and this one may be older; "
             "get a new one",
         )
     if spent:
         raise _refusal("seen", f"a ticket of this signer with number {record['number']} was taken before")
     if record.get("expires") is not None and record["expires"] <= now:
-        raise _refusal("late", f"the sliver's time was over at {_when(record['expires'])}")
+        raise _refusal("late", f"the sliver's time was over at {written(record['expires'])}")
 
 
 def source_of(before: str, not_before: float) -> str:
@@ -235,10 +235,3 @@ _READERS: dict[str, Callable[[Any], Any]] = {
 def _some(names: Collection[str]) -> str:
     shown_ = list(names)[:3]
     return ", ".join(shown_) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _when(time: float) -> str:
-    try:
-        return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (ValueError, OverflowError, OSError):
-        return f"{time:.0f}"

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from hostline.protocol.errors import Exists, OperationFailed, StoreFailed, TooMany, WrongState
+from hostline.protocol.moments import written
 from hostline.protocol.trust import CA, CA_KEY, CERTIFICATE, KEY
 from hostline.server import entries
 from hostline.server.credentials import Certificate, Invitation
@@ -161,7 +162,7 @@ class Issuer:
         """
         authority = self.authority
         if authority.until <= change.now:
-            raise WrongState(f"the authority ended at {signing.date(authority.until)}")
+            raise WrongState(f"the authority ended at {written(authority.until)}")
         certificate = signing.sign(authority, key, names, purpose, life_s, change.now)
         change.put(_record(change.serial(), certificate, names, purpose, change.now, renews))
         return certificate
@@ -341,7 +342,7 @@ class Issuer:
             (
                 "certificate authority",
                 until > now + _WARN_S,
-                f"the authority ends at {signing.date(until)}; {len(self._alive(now))} certificates are good, "
+                f"the authority ends at {written(until)}; {len(self._alive(now))} certificates are good, "
                 f"{waiting} tokens were not used",
                 "make a new authority, believed beside this one, and enrol all hosts and users anew before it ends",
             ),
@@ -349,8 +350,8 @@ class Issuer:
                 "revocation list",
                 not listing.unwritten and listing.read.until > now,
                 listing.unwritten
-                or f"{len(listing.read.revoked)} certificates are revoked, said at {signing.date(listing.read.made)}, "
-                f"good until {signing.date(listing.read.until)}",
+                or f"{len(listing.read.revoked)} certificates are revoked, said at {written(listing.read.made)}, "
+                f"good until {written(listing.read.until)}",
                 f"make it possible to write {self.trust.directory}; the list is written anew within a minute",
             ),
         ]

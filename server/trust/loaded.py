@@ -15,10 +15,10 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from hostline.protocol.moments import written
 from hostline.protocol.trust import CA, CERTIFICATE, CRL, KEY
 from hostline.server.trust.files import BadTrust, NotThere, Trust, read_file
 from hostline.server.trust.revoked import Revoked, read_lists
-from hostline.server.trust.signing import date
 
 #: For TLS 1.2; all of 1.3 are as good.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -108,14 +108,14 @@ def findings(loaded: Loaded, now: float) -> list[tuple[str, bool, str, str]]:
     """
     names = ", ".join(loaded.names) or "no DNS name"
     life = loaded.ends - loaded.begins
-    own = f"this host's certificate, of {names}, is good from {date(loaded.begins)} to {date(loaded.ends)}"
+    own = f"this host's certificate, of {names}, is good from {written(loaded.begins)} to {written(loaded.ends)}"
     overdue = loaded.revoked.overdue(now)
     count = sum(one.count for one in loaded.revoked.lists)
     lists = f"revoked: {count}; lists: {len(loaded.lists)}"
     if loaded.revoked.lists:
-        lists += f", the oldest of {date(min(one.issued for one in loaded.revoked.lists))}"
+        lists += f", the oldest of {written(min(one.issued for one in loaded.revoked.lists))}"
     if overdue:
-        lists += f"; newer ones were due at {date(min(one.due or now for one in overdue))}, until then these count"
+        lists += f"; newer ones were due at {written(min(one.due or now for one in overdue))}, until then these count"
     return [
         (
             "tls certificate",
@@ -127,7 +127,7 @@ def findings(loaded: Loaded, now: float) -> list[tuple[str, bool, str, str]]:
         (
             "tls authorities",
             now < loaded.authorities_end,
-            f"{len(loaded.authorities)} are believed, the last until {date(loaded.authorities_end)}",
+            f"{len(loaded.authorities)} are believed, the last until {written(loaded.authorities_end)}",
             "make a new authority and enrol all hosts and users anew",
         ),
         (

@@ -12,9 +12,9 @@ from typing import Any
 
 import attrs
 
-from hostline.protocol import kinds
 from hostline.protocol.commands import TABLE
 from hostline.protocol.errors import BadValue, Denied, NoSuchCertificate, TooMany, WrongState
+from hostline.protocol.moments import moment
 from hostline.protocol.names import certificate_name, shown
 from hostline.server import callers
 from hostline.server.asking import Ask, responds
@@ -64,7 +64,7 @@ def ca_token(
     written = _written(names)
     if len(ask.host.by_names(written)) > 1:
         raise BadValue("names: want those of one user; a certificate of two lets nobody in")
-    until = kinds.moment(expires, now)
+    until = moment(expires, now)
     if not now < until <= now + _MOST_WAIT:
         raise BadValue(f"expires: want a time within the next {_MOST_WAIT / 86400:g} days")
     if until > issuer.authority.until:

@@ -250,13 +250,6 @@ def read_revocations(authority: Authority, data: bytes) -> Revocations:
     return Revocations(revoked, serial, made, ends.timestamp() if ends is not None else made)
 
 
-def date(seconds: float) -> str:
-    """
-    @return: a time in UTC, for people.
-    """
-    return f"{_moment(seconds):%Y-%m-%dT%H:%M:%SZ}"
-
-
 def number_of(certificate: x509.Certificate) -> str:
     """
     @return: its serial number as records have it: in hexadecimal, lower case, without zeros before it.
