@@ -10,6 +10,7 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.needs import CANNOT
 
@@ -21,7 +22,11 @@ def pytest_configure() -> None:
     """
     Have what the tests start end at Ctrl-C: a shell that starts us in the background has us ignore it, and who starts
     with that hands it on.
+
+    On a busy machine one try of an example may take long; what must not is measured by the tests themselves.
     """
+    settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("busy")
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, usual)
