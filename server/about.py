@@ -71,7 +71,7 @@ def host_status(ask: Ask) -> dict[str, Any]:
     """
     Say what this host has, what it has given, and what is wrong.
     """
-    return ask.daemon.health.host_status()
+    return ask.daemon.health.host_status(callers.is_operator(ask.host, ask.caller))
 
 
 @responds(TABLE["doctor"])

@@ -17,6 +17,8 @@ import hostline
 if TYPE_CHECKING:
     from hostline.server.daemon import Daemon
 
+#: What everybody may hear details of; others may name slivers, delegates, certificates and what they wait for.
+_FOR_ALL = ("state", "disk", "clock", "descriptors")
 #: Free disk below which C{doctor} warns.
 _LOW_DISK = 256 << 20
 
@@ -32,9 +34,11 @@ class Health:
         self._process = psutil.Process()
         psutil.cpu_percent(None)  # the first call only begins the measuring
 
-    def host_status(self) -> dict[str, Any]:
+    def host_status(self, details: bool) -> dict[str, Any]:
         """
         The body of C{host_status}.
+
+        @param details: whether the caller may know all that C{doctor} says.
         """
         daemon = self._daemon
         memory = psutil.virtual_memory()
@@ -65,7 +69,7 @@ class Health:
                 "disk_free_bytes": disk.free,
             },
             "drivers": {kind: driver.version for kind, driver in daemon.sync.drivers.items()},
-            "problems": [one["detail"] for one in self.doctor() if not one["ok"]],
+            "problems": [_problem(one, details) for one in self.doctor() if not one["ok"]],
             "uptime": daemon.now() - daemon.started,
             "daemon": {
                 "pid": os.getpid(),
@@ -169,6 +173,12 @@ class Health:
             f"{used} of {most} file descriptors are open",
             "raise LimitNOFILE of the daemon's service; each sliver and each connection takes one",
         )
+
+
+def _problem(found: dict[str, Any], details: bool) -> str:
+    if details or found["check"] in _FOR_ALL:
+        return str(found["detail"])
+    return f"{found['check']}: not as it should be; doctor tells operators more"
 
 
 def _found(check: str, ok: bool, detail: str, remedy: str) -> dict[str, Any]:

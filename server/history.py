@@ -10,7 +10,7 @@ from typing import Any
 from hostline.protocol.commands import TABLE
 from hostline.server.asking import Ask, responds
 from hostline.server.events import Event
-from hostline.server.watch import check_topic, may_see, missed
+from hostline.server.watch import check_topic, for_operators, may_see, missed
 
 
 @responds(TABLE["watch"])
@@ -38,7 +38,7 @@ def events(ask: Ask, since: int, limit: int, topic: str) -> list[dict[str, Any]]
     known: dict[tuple[bool, tuple[int, int] | None], bool] = {}  # there are thousands of events, of a few scopes
 
     def seen(event: Event) -> bool:
-        scope = event.body["topic"] == "audit", event.scope
+        scope = for_operators(event), event.scope
         if scope not in known:
             known[scope] = may_see(ask.host, ask.caller, event)
         return known[scope]

@@ -16,6 +16,8 @@ from hostline.server.records import Experiment, Operation
 
 #: Topics that one connection may watch.
 TOPICS = 100
+#: What happens to the host and says to which slivers.
+_NAMING = ("held", "expiry")
 #: Events that are looked at in one turn.
 _AT_ONCE = 4
 
@@ -120,9 +122,17 @@ def may_see(host: Host, caller: Caller, event: Event) -> bool:
     """
     Whether an event is for the caller: the audit log is for operators, what is about an experiment for those related.
     """
-    if event.body["topic"] == "audit":
+    if for_operators(event):
         return callers.is_operator(host, caller)
     return not caller.sliver if event.scope is None else rights.sees_scope(host, caller, event.scope)
+
+
+def for_operators(event: Event) -> bool:
+    """
+    Whether an event is for operators alone: those of the audit log, and of the host those that name many a sliver.
+    """
+    topic = event.body["topic"]
+    return topic == "audit" or (topic == "host" and event.body.get("what") in _NAMING)
 
 
 def check_topic(host: Host, caller: Caller, topic: str) -> None:

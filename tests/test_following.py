@@ -405,6 +405,7 @@ class BrakeTests(FollowingCase):
         self.assertIn("2 of 2", self.finding("brake")["detail"])
         self.assertTrue([one for one in self.operator.body("host_status")["problems"] if "2 of 2" in one])
         self.assertEqual(len(self.events("held")), 1)
+        self.assertNotIn("held", [one["what"] for one in self.whole.connect(5009).body("events limit=10000")])
         self.sync(A, B)
         self.assertEqual([one for one in self.operator.body("doctor") if one["check"] == "brake"], [])
 

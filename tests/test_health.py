@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import hostline
 from hostline.protocol.commands import TABLE
-from tests.daemons import EPOCH, make, topdl
+from tests.daemons import EPOCH, FakeAccounts, make, topdl
 
 
 class AboutTests(SynchronousTestCase):
@@ -109,6 +109,19 @@ class HealthTests(SynchronousTestCase):
         self.daemon.store.full = False
         self.operator.body("add_project lab")
         self.assertTrue(self.finding("state")["ok"])
+
+    def test_namesNobodyToOthers(self) -> None:
+        """
+        What is wrong with somebody's delegate is for operators to know; others hear that something is.
+        """
+        daemon = make(accounts=FakeAccounts())
+        operator = daemon.connect()
+        serial = operator.body("add_delegate del_secret")["serial"]
+        daemon.daemon.delegates._note(serial, "its account is gone")
+        self.assertIn("del_secret: its account is gone", operator.body("host_status")["problems"])
+        problems = daemon.connect(5009).body("host_status")["problems"]
+        self.assertIn("delegates: not as it should be; doctor tells operators more", problems)
+        self.assertNotIn("del_secret", str(problems))
 
     def test_saysWhatADriverLacks(self) -> None:
         """
