@@ -43,6 +43,7 @@ class Gate:
         self._crowd = Crowd(self._tallies.values) if fair else None
         self._clock = clock
         self._inside: dict[Connection, tuple[str, str]] = {}
+        self._became: dict[Connection, str] = {}
         self._counts: Counter[str] = Counter()
 
     @property
@@ -123,6 +124,7 @@ class Gate:
         A connection that was admitted is over.
         """
         kind, key = self._inside.pop(connection)
+        self._became.pop(connection, None)
         self._counts[kind] -= 1
         tally = self._tallies.get(key)
         if tally is not None and not tally.connections:
@@ -143,15 +145,19 @@ class Gate:
     def cut_former(self) -> int:
         """
         End the connections of users and delegates that are no more, or are no longer known by what they came with: who
-        has that now is another one.
+        has that now is another one. Who was nobody and has become one of them goes on.
 
         @return: how many.
         """
-        found = [
-            one
-            for one, (_, key) in self._inside.items()
-            if key.startswith(("user:", "delegate:")) and self._key(one.caller) != key
-        ]
+        found = []
+        for one, (_, key) in self._inside.items():
+            before, now = self._became.get(one, key), self._key(one.caller)
+            if now == before:
+                continue
+            if before.startswith(("user:", "delegate:")):
+                found.append(one)
+            else:
+                self._became[one] = now
         for one in found:
             one.cut()
         return len(found)

@@ -116,7 +116,7 @@ class Change:
     @ivar events: told when the change is durable.
     @ivar slivers: serials of slivers that this touches, for the sync that follows.
     @ivar removed: serials of slivers whose record this removes.
-    @ivar people: whether a user or a delegate is no longer what it was.
+    @ivar people: whether a user or a delegate is no longer what it was, or is new.
     @ivar frees: whether it leads to more room on the host, so that it is made even if the disk is full; so is news.
     @ivar handed_over: whether the store has it, and will say how it went.
     @ivar when_committed: called once the change is durable; C{when_undone}: once it is taken back instead.
@@ -236,7 +236,7 @@ class Change:
             for sliver in self.host.free_slivers():
                 if old.serial in sliver.users or sliver.owner == f"user:{old.serial}":
                     self.touch(sliver.serial)
-        self.people = self.people or isinstance(old, User | Delegate)
+        self.people = self.people or isinstance(old or record, User | Delegate)
         self._undo.append(lambda: self.host._set(kind, key, old))
         lent.followed(self, old, record)
         if kind not in (Token.table, Operation.table):

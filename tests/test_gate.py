@@ -182,11 +182,15 @@ class CutTests(SynchronousTestCase):
 
     def test_leavesStrangersWhoBecomeUsers(self) -> None:
         """
-        Who is made a user while connected goes on, as the user he is now.
+        Who is made a user while connected goes on, as the user he is now, and is cut when that ends.
         """
         stranger = self.daemon.connect(5009)
         self.operator.body("add_user cy uid=5009")
         self.assertEqual(stranger.body("whoami")["principal"], "cy")
+        self.operator.body("add_user dan uid=5010")
+        self.assertFalse(stranger.over)
+        self.operator.body("remove_user cy")
+        self.assertTrue(stranger.over)
 
     def test_forgetsWhatWasAsked(self) -> None:
         """
