@@ -85,7 +85,7 @@ class DelegateShell:
         self._shells = shells
         self._note = directory.with_name("shells-line")
         self._pythons = pythons
-        self._installed = False
+        self._copies: list[Path] = []
 
     async def install(self) -> None:
         """
@@ -93,7 +93,7 @@ class DelegateShell:
 
         @raise OSError: if that fails.
         """
-        if not self._installed or not self.path.exists():
+        if not self._copies or not self._is_there():
             _have(self._directory)
             copies = [self._copy(name) for name in MODULES]
             python = await self._compile(copies)
@@ -101,7 +101,7 @@ class DelegateShell:
                 one.chmod(0o644)  # whatever our umask was
             script = _SCRIPT.format(python=python, directory=str(self._directory), socket=str(self._socket))
             _write(self.path, script, 0o755)
-            self._installed = True
+            self._copies = copies
         await self._patiently(self._offer)
 
     async def withdraw(self) -> None:
@@ -110,7 +110,7 @@ class DelegateShell:
 
         @raise OSError: if that fails.
         """
-        self._installed = False
+        self._copies = []
         await self._patiently(self._take_back)
         self._note.unlink(missing_ok=True)
         self._note.with_name(self._note.name + ".new").unlink(missing_ok=True)
@@ -121,8 +121,8 @@ class DelegateShell:
         """
         @return: how it is not as L{install} would have it, in words; None if it is.
         """
-        if not self.path.exists():
-            return "its shell is not there"
+        if not self._is_there():
+            return "its shell is not there, or not all of it"
         with suppress(FileNotFoundError):
             if not login_shells.has(str(self.path), self._shells):
                 return f"its shell is not in {self._shells}"
@@ -133,6 +133,9 @@ class DelegateShell:
         @return: why delegates cannot run it, or get at the daemon's socket, in words; None if they can.
         """
         return passable.why_not_run(self.path) or passable.why_not_reached(self._socket)
+
+    def _is_there(self) -> bool:
+        return self.path.exists() and all(one.exists() for one in self._copies)
 
     def _copy(self, name: str) -> Path:
         """

@@ -734,6 +734,18 @@ class AccountsTests(Delegated):
         self.assertEqual(pwd.getpwnam(MON), account)
         self.assertAnswered(self.ssh("ping"), "ping_reply")
 
+    def test_mendsItsShell(self) -> None:
+        """
+        A part of the shell that somebody removed is there again after the next look.
+        """
+        self.add()
+        part = Path(pwd.getpwnam(MON).pw_shell).parent / "hostline" / "clients" / "reach.py"
+        part.unlink()
+        self.assertNotEqual(self.ssh("ping").returncode, 0)
+        self.host.ask(f"set_delegate {MON} keys={[self.sshd.key]!r}")
+        self.assertTrue(part.exists())
+        self.assertAnswered(self.ssh("ping"), "ping_reply")
+
     def test_saysWhyNobodyComesIn(self) -> None:
         """
         A directory on the way that others may not pass through is named, by doctor and beside the delegate.
