@@ -5,7 +5,7 @@ there already.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +26,8 @@ from hostline.server.supervise.keyline import key_line
 EVERY = "*"
 #: How the name of a delegate begins that a user made.
 PREFIX = "del_"
+#: A body, at once or, where an account is made or removed, once that is done.
+_Soon = dict[str, Any] | Coroutine[Any, Any, dict[str, Any]]
 
 
 def delegate_body(host: Host, delegate: Delegate, problems: list[str]) -> dict[str, Any]:
@@ -81,7 +83,9 @@ class Wanted:
 
 
 @responds(TABLE["add_delegate"])
-def add_delegate(ask: Ask, name: str, uid: int | None, keys: list[str], commands: list[str], slivers: list[str]) -> Any:
+def add_delegate(
+    ask: Ask, name: str, uid: int | None, keys: list[str], commands: list[str], slivers: list[str]
+) -> _Soon:
     """
     Let somebody say a few commands of a few experiments and slivers.
     """
@@ -122,7 +126,7 @@ async def _with_account(ask: Ask, name: str, wanted: Wanted, grantor: str) -> di
 @responds(TABLE["set_delegate"])
 def set_delegate(
     ask: Ask, name: str, keys: list[str] | None, commands: list[str] | None, slivers: list[str] | None
-) -> Any:
+) -> _Soon:
     """
     Grant other commands or slivers, or let in with other keys.
     """
@@ -144,7 +148,7 @@ async def _with_keys(ask: Ask, wanted: Wanted) -> dict[str, Any]:
 
 
 @responds(TABLE["remove_delegate"])
-def remove_delegate(ask: Ask, name: str) -> Any:
+def remove_delegate(ask: Ask, name: str) -> _Soon:
     """
     End a grant, and the account that was made for it.
     """
