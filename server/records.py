@@ -313,6 +313,7 @@ class Authority(Record):
     @ivar wall: what the clock said last when it was trusted; C{up}: seconds the host had been up then; C{boot}: the
         kernel's id of that boot, empty if nobody looked yet.
     @ivar remembers: since when the numbers of all tickets that were taken are known; 0 if nobody said yet.
+    @ivar forgets: up to when tickets ended whose numbers were forgotten since; 0 if none was.
     """
 
     table: ClassVar[str] = "authority"
@@ -324,6 +325,7 @@ class Authority(Record):
     up: float = field(default=0.0, validator=NUMBER)
     boot: str = field(default="", validator=TEXT)
     remembers: float = field(default=0.0, validator=NUMBER)
+    forgets: float = field(default=0.0, validator=NUMBER)
 
 
 @frozen(kw_only=True)

@@ -64,11 +64,12 @@ class Rounds:
             if one.ended is not None and one.ended < daemon.now() - history.operations_days * 86400
         ]
         daemon.tickets.look()
-        old += daemon.tickets.old()
-        if old:
+        spent = daemon.tickets.old()
+        if old or spent:
             change = daemon.host.change(daemon.now())
             for record in old:
                 change.remove(record)
+            daemon.tickets.forget(change, spent)
             daemon.commit(change).addErrback(lambda failure: failure.trap(StoreFailed) and None)
 
 

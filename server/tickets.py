@@ -26,7 +26,10 @@ from hostline.server.slivers.vouching import read_believed
 from hostline.server.trust.files import BadTrust, NotThere, Trust, read_file
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hostline.server.daemon import Daemon
+    from hostline.server.host import Change
 
 #: Bytes of a ticket as it is given, PEM or base64.
 LONGEST = 65536
@@ -100,6 +103,16 @@ class Tickets:
         before = daemon.now() - daemon.config.authority.clock_off_days * 86400
         return [one for one in daemon.host.table(Spent).values() if one.until < before]
 
+    def forget(self, change: Change, old: Sequence[Spent]) -> None:
+        """
+        Forget numbers, and keep until when: should the clock be put back, nobody could tell them from new ones.
+        """
+        if old:
+            known = authority(change.host)
+            change.put(attrs.evolve(known, forgets=max(known.forgets, *(one.until for one in old))))
+        for one in old:
+            change.remove(one)
+
     def _believed(self) -> tuple[str, str]:
         """
         @return: PEM of the authorities whose signers are believed, and of what they have revoked.
@@ -164,6 +177,7 @@ async def _taken(ask: Ask, text: str) -> dict[str, Any]:
         most_s=daemon.config.tickets.most_days * 86400,
         payload=known.timestamp,
         remembers=known.remembers,
+        forgets=known.forgets,
         spent=ask.host.get(Spent, name) is not None,
     )
     ask.change.put(Spent(serial=0, name=name, until=record["not_after"]))

@@ -192,7 +192,7 @@ class DecideTests(SynchronousTestCase):
         """
         The word that says why not; empty if it is.
         """
-        asked = {"most_s": 1000.0, "payload": 0.0, "remembers": 50.0, "spent": False, **more}
+        asked = {"most_s": 1000.0, "payload": 0.0, "remembers": 50.0, "forgets": 0.0, "spent": False, **more}
         try:
             decide(record(**said), now, {"n7.example.org", "n7"}, **asked)
         except BadTicket as error:
@@ -235,6 +235,8 @@ class DecideTests(SynchronousTestCase):
         self.assertEqual(self.reason({}, payload=100.0), "")
         self.assertEqual(self.reason({}, payload=100.1), "old")
         self.assertEqual(self.reason({}, remembers=100.1), "old")
+        self.assertEqual(self.reason({}, forgets=199.9), "")
+        self.assertEqual(self.reason({}, forgets=200.0), "old")
 
     def test_source(self) -> None:
         """
@@ -533,6 +535,22 @@ class TakenTests(SynchronousTestCase):
         self.daemon.daemon.round()
         self.daemon.settle()
         self.assertEqual(len(self.daemon.host.table(Spent)), 0)
+
+    def test_forgottenTooEarly(self) -> None:
+        """
+        A ticket whose number was forgotten by a clock that was far ahead is not taken again once that is put right.
+        """
+        said = {"not_before": EPOCH + 1, "not_after": EPOCH + 500, "number": "n"}
+        self.daemon.advance(2)
+        self.made(**said)
+        self.operator.body("destroy lab_web wait=60")
+        self.daemon.clock.rightNow += 40 * 86400
+        self.daemon.daemon.round()
+        self.daemon.settle()
+        self.assertEqual(len(self.daemon.host.table(Spent)), 0)
+        back = EPOCH + 10 - self.daemon.clock.seconds()
+        self.daemon.daemon.now = lambda: back + self.daemon.clock.seconds()
+        self.assertEqual(self.code(**said), "BAD_TICKET old")
 
     def test_clock(self) -> None:
         """

@@ -71,6 +71,7 @@ def decide(
     most_s: float,
     payload: float,
     remembers: float,
+    forgets: float,
     spent: bool,
 ) -> None:
     """
@@ -82,6 +83,7 @@ def decide(
     @param most_s: the longest time for which a ticket may be good.
     @param payload: timestamp of the last full payload of the authority.
     @param remembers: since when this host knows all numbers that it has seen.
+    @param forgets: up to when tickets ended whose numbers it has forgotten since.
     @param spent: whether this number was seen.
     @raise BadTicket: if it is not.
     """
@@ -105,6 +107,12 @@ def decide(
             "old",
             f"this host knows which tickets it has seen since {written(remembers)} only, and this one may be older; "
             "get a new one",
+        )
+    if ends <= forgets:
+        raise _refusal(
+            "old",
+            f"this host was at {written(forgets)} already, by a clock that was put back since, and has forgotten which "
+            "tickets it saw before; get a new one",
         )
     if spent:
         raise _refusal("seen", f"a ticket of this signer with number {record['number']} was taken before")
