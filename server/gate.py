@@ -145,12 +145,16 @@ class Gate:
     def cut_former(self) -> int:
         """
         End the connections of users and delegates that are no more, or are no longer known by what they came with: who
-        has that now is another one. Who was nobody and has become one of them goes on.
+        has that now is another one; and those of operators who are none any more. Who was nobody and has become one of
+        them goes on.
 
         @return: how many.
         """
         found = []
-        for one, (_, key) in self._inside.items():
+        for one, (kind, key) in self._inside.items():
+            if kind == _OPERATORS and not callers.is_operator(self._host, one.caller):
+                found.append(one)
+                continue
             before, now = self._became.get(one, key), self._key(one.caller)
             if now == before:
                 continue

@@ -180,6 +180,17 @@ class CutTests(SynchronousTestCase):
         self.assertEqual(eve.lines(), ["remove_user_reply"])
         self.assertTrue(eve.over)
 
+    def test_endsThoseOfFormerOperators(self) -> None:
+        """
+        Who is an operator no longer is cut off, with all that was open; he may come again as the user he is.
+        """
+        self.operator.body("add_user eve uid=5007 operator=True")
+        eve = self.daemon.connect(5007)
+        eve.body("watch audit")
+        self.operator.body("set_user eve operator=False")
+        self.assertEqual((eve.over, self.ann.over, self.operator.over), (True, False, False))
+        self.assertEqual(self.daemon.connect(5007).code("users"), "DENIED")
+
     def test_leavesStrangersWhoBecomeUsers(self) -> None:
         """
         Who is made a user while connected goes on, as the user he is now, and is cut when that ends.
