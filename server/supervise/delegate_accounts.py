@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from hostline.server.supervise import passable
 from hostline.server.supervise.accounts import DELEGATE, PROGRAMS, Accounts, Taken
@@ -18,11 +19,16 @@ from hostline.server.supervise.owned import Owned
 from hostline.server.supervise.spawn import Spawner
 from hostline.server.supervise.uids import UidRange
 
+#: Processes of one delegate: two for each connection, of which it may have hundreds (limits.principal_connections).
+MOST = 1000
+
 
 class DelegateAccounts:
     """
     Those of one state directory. Only root can have them. What is awaited is to be asked for one after the other.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -127,14 +133,19 @@ class DelegateAccounts:
         """
         End what still runs under uids of accounts that were removed; take the shell away if nobody is left to have it.
 
-        @param known: uids that are left alone.
+        @param known: uids of accounts, which are left alone as long as each has L{MOST} processes at most.
         @raise OSError: if that fails.
         """
         if not known and not self._had_any and not self._directory.exists():
             return
-        # Only those that were ours: accounts of other services and containers may have uids between ours.
-        for uid in self._given.intersection(await self._owned.uids()).difference(known):
-            if not await self._accounts.is_known(uid):
+        for uid, processes in (await self._owned.uids()).items():
+            if uid in known:
+                # Who asks nothing (ssh -N) is no connection of ours that is counted, and sshd counts none either.
+                if len(processes) > MOST:
+                    self._log.warn("uid {uid} has {count} processes of sshd; ended", uid=uid, count=len(processes))
+                    await self._owned.end(uid)
+            # Only those that were ours: accounts of other services and containers may have uids between ours.
+            elif uid in self._given and not await self._accounts.is_known(uid):
                 await self._owned.end(uid)
         if not known:
             await self._withdraw()

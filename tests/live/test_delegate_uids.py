@@ -10,6 +10,7 @@ import subprocess
 import time
 import unittest
 
+from hostline.server.supervise.delegate_accounts import MOST
 from tests import needs
 from tests.live.hosted import Hosted
 from tests.live.support import DEADLINE_S
@@ -60,6 +61,26 @@ class OthersTests(unittest.TestCase):
             time.sleep(0.2)  # bash has its turn
             self.host.ask(request)
             self.assertEqual((ours.wait(DEADLINE_S), others.poll()), (-9, None))
+
+    def test_areNotWithoutNumber(self) -> None:
+        """
+        Who holds thousands of connections by ssh and asks nothing loses them; who holds some does not.
+        """
+        many, few = (self.host.ask(f"add_delegate {_NAME}{one} keys={[KEY]!r}")["uid"] for one in ("mon", "spy"))
+        script = 'for at in $(seq "$1"); do sleep 600 & done; wait'
+        crowds = []
+        for uid, count in (many, MOST + 1), (few, MOST // 8):
+            ids = f"--reuid={uid}", f"--regid={uid}", "--clear-groups"
+            crowd = subprocess.Popen(["setpriv", *ids, "sh", "-c", script, "sh", str(count)], stdin=subprocess.DEVNULL)
+            self.addCleanup(crowd.wait, DEADLINE_S)
+            self.addCleanup(crowd.kill)
+            crowds.append(crowd)
+        time.sleep(1)
+        self.host.kill()
+        self.host.start()
+        self.assertEqual((crowds[0].wait(DEADLINE_S), crowds[1].poll()), (-9, None))
+        for name in ("mon", "spy"):
+            self.host.ask(f"remove_delegate {_NAME}{name}")
 
     def test_areLeftAlone(self) -> None:
         """
