@@ -128,7 +128,9 @@ class Tickets:
     def _files(self) -> tuple[str, str]:
         settings = self._daemon.config.tickets
         roots = _other(settings.roots_file) if settings.roots_file else self._own(CA)
-        return roots, self._own(CRL) + (_other(settings.crl_file) if settings.crl_file else "")
+        issuer = self._daemon.issuer  # whose list counts though it could not be written
+        revoked = issuer.listing.pem.decode("ascii") if issuer.present else self._own(CRL)
+        return roots, revoked + (_other(settings.crl_file) if settings.crl_file else "")
 
     def findings(self) -> list[tuple[str, bool, str, str]]:
         """

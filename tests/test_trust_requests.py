@@ -505,7 +505,7 @@ class RevokeTests(_WithDaemon):
         self.assertEqual((seen, self.operator.lines()), ([(True, [])], ["ca_revoke_reply"]))
 
     def test_fullDisk(self) -> None:
-        """If the list cannot be written the operator is told; the record says revoked, and the list follows."""
+        """If the list cannot be written the operator is told; who asks is told all of it, and the file follows."""
         number = enrolled(self.whole, "web.example.org")["number"]
         write = self.whole.daemon.issuer.trust.write
 
@@ -516,7 +516,10 @@ class RevokeTests(_WithDaemon):
         self.assertEqual(self.operator.code("ca_revoke web.example.org"), "FAILED")
         (found,) = [one for one in self.operator.body("doctor") if one["check"] == "revocation list"]
         self.assertEqual((found["ok"], "No space" in found["detail"]), (False, True))
-        self.assertEqual(self.crl(), set())
+        told = self.stranger().body("ca_revoked")["crl"]
+        self.assertEqual([f"{one.serial_number:x}" for one in x509.load_pem_x509_crl(told.encode())], [number])
+        self.assertEqual(self.whole.daemon.tickets._files()[1], told)
+        self.assertNotEqual((self.whole.directory / "trust" / "crl.pem").read_text(), told)
         self.whole.daemon.issuer.trust.write = write  # type: ignore[method-assign]
         self.whole.daemon.issuer.round()
         self.whole.settle()

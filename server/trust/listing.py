@@ -24,7 +24,7 @@ class Listing:
     """
     The list.
 
-    @ivar pem: as it was last written.
+    @ivar pem: as it was last made.
     @ivar read: what it says.
     @ivar unwritten: why what is revoked does not stand in the file yet; empty if it does.
     """
@@ -83,7 +83,10 @@ class Listing:
             await run(lambda: self._trust.write(CRL, pem))
         except OSError as error:
             raise OperationFailed(f"revoked on record, but {self._not_written(error)}") from error
-        self.pem, self.read, self.unwritten = pem, read, ""
+        else:
+            self.unwritten = ""
+        finally:  # who asks is told of it, whether it could be written or not
+            self.pem, self.read = pem, read
 
     def _made(self, authority: Authority, revoked: Mapping[int, float], now: float) -> tuple[bytes, Revocations]:
         # What was revoked once stays so, even if the record of it was lost.
