@@ -37,16 +37,15 @@ class Connection(asyncio.Protocol):
     def __init__(
         self,
         daemon: Daemon,
-        who: Callable[[asyncio.Transport], Caller] | None = None,
+        who: Callable[[asyncio.Transport], Caller],
         limits: Limits | None = None,
     ) -> None:
         """
-        @param who: finds who is at the other end, or raises the L{HostError} that is said there before it is closed;
-            None: as the kernel says at the host's own socket.
+        @param who: finds who is at the other end, or raises the L{HostError} that is said there before it is closed.
         @param limits: None: those of every connection.
         """
         self._daemon = daemon
-        self._who = who or daemon.caller
+        self._who = who
         self._limits = limits or daemon.config.limits
         self.most_unread = self._limits.principal_unread_bytes
         self._look = self.most_unread // 4

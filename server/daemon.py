@@ -8,6 +8,7 @@ import asyncio
 import grp
 import os
 import random
+import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ from hostline.server.store import Loaded, Store
 from hostline.server.supervise.shelf import Shelf
 from hostline.server.supervise.spawn import Spawner
 from hostline.server.sync import Sync
-from hostline.server.tally import Tally
+from hostline.server.tally import Piece, Tally
 from hostline.server.tickets import Tickets
 from hostline.server.trust.endpoint import Endpoint
 from hostline.server.trust.issuer import Issuer
@@ -181,17 +182,20 @@ class Daemon:
 
     # Waiting.
 
-    async def ended(self, number: int, timeout: float) -> None:
+    async def ended(self, number: int, timeout: float, caller: Caller) -> None:
         """
         Wait until an operation has ended, or for C{timeout} seconds.
-        """
-        await self._within(self.operations.ended(number), timeout)
 
-    async def news(self, timeout: float, scope: tuple[int, int]) -> bool:
+        @param caller: whose turn it must be when the time is over.
+        """
+        await self._within(self.operations.ended(number), timeout, caller)
+
+    async def news(self, timeout: float, caller: Caller, scope: tuple[int, int]) -> bool:
         """
         Wait for the next event about an experiment.
 
         @param scope: serials of its project and its own.
+        @param caller: whose turn it must be when the time is over.
         @return: false if none came in C{timeout} seconds.
         """
         if timeout <= 0:
@@ -208,18 +212,20 @@ class Daemon:
 
         stop = feed.listen(look)
         try:
-            return await self._within(came, timeout)
+            return await self._within(came, timeout, caller)
         finally:
             stop()
 
-    async def _within(self, waited: Deferred[None], timeout: float) -> bool:
+    async def _within(self, waited: Deferred[None], timeout: float, caller: Caller) -> bool:
         if waited.called:
             return True
         if timeout <= 0:
             waited.addErrback(lambda failure: failure.trap(CancelledError) and None)
             waited.cancel()
             return False
-        late = self.clock.callLater(timeout, waited.cancel)
+        # A thousand of them may be over at once: they are told so in turns.
+        tally = self.tally(caller)
+        late = self.clock.callLater(timeout, lambda: tally.wait(Piece(tally, waited.cancel), self.loop))
         try:
             await waited
         except CancelledError:
@@ -267,11 +273,11 @@ class Daemon:
         """
         return self.gate.connections
 
-    def caller(self, transport: asyncio.Transport) -> Caller:
+    def caller(self, connection: socket.socket) -> Caller:
         """
         Who is at the other end of a connection to the host's own socket.
         """
-        return peer(transport.get_extra_info("socket"), self._operators_gid)
+        return peer(connection, self._operators_gid)
 
     def caller_inside(self, sliver: int, transport: asyncio.Transport) -> Caller:
         """
@@ -279,7 +285,7 @@ class Daemon:
 
         @param sliver: its serial.
         """
-        found = self.caller(transport)
+        found = self.caller(transport.get_extra_info("socket"))
         return Caller(found.uid, via="sliver", sliver=sliver, pid=found.pid)
 
     def tally(self, caller: Caller) -> Tally:

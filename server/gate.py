@@ -4,11 +4,13 @@ Who may come in: connections are counted, so that nobody takes all of them.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable
 from time import perf_counter
 
+from hostline.protocol.errors import TooMany
 from hostline.server import callers
 from hostline.server.callers import Caller
 from hostline.server.config import Limits
@@ -45,6 +47,7 @@ class Gate:
         self._inside: dict[Connection, tuple[str, str]] = {}
         self._became: dict[Connection, str] = {}
         self._counts: Counter[str] = Counter()
+        self._entering = 0
 
     @property
     def connections(self) -> int:
@@ -58,6 +61,31 @@ class Gate:
         What is counted and kept for a principal. An operator by group is another one than the same user without it.
         """
         return self._tallies.setdefault(self._key(caller), Tally(self._crowd, self._clock))
+
+    async def enter(self, caller: Caller, loop: asyncio.AbstractEventLoop) -> None:
+        """
+        Return when a new connection of a principal is to be let in: at once, if it does not come and go all the time.
+
+        @raise TooMany: if too many wait for that already.
+        """
+        limits, tally = self._limits(), self.tally(caller)
+        if len(tally.connections) + tally.entering >= limits.principal_connections:
+            raise TooMany(f"want at most {limits.principal_connections} connections from one principal")
+        if self._entering >= limits.connections and self._kind(caller) != _OPERATORS:
+            raise TooMany(f"want at most {limits.connections} connections to this host; try again later")
+        self._entering += 1
+        try:
+            await tally.enter(loop)
+        finally:
+            self._entering -= 1
+
+    def tidy(self) -> None:
+        """
+        Forget principals of whom nothing is open any more. Not sooner: what they took is not forgiven who hangs up.
+        """
+        for key, tally in list(self._tallies.items()):
+            if tally.is_at_rest():
+                del self._tallies[key]
 
     def admit(self, connection: Connection) -> str | None:
         """
@@ -123,12 +151,9 @@ class Gate:
         """
         A connection that was admitted is over.
         """
-        kind, key = self._inside.pop(connection)
+        kind, _ = self._inside.pop(connection)
         self._became.pop(connection, None)
         self._counts[kind] -= 1
-        tally = self._tallies.get(key)
-        if tally is not None and not tally.connections:
-            del self._tallies[key]
 
     def cut(self, chosen: Callable[[Caller], bool]) -> int:
         """

@@ -260,7 +260,7 @@ class Answers:
 
     async def _slow(self, ask: Ask, number: int, wait: float) -> bytes:
         ask.waiting = True
-        await self._daemon.ended(number, wait)
+        await self._daemon.ended(number, wait, ask.caller)
         operation = ask.host.get(Operation, str(number))
         if operation is None:
             raise OperationFailed(f"operation {number} is no longer kept")

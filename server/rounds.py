@@ -34,6 +34,7 @@ class Rounds:
         """
         daemon = self._daemon
         daemon.operations.look_again()
+        daemon.gate.tidy()
         daemon.tls.look()
         daemon.renewal.round()
         if _over(_TIDY_S, self._last_tidy, daemon.now()):

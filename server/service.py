@@ -36,8 +36,9 @@ from hostline.server.lock import Locked, StateLock
 from hostline.server.loop import loop_of
 from hostline.server.offload import Offload
 from hostline.server.outfit import find_drivers
+from hostline.server.reception import Reception
 from hostline.server.rounds import ROUND_S
-from hostline.server.sockets import BACKLOG, SocketTaken, listen
+from hostline.server.sockets import SocketTaken, listen
 from hostline.server.store import Store
 from hostline.server.supervise import rundir
 from hostline.server.supervise.cgroups import Cgroups
@@ -221,9 +222,7 @@ class HostlineService(Service):
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 50)
-        opening = loop.create_unix_server(lambda: Connection(daemon), sock=listening, backlog=BACKLOG)
-        server = await Deferred.fromFuture(asyncio.ensure_future(opening, loop=loop))
-        self._closers.append(server.close)
+        self._closers.append(Reception(listening, daemon, loop).close)
         daemon.tls.open()
         self._log.info(
             "hostline serves {host} at {socket}, state {state}, as uid {uid}",

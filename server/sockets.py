@@ -16,7 +16,7 @@ class SocketTaken(Exception):
     """
 
 
-#: Connections that may wait to be taken; asyncio listens again, with a default of its own, unless told this.
+#: Connections that may wait to be taken.
 BACKLOG = 1024
 
 

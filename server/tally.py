@@ -8,7 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakValueDictionary
 
 from hostline.server.kept import Kept
@@ -22,7 +22,10 @@ ALONE_S, AMONG_S = 1e-3, 50e-6
 #: A turn that was longer than this, for one answer cannot be cut, is taken off what a principal may use for such ones:
 #: this part of the time, so that few of the others' answers in a hundred wait for one, with so many seconds at once,
 #: and so many that it may be behind.
-LONG_S, SHARE, BURST_S, BEHIND_S = 150e-6, 0.01, 50e-3, 80e-3
+LONG_S, SHARE, BURST_S, BEHIND_S = 150e-6, 0.005, 50e-3, 40e-3
+#: Seconds that it takes to let a connection in. More than L{LONG_S}: who comes and goes without end is counted like who
+#: asks what takes long.
+ENTER_S = 200e-6
 #: Seconds that it takes to receive some bytes, besides those for each byte; and to answer a line by a kept reply.
 READ_S, BYTE_S, KEPT_S = 5e-6, 2e-10, 3e-7
 #: Seconds between two looks who has asked, and for which he counts as asking after that.
@@ -56,11 +59,42 @@ class Crowd:
         return len(self._asking) > (tally in self._asking)
 
 
+class HasTurns(Protocol):
+    """
+    What goes on when it is its turn.
+    """
+
+    def turn(self) -> None: ...
+
+
+class Piece:
+    """
+    Something short that is done once, when it is its turn.
+    """
+
+    def __init__(self, tally: Tally, do: Callable[[], object], seconds: float = 0.0) -> None:
+        """
+        @param seconds: that it takes, besides those that C{do} takes.
+        """
+        self._tally = tally
+        self._do = do
+        self._seconds = seconds
+
+    def turn(self) -> None:
+        """
+        Do it.
+        """
+        self._tally.begin()
+        self._do()
+        self._tally.spend(self._seconds)
+
+
 class Tally:
     """
     What all connections of one principal take together.
 
     @ivar asked: whether something came since it was looked last who asks.
+    @ivar entering: how many connections wait to be let in.
     @ivar budget: seconds that may still be spent on answers before the next turn.
     @ivar streams: how many streams, and commands inside slivers, are open.
     @ivar written: bytes written since it was last looked how many of them are unread.
@@ -75,6 +109,7 @@ class Tally:
         self._clock = clock
         self.asked = False
         self.connections: set[Connection] = set()
+        self.entering = 0
         self.waiting = 0
         self.tagged = 0
         self.streams = 0
@@ -86,7 +121,7 @@ class Tally:
         self._looked = 0.0
         self.written = 0
         self.full = False
-        self._turns: deque[Connection] = deque()
+        self._turns: deque[HasTurns] = deque()
         self._turning = False
         self._next = ALONE_S
 
@@ -120,13 +155,41 @@ class Tally:
         if self.budget <= 0:
             self.wait(None, loop)
 
-    def wait(self, connection: Connection | None, loop: asyncio.AbstractEventLoop) -> None:
+    async def enter(self, loop: asyncio.AbstractEventLoop) -> None:
         """
-        Have a connection go on in the next turn of the loop, or in one of those after it, when those before it have
-        had theirs.
+        Return when it is the turn of a new connection to be let in.
         """
-        if connection is not None:
-            self._turns.append(connection)
+        self.asked = True
+        if not self._turning and self.budget > 0:
+            self.charge(ENTER_S, loop)
+            return
+        turn: asyncio.Future[None] = loop.create_future()
+
+        def come() -> None:
+            if not turn.done():  # nobody has closed the door meanwhile
+                turn.set_result(None)
+
+        self.entering += 1
+        try:
+            self.wait(Piece(self, come, ENTER_S), loop)
+            await turn
+        finally:
+            self.entering -= 1
+
+    def is_at_rest(self) -> bool:
+        """
+        Whether nothing is open or under way, and nothing is behind: another one made later would be the same.
+        """
+        allowance = self._allowance + (self._clock() - self._looked) * SHARE
+        return not (self.connections or self.entering or self._turning) and allowance >= BURST_S
+
+    def wait(self, one: HasTurns | None, loop: asyncio.AbstractEventLoop) -> None:
+        """
+        Have a connection, say, go on in the next turn of the loop, or in one of those after it, when those before it
+        have had theirs.
+        """
+        if one is not None:
+            self._turns.append(one)
         if not self._turning:
             self._turning = True
             rest = self._rest()

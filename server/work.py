@@ -40,7 +40,7 @@ async def wait(ask: Ask, number: int, timeout: float) -> dict[str, Any]:
     Wait for an operation; whether it has ended is in the reply.
     """
     ask.waiting = True
-    await ask.daemon.ended(number, timeout)
+    await ask.daemon.ended(number, timeout, ask.caller)
     ask.look_again()
     return ask.daemon.operations.body(ask.target)
 

@@ -363,6 +363,10 @@ class FakeTransport(asyncio.Transport):
             self.peer.close()
 
 
+def _comes_to_the_socket(daemon: Daemon) -> Callable[[asyncio.Transport], Caller]:
+    return lambda transport: daemon.caller(transport.get_extra_info("socket"))
+
+
 class Client:
     """
     One connection, seen from outside.
@@ -372,7 +376,7 @@ class Client:
         self, whole: MemoryDaemon, uid: int, groups: Iterable[int], caller: Caller | None = None, sliver: int = 0
     ) -> None:
         self._whole = whole
-        who = partial(whole.daemon.caller_inside, sliver) if sliver else None
+        who = partial(whole.daemon.caller_inside, sliver) if sliver else _comes_to_the_socket(whole.daemon)
         self.connection = Connection(whole.daemon, who if caller is None else lambda _: caller)
         self.transport = FakeTransport(whole.loop, self.connection, FakePeer(uid, uid or 0, groups))
         self.connection.connection_made(self.transport)

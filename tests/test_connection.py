@@ -270,6 +270,7 @@ class EndTests(SynchronousTestCase):
         self.ann.send("watch all\nwait_for lab/exp1 failed\n" + "ping\n" * 300 + "@1 wait_for lab/exp1 failed\npin")
         self.ann.hang_up()
         self.daemon.advance(5)
+        self.daemon.daemon.round()
         self.assertEqual(self.daemon.daemon.gate._tallies, {})
         self.assertEqual(self.daemon.daemon.connections, 0)
         self.assertEqual(self.timers(), before)

@@ -10,7 +10,7 @@ from typing import Any, cast
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from hostline.server.tally import ALONE_S, AMONG_S, BURST_S, SHARE, Crowd, Tally
+from hostline.server.tally import ALONE_S, AMONG_S, BURST_S, ENTER_S, SHARE, Crowd, Tally
 from tests.daemons import FakeLoop
 
 
@@ -82,6 +82,35 @@ class TurnTests(SynchronousTestCase):
         self.assertEqual((self.flooder._given, self.flooder._given < ALONE_S / 10), (AMONG_S, True))
         self.assertGreater(part, 0.5)
         self.assertGreater(count, 10_000)
+
+    def test_letsInByTurns(self) -> None:
+        """
+        Who comes and goes without end is let in as fast as can be while nobody else asks anything; among others only
+        as often as one has long answers. Who does not come all the time never waits.
+        """
+        loop = asyncio.new_event_loop()
+        self.addCleanup(loop.close)
+        tallies: list[Tally] = []
+        crowd = Crowd(lambda: tallies)
+        alone, flooder, other = Tally(), Tally(crowd), Tally(crowd)
+        tallies += [flooder, other]
+
+        async def enter(tally: Tally, times: int) -> int:
+            coming = [loop.create_task(tally.enter(loop)) for _ in range(times)]
+            other.asked = True
+            done, waiting = await asyncio.wait(coming, timeout=0.3)
+            for one in waiting:
+                one.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            return len(done)
+
+        self.assertEqual(loop.run_until_complete(enter(alone, 500)), 500)
+        among = loop.run_until_complete(enter(flooder, 1000))
+        self.assertLess(among, 1.2 * BURST_S / ENTER_S)
+        self.assertGreater(among, 10)
+        self.assertEqual(flooder.entering, 0)
+        self.assertEqual(loop.run_until_complete(enter(other, 1)), 1)
+        self.assertEqual((alone.is_at_rest(), flooder.is_at_rest()), (True, False))
 
     def test_asksAgainAfterAWhileAlone(self) -> None:
         """

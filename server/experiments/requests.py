@@ -181,7 +181,7 @@ async def wait_for(ask: Ask, name: str, state: str, timeout: float) -> dict[str,
         if _is_so(ask, experiment, state):
             return experiment_body(ask, experiment)
         scope = experiment.project, serial
-        if not await ask.daemon.news(deadline - ask.daemon.clock.seconds(), scope):
+        if not await ask.daemon.news(deadline - ask.daemon.clock.seconds(), ask.caller, scope):
             ask.look_again()
             raise Timeout(f"{name} is {experiment.state}, not {state}, after {timeout:g} s")
 
