@@ -39,6 +39,7 @@ class CutTests(unittest.TestCase):
         with coming_as(uid):
             client = self.host.client()
         self.addCleanup(client.close)
+        client.ask("ping")  # it has been let in
         return client
 
     def assertCut(self, client: Client) -> None:
