@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from hostline.protocol.commands import ANYONE, BY_GRANT, KNOWN, MEMBER, OPERATOR, OWNER, SELF, TABLE, Command
+from hostline.protocol.commands import ANYONE, BY_GRANT, KNOWN, MEMBER, OPERATOR, OWNER, SELF, STRANGER, TABLE, Command
 from hostline.protocol.errors import (
     Denied,
     HostError,
@@ -333,8 +333,9 @@ def no_such_sliver(host: Host, caller: Caller, row: Command, name: str) -> NoSuc
 
 
 def _list(who: Iterable[str]) -> str:
-    order = [ANYONE, KNOWN, SELF, MEMBER, OWNER, BY_GRANT, OPERATOR]
+    order = [STRANGER, ANYONE, KNOWN, SELF, MEMBER, OWNER, BY_GRANT, OPERATOR]
     plural = {
+        STRANGER: "who has no certificate yet",
         ANYONE: "anyone outside slivers",
         KNOWN: "users",
         SELF: "the sliver itself",

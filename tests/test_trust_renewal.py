@@ -162,6 +162,15 @@ class RenewalTests(SynchronousTestCase):
                 tries.append(len(self.said.read_text()) if self.said.exists() else 0)
             self.assertEqual(tries, [0, 1, 1, 2], life)
 
+    def test_signedByAClockAhead(self) -> None:
+        """
+        A certificate that is not good yet serves nobody: another one is asked for at once.
+        """
+        self.certify(3 * DAY, 90 * DAY)
+        self.renewal.round()
+        until(self.loop, lambda: not self.renewal._busy)
+        self.assertTrue(self.said.exists())
+
     def test_notWithoutTls(self) -> None:
         """
         A host that lets nobody in through the network, or has no certificate, does nothing.

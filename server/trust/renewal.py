@@ -60,7 +60,7 @@ class Renewal:
         Do so as soon as the certificate is due, however short its life is.
         """
         loaded, now = self._tls.loaded, self._daemon.now()
-        if loaded is None or now < _due(loaded):
+        if loaded is None or not _is_due(loaded, now):
             return
         if abs(now - self._looked) >= min(_AGAIN_S, (loaded.ends - loaded.begins) * _AGAIN_PART):
             self.look()
@@ -89,7 +89,7 @@ class Renewal:
     async def _renew(self) -> None:
         daemon, trust = self._daemon, self._tls.trust
         loaded = self._tls.loaded
-        due = loaded is not None and daemon.now() >= _due(loaded)
+        due = loaded is not None and _is_due(loaded, daemon.now())
         if daemon.issuer.present:
             if due:
                 await daemon.issuer.renew_own()
@@ -126,8 +126,11 @@ class Renewal:
         return [("tls renewal", False, f"the last time nothing came of it: {self.trouble}", remedy)]
 
 
-def _due(loaded: Loaded) -> float:
-    return loaded.begins + (loaded.ends - loaded.begins) * DUE
+def _is_due(loaded: Loaded, now: float) -> bool:
+    """
+    Whether it is time; also if it is not good yet, for it was signed by a clock that was ahead.
+    """
+    return now < loaded.begins or now >= loaded.begins + (loaded.ends - loaded.begins) * DUE
 
 
 def beside_us() -> str:
