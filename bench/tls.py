@@ -27,6 +27,9 @@ _WAYS = (("one connection in turn", 1), ("one connection, 64 at once", 64))
 _CIPHER_BYTES = 1 << 17
 _DEADLINE_S = 30.0
 
+#: Beside the other parts' daemon.
+_OWN = "[slivers]\nuid_first = 804000\nuid_count = 1000\n[delegates]\nuid_first = 806000\nuid_count = 100\n"
+
 
 class _Place(NamedTuple):
     """
@@ -57,7 +60,7 @@ def tls(setting: Setting) -> list[Table]:
     """
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
         port, enrol = one.getsockname()[1], two.getsockname()[1]
-    config = f'[tls]\nlisten = "127.0.0.1:{port}"\nenrol = "127.0.0.1:{enrol}"\n'
+    config = f'{_OWN}[tls]\nlisten = "127.0.0.1:{port}"\nenrol = "127.0.0.1:{enrol}"\n'
     with Daemon(setting.directory, "secured", config) as daemon:
         reply = daemon.swap_in()
         daemon.ask("ca_init names=['localhost']")

@@ -23,9 +23,9 @@ ALONE_S, AMONG_S = 1e-3, 50e-6
 #: this part of the time, so that few of the others' answers in a hundred wait for one, with so many seconds at once,
 #: and so many that it may be behind.
 LONG_S, SHARE, BURST_S, BEHIND_S = 150e-6, 0.005, 50e-3, 40e-3
-#: Seconds that it takes to let a connection in. More than L{LONG_S}: who comes and goes without end is counted like who
-#: asks what takes long.
-ENTER_S = 200e-6
+#: Seconds that it takes to let a connection in: a turn of its own while others ask, but no long one, or scripts that
+#: connect for each request would hardly come in besides others.
+ENTER_S = 100e-6
 #: Seconds that it takes to receive some bytes, besides those for each byte; and to answer a line by a kept reply.
 READ_S, BYTE_S, KEPT_S = 5e-6, 2e-10, 3e-7
 #: Seconds between two looks who has asked, and for which he counts as asking after that.
