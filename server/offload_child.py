@@ -30,6 +30,17 @@ NAMES: Final[Mapping[str, tuple[str, str]]] = {
     "read_request": ("hostline.server.trust.csr", "read_request"),
     "poll_authority": ("hostline.server.fetch", "poll_authority"),
 }
+#: What the work imports only where something is odd in its input. It must be there before, for a user without rights may
+#: be unable to read it.
+_LATE = (
+    "datetime",
+    "difflib",
+    "encodings.idna",
+    "encodings.unicode_escape",
+    "ipaddress",
+    "json.decoder",
+    "hostline.protocol.tokens",
+)
 #: Bytes of address space.
 MEMORY_MAX = 1024**3
 MEMORY_TEXT = "1 GiB"
@@ -51,6 +62,8 @@ def main(arguments: Sequence[str], names: Mapping[str, tuple[str, str]] = NAMES)
         os.closerange(3, 65536)
         module, function = names[name]
         work: Callable[[Any], Any] = getattr(importlib.import_module(module), function)
+        for one in _LATE:
+            importlib.import_module(one)
         confine(int(seconds))
         reply = answer(work, sys.stdin.buffer.read())
     except BaseException:

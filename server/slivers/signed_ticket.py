@@ -4,12 +4,11 @@ A ticket as it is given: signed text in, what it says out; runs in the offload c
 
 from __future__ import annotations
 
-import difflib  # noqa: F401  (wanted for hints, and the child can import nothing any more when it works)
 import hashlib
-import ipaddress  # noqa: F401  (likewise, for names in certificates)
 from collections.abc import Mapping
 from typing import Any
 
+from cryptography.hazmat.backends import default_backend
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hostline.protocol.errors import OperationFailed
@@ -17,6 +16,9 @@ from hostline.server.slivers.cms import read_signed, unarmoured
 from hostline.server.slivers.signature import verify
 from hostline.server.slivers.ticket import read_record
 from hostline.server.slivers.vouching import read_believed, read_certificate, vouch
+
+#: Loaded now, for it is looked for with the first key: by then the child may have no right to read it.
+_BACKEND = default_backend()
 
 
 def read_ticket(asked: Mapping[str, Any]) -> dict[str, Any]:
