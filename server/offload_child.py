@@ -30,7 +30,7 @@ NAMES: Final[Mapping[str, tuple[str, str]]] = {
     "read_request": ("hostline.server.trust.csr", "read_request"),
     "poll_authority": ("hostline.server.fetch", "poll_authority"),
 }
-#: What the work imports only where something is odd in its input. It must be there before, for a user without rights may
+#: What the work imports only where something is odd in its input. It must be there before: a user without rights may
 #: be unable to read it.
 _LATE = (
     "datetime",
