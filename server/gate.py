@@ -8,7 +8,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable
-from time import perf_counter
+from time import perf_counter, thread_time
 
 from hostline.protocol.errors import TooMany
 from hostline.server import callers
@@ -32,11 +32,16 @@ class Gate:
     """
 
     def __init__(
-        self, host: Host, limits: Callable[[], Limits], clock: Callable[[], float] = perf_counter, fair: bool = True
+        self,
+        host: Host,
+        limits: Callable[[], Limits],
+        clock: Callable[[], float] = thread_time,
+        now: Callable[[], float] = perf_counter,
+        fair: bool = True,
     ) -> None:
         """
         @param limits: those in force now.
-        @param clock: seconds, of what is spent on a principal.
+        @param clock: seconds, of what is spent on a principal; C{now}: of time that passes.
         @param fair: whether less is spent on it while others ask.
         """
         self._host = host
@@ -44,6 +49,7 @@ class Gate:
         self._tallies: dict[str, Tally] = {}
         self._crowd = Crowd(self._tallies.values) if fair else None
         self._clock = clock
+        self._now = now
         self._inside: dict[Connection, tuple[str, str]] = {}
         self._became: dict[Connection, str] = {}
         self._counts: Counter[str] = Counter()
@@ -60,7 +66,7 @@ class Gate:
         """
         What is counted and kept for a principal. An operator by group is another one than the same user without it.
         """
-        return self._tallies.setdefault(self._key(caller), Tally(self._crowd, self._clock))
+        return self._tallies.setdefault(self._key(caller), Tally(self._crowd, self._clock, self._now))
 
     async def enter(self, caller: Caller, loop: asyncio.AbstractEventLoop) -> None:
         """

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakValueDictionary
 
@@ -101,12 +101,19 @@ class Tally:
     @ivar full: whether there were too many, so that nothing more is answered before the next turn.
     """
 
-    def __init__(self, crowd: Crowd | None = None, clock: Callable[[], float] = perf_counter) -> None:
+    def __init__(
+        self,
+        crowd: Crowd | None = None,
+        clock: Callable[[], float] = thread_time,
+        now: Callable[[], float] = perf_counter,
+    ) -> None:
         """
-        @param clock: seconds, of what is spent.
+        @param clock: seconds, of what is spent: of the processor, for on a busy host others have it in between.
+        @param now: seconds, of time that passes.
         """
         self._crowd = crowd
         self._clock = clock
+        self._now = now
         self.asked = False
         self.connections: set[Connection] = set()
         self.entering = 0
@@ -180,7 +187,7 @@ class Tally:
         """
         Whether nothing is open or under way, and nothing is behind: another one made later would be the same.
         """
-        allowance = self._allowance + (self._clock() - self._looked) * SHARE
+        allowance = self._allowance + (self._now() - self._looked) * SHARE
         return not (self.connections or self.entering or self._turning) and allowance >= BURST_S
 
     def wait(self, one: HasTurns | None, loop: asyncio.AbstractEventLoop) -> None:
@@ -202,7 +209,7 @@ class Tally:
         """
         @return: seconds until the next turn, for whose turns are long while others ask.
         """
-        now = self._clock()
+        now = self._now()
         among = self._crowd is not None and self._crowd.others(self, now)
         self._next = AMONG_S if among else ALONE_S
         self._allowance = min(BURST_S, self._allowance + (now - self._looked) * SHARE)

@@ -563,7 +563,7 @@ class MemoryDaemon:
             accounts=self.accounts,
         )
         limits = self.daemon.gate._limits
-        self.daemon.gate = Gate(host, limits, clock=self._tick, fair=self.fair)
+        self.daemon.gate = Gate(host, limits, clock=self._tick, now=self._tick, fair=self.fair)
         self._recovering = Deferred.fromCoroutine(self.daemon.recover())
         self.settle()
         assert self._recovering.called

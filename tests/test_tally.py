@@ -42,7 +42,7 @@ class TurnTests(SynchronousTestCase):
         self.loop = cast("asyncio.AbstractEventLoop", FakeLoop(self.clock))
         self.tallies: list[Tally] = []
         self.crowd = Crowd(lambda: self.tallies)
-        self.flooder, self.other = (Tally(self.crowd, self.clock.seconds) for _ in range(2))
+        self.flooder, self.other = (Tally(self.crowd, self.clock.seconds, self.clock.seconds) for _ in range(2))
         self.tallies += [self.flooder, self.other]
 
     def flood(self, seconds: float, cost: float, others: bool) -> tuple[float, int]:
