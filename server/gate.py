@@ -66,7 +66,11 @@ class Gate:
         """
         What is counted and kept for a principal. An operator by group is another one than the same user without it.
         """
-        return self._tallies.setdefault(self._key(caller), Tally(self._crowd, self._clock, self._now))
+        key = self._key(caller)
+        found = self._tallies.get(key)
+        if found is None:
+            found = self._tallies[key] = Tally(self._crowd, self._clock, self._now)
+        return found
 
     async def enter(self, caller: Caller, loop: asyncio.AbstractEventLoop) -> None:
         """
@@ -74,14 +78,15 @@ class Gate:
 
         @raise TooMany: if too many wait for that already.
         """
-        limits, tally = self._limits(), self.tally(caller)
-        if len(tally.connections) + tally.entering >= limits.principal_connections:
-            raise TooMany(f"want at most {limits.principal_connections} connections from one principal")
-        if self._entering >= limits.connections and self._kind(caller) != _OPERATORS:
-            raise TooMany(f"want at most {limits.connections} connections to this host; try again later")
+        most, kind = self._limits().connections, self._kind(caller)
+        refusal = self._why_not(kind, self._tallies.get(self._key(caller)))
+        if refusal is None and self._entering >= most and kind != _OPERATORS:
+            refusal = _full(most)
+        if refusal is not None:
+            raise TooMany(refusal)
         self._entering += 1
         try:
-            await tally.enter(loop)
+            await self.tally(caller).enter(loop)
         finally:
             self._entering -= 1
 
@@ -99,21 +104,25 @@ class Gate:
 
         @return: why it is refused, if it is.
         """
-        limits, caller = self._limits(), connection.caller
-        key = self._key(caller)
-        tally = self._tallies.get(key)
-        held = len(tally.connections) if tally is not None else 0
-        kind = self._kind(caller)
-        if kind == _SLIVERS:
-            refusal = self._refuse_sliver(limits, held)
-        elif kind == _ENROLLING:
-            refusal = self._refuse_more(kind, limits.enrol_connections, "who has no certificate yet")
-        else:
-            refusal = self._refuse(limits, kind, held)
+        caller = connection.caller
+        key, kind = self._key(caller), self._kind(caller)
+        refusal = self._why_not(kind, self._tallies.get(key))
         if refusal is None:
             self._inside[connection] = kind, key
             self._counts[kind] += 1
         return refusal
+
+    def _why_not(self, kind: str, tally: Tally | None) -> str | None:
+        """
+        @return: why one more connection of a principal is refused, if it is; those that wait to be let in count.
+        """
+        limits = self._limits()
+        held = len(tally.connections) + tally.entering if tally is not None else 0
+        if kind == _SLIVERS:
+            return self._refuse_sliver(limits, held)
+        if kind == _ENROLLING:
+            return self._refuse_more(kind, limits.enrol_connections, "who has no certificate yet")
+        return self._refuse(limits, kind, held)
 
     def _kind(self, caller: Caller) -> str:
         if caller.sliver:
@@ -128,7 +137,7 @@ class Gate:
         beyond = self._counts[_OPERATORS] - limits.operator_connections
         shared = self._counts[_KNOWN] + self._counts[_STRANGERS] + max(0, beyond)
         if shared >= limits.connections and not (kind == _OPERATORS and beyond < 0):
-            return f"want at most {limits.connections} connections to this host; try again later"
+            return _full(limits.connections)
         refusal = None
         if kind == _STRANGERS:
             refusal = self._refuse_more(kind, limits.stranger_connections, "uids and certificates not known here")
@@ -200,3 +209,7 @@ class Gate:
     def _key(self, caller: Caller) -> str:
         principal = callers.principal(self._host, caller)
         return f"{principal} operator" if caller.operator and caller.uid not in (0, os.geteuid()) else principal
+
+
+def _full(most: int) -> str:
+    return f"want at most {most} connections to this host; try again later"

@@ -136,7 +136,10 @@ class Tally:
         """
         @return: the replies kept for a caller, for as long as one of its connections has them.
         """
-        return self._kept.setdefault(caller, Kept())
+        found = self._kept.get(caller)
+        if found is None:
+            found = self._kept[caller] = Kept()
+        return found
 
     def begin(self) -> None:
         """
