@@ -273,6 +273,42 @@ class Images:
 
 
 @frozen
+class Experiments:
+    """
+    What experiments are made of, and when they are swapped out by themselves.
+    """
+
+    kind: str = _key("process", "the kind of nodes that name neither a kind nor an image")
+    container_image: str = _key("", "the image of containers that name none")
+    qemu_image: str = _key("", "the image of QEMU machines that name none")
+    embedded: bool = _key(False, "whether this host itself may be a node, with users' start commands in its network")
+    dns: str = _key("", "HOST:PORT where this host answers for NODE.EXPERIMENT.PROJECT; empty: nowhere", None, False)
+    idle_swap: bool = _key(False, "whether experiments that nobody uses are swapped out")
+    idle_s: float = _key(14400.0, "seconds without use after which that is done; a user may ask for less", 60.0)
+    idle_warning_s: float = _key(1800.0, "seconds before, that the owner is warned", 0.0)
+    most_s: float = _key(0.0, "seconds after which any experiment is swapped out; 0: never", 0.0)
+    most_warning_s: float = _key(3600.0, "seconds before that, that the owner is warned", 0.0)
+    notify: str = _key(
+        "", "a program that is given each warning: EXPERIMENT OWNER WHAT as arguments, the text as input"
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if self.kind not in ("process", "container", "qemu"):
+            raise BadConfig(f"kind: want process, container or qemu, got {self.kind!r}")
+
+
+@frozen
+class Emulab:
+    """
+    The XML-RPC of Emulab.
+    """
+
+    listen: str = _key(
+        "", "HOST:PORT where it is answered, by TLS, to who has a certificate; empty: nowhere", None, False
+    )
+
+
+@frozen
 class History:
     """
     What is kept of the past.
@@ -295,6 +331,8 @@ class Config:
     network: Network = field(factory=Network)
     authority: Authority = field(factory=Authority)
     images: Images = field(factory=Images)
+    experiments: Experiments = field(factory=Experiments)
+    emulab: Emulab = field(factory=Emulab)
     history: History = field(factory=History)
     delegates: Delegates = field(factory=Delegates)
     tls: Tls = field(factory=Tls)

@@ -111,6 +111,12 @@ class Experiment(Named):
     @ivar state: as in the protocol page.
     @ivar slivers: serial by node, while the experiment is placed.
     @ivar reason: why it is C{failed}.
+    @ivar idle_s: seconds of idleness after which it is swapped out; None: as the configuration says; 0: never, for
+        the reason C{no_idle}.
+    @ivar most_s: seconds after which it is swapped out though it is in use; 0: never.
+    @ivar warned: when its owner was told last that it is about to be swapped out; None if not since it was in use.
+    @ivar changes: of links, live, that last until the next C{modify_experiment}: by C{LINK}, then by node or C{*},
+        C{{'rate_kbps', 'delay_ms', 'loss'}} as far as given.
     """
 
     table: ClassVar[str] = "experiment"
@@ -121,6 +127,11 @@ class Experiment(Named):
     created: float = field(validator=NUMBER)
     swapped_in: float | None = field(default=None, validator=MAYBE_NUMBER)
     reason: str = field(default="", validator=TEXT)
+    idle_s: float | None = field(default=None, validator=MAYBE_NUMBER)
+    no_idle: str = field(default="", validator=TEXT)
+    most_s: float = field(default=0.0, validator=NUMBER)
+    warned: float | None = field(default=None, validator=MAYBE_NUMBER)
+    changes: dict[str, Any] = field(factory=dict, validator=instance_of(dict))
 
 
 @frozen(kw_only=True)
@@ -132,11 +143,19 @@ class Plan(Record):
     cancelled.
 
     @ivar topology: L{hostline.server.experiments.topology.Topology.as_value}.
+    @ivar settled: by node what it is made as: C{{'kind', 'image', 'pnode', 'rspec'}}; the image is a serial or None.
+    @ivar pnodes: the name of the host by pnode.
+    @ivar routes: by node, C{[destination, next hop]} for each network that is not its neighbour.
+    @ivar options: how it was asked to be packed, as given (C{packing}, C{size} and so on).
     """
 
     table: ClassVar[str] = "plan"
     topology: dict[str, Any] = field(validator=instance_of(dict))
     warnings: list[dict[str, Any]] = field(factory=list, validator=OBJECTS)
+    settled: dict[str, Any] = field(factory=dict, validator=instance_of(dict))
+    pnodes: dict[str, str] = field(factory=dict, validator=REASONS)
+    routes: dict[str, Any] = field(factory=dict, validator=instance_of(dict))
+    options: dict[str, Any] = field(factory=dict, validator=instance_of(dict))
 
 
 @frozen(kw_only=True)

@@ -18,6 +18,23 @@ CANNOT_START = 125
 
 
 @frozen
+class Interface:
+    """
+    Where a node meets a link of its experiment.
+
+    @ivar name: what it is called inside, C{inf000}; at most 15 characters there.
+    @ivar link: which link, as L{hostline.server.network.links} knows it.
+    @ivar mac: C{02:1b:...}, lower case.
+    @ivar address: with its prefix, C{10.1.1.2/24}.
+    """
+
+    name: str
+    link: str
+    mac: str
+    address: str
+
+
+@frozen
 class Workload:
     """
     One sliver, as its driver needs to know it.
@@ -35,6 +52,11 @@ class Workload:
         text changes while the sliver runs; None if there is none.
     @ivar door: the directory with the sliver's own control socket, shown inside as C{/run/hostline}; None if the kind
         is not given one.
+    @ivar interfaces: on the links of its experiment, in the order in which they are to be inside.
+    @ivar routes: C{(destination, next hop)} for each network of its experiment that is not its neighbour, as
+        C{("10.1.2.0/24", "10.1.1.3")}; a destination may hold several networks.
+    @ivar forwards: whether it passes on what is not for itself.
+    @ivar hosts: further lines for its C{/etc/hosts}.
     """
 
     serial: int
@@ -48,6 +70,29 @@ class Workload:
     keys: tuple[str, ...] = ()
     initscript: str | None = None
     door: Path | None = None
+    interfaces: tuple[Interface, ...] = ()
+    routes: tuple[tuple[str, str], ...] = ()
+    forwards: bool = False
+    hosts: str = ""
+
+
+@frozen
+class Activity:
+    """
+    What was done in a sliver, as counters that only rise while it runs, and what it is like now.
+
+    @ivar taken: when this was read, by the daemon's clock; old news is no news.
+    @ivar input: Unix seconds of the newest keystroke on one of its terminals; 0 if there was none.
+    @ivar load: how many of its processes run or want to, averaged over about a minute.
+    @ivar experiment_packets: in and out over its links, C{control_packets} out over its own address; what the daemon
+        itself causes is not among them, as far as it can tell.
+    """
+
+    taken: float
+    input: float = 0.0
+    load: float = 0.0
+    experiment_packets: int = 0
+    control_packets: int = 0
 
 
 @frozen
@@ -259,6 +304,11 @@ class Driver(Protocol):
 
         @param pid: as the kernel tells of the peer.
         @raise OSError: if it may not come in; the reason is in words.
+        """
+
+    async def activity(self, serial: int) -> Activity | None:
+        """
+        @return: what is being done in a sliver; None if it is not up or cannot be asked.
         """
 
     def tidy(self) -> None:

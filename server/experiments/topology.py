@@ -107,6 +107,8 @@ class TopologyInterface:
     @ivar netmask: C{255.255.255.0}; None as above.
     @ivar mac: C{02:1b:...}, lower case; None as above.
     @ivar rate_kbps: kbit/s of this interface; None if that of the link holds. C{delay_ms} and C{loss} likewise.
+    @ivar to_rate_kbps: the same of what the node sends alone, and C{from_rate_kbps} of what it receives; None if the
+        one for both holds. C{to_delay_ms}, C{to_loss}, C{from_delay_ms} and C{from_loss} likewise.
     """
 
     name: str = field(validator=_text)
@@ -117,6 +119,12 @@ class TopologyInterface:
     rate_kbps: float | None = field(default=None, converter=_number)
     delay_ms: float | None = field(default=None, converter=_number)
     loss: float | None = field(default=None, converter=_number)
+    to_rate_kbps: float | None = field(default=None, converter=_number)
+    to_delay_ms: float | None = field(default=None, converter=_number)
+    to_loss: float | None = field(default=None, converter=_number)
+    from_rate_kbps: float | None = field(default=None, converter=_number)
+    from_delay_ms: float | None = field(default=None, converter=_number)
+    from_loss: float | None = field(default=None, converter=_number)
 
     def body(self) -> dict[str, Any]:
         """
@@ -153,7 +161,39 @@ class TopologyNode:
         """
         @return: whether it is to be placed and listed, but not started (DETER containers).
         """
-        return self.attributes.get("containers:ghost", "").lower() not in ("", "0", "false", "no")
+        return self._says("containers:ghost")
+
+    @property
+    def exclusive(self) -> bool:
+        """
+        @return: whether it is to have a host to itself.
+        """
+        return self._says("hostline:exclusive")
+
+    @property
+    def once(self) -> bool:
+        """
+        @return: whether its start command runs at its first boot only, not at each.
+        """
+        return self._says("hostline:start_once")
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """
+        @return: the Debian packages that it is to have besides those of its image.
+        """
+        return tuple(dict.fromkeys(self.attributes.get("hostline:packages", "").replace(",", " ").split()))
+
+    @property
+    def packing_pass(self) -> str | None:
+        """
+        @return: in which pass it is packed (DETER containers); None if it does not say.
+        """
+        names = ("containers:PartitionPass", "containers:PackingPass")
+        return next((self.attributes[name] for name in names if name in self.attributes), None)
+
+    def _says(self, name: str) -> bool:
+        return self.attributes.get(name, "").lower() not in ("", "0", "false", "no")
 
 
 @frozen
