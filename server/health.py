@@ -91,12 +91,7 @@ class Health:
             self._looks_at_the_audit_log(),
             *self._looks_at_drivers(),
             *self._looks_at_missing_drivers(),
-            *(_found(*one) for one in self._daemon.follower.findings()),
-            *(_found(*one) for one in self._daemon.tls.findings()),
-            *(_found(*one) for one in self._daemon.renewal.findings()),
-            *(_found(*one) for one in self._daemon.delegates.findings()),
-            *(_found(*one) for one in self._daemon.issuer.findings()),
-            *(_found(*one) for one in self._daemon.tickets.findings()),
+            *self._asks_the_parts(),
             self._looks_at_the_loop(),
             self._looks_at_descriptors(),
         ]
@@ -129,6 +124,11 @@ class Health:
             else f"{len(aside)} at start: {'; '.join(aside[:5])}",
             "the damaged records are kept in the table 'aside' of host.db; terminate what they belonged to",
         )
+
+    def _asks_the_parts(self) -> list[dict[str, Any]]:
+        daemon = self._daemon
+        parts = (daemon.follower, daemon.tls, daemon.renewal, daemon.delegates, daemon.issuer, daemon.tickets)
+        return [_found(*one) for part in parts for one in part.findings()]
 
     def _looks_at_the_audit_log(self) -> dict[str, Any]:
         trouble = self._daemon.audit.trouble
