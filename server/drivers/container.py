@@ -26,7 +26,7 @@ from hostline.server.drivers.container_boot import Booting, Files, Net, tidy_gro
 from hostline.server.drivers.container_commands import Commands
 from hostline.server.drivers.container_lives import LEFT, Lives
 from hostline.server.drivers.containers import ContainerSliver, Kept
-from hostline.server.drivers.driver import Conversation, Hearer, Status, Workload
+from hostline.server.drivers.driver import Activity, Conversation, Hearer, Status, Workload
 from hostline.server.supervise import inside, said, within
 from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise.console import read_console
@@ -246,6 +246,9 @@ class ContainerDriver:
         """
         Whoever is at the door is inside already.
         """
+
+    async def activity(self, serial: int) -> Activity | None:
+        return None
 
     def tidy(self) -> None:
         """

@@ -16,7 +16,7 @@ from attrs import define, evolve, field
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-from hostline.server.drivers.driver import CANNOT_START, Conversation, Hearer, Status, Workload
+from hostline.server.drivers.driver import CANNOT_START, Activity, Conversation, Hearer, Status, Workload
 from hostline.server.drivers.fake_conversation import FakeConversation
 
 _WORD = re.compile(r"\s*(sleep|exit)\s+(\d+(?:\.\d+)?)\s*\Z")
@@ -32,6 +32,7 @@ class FakeHost:
     @ivar statuses: by serial.
     @ivar in_force: what each sliver is held to, by serial; a test may change it, as a host may.
     @ivar logs: what each sliver wrote, by serial and stream.
+    @ivar activities: what is done in each sliver, by serial; None: it cannot be asked.
     @ivar talks: every conversation that was begun and is not over.
     @ivar listeners: called with a serial when its status changed.
     """
@@ -42,6 +43,7 @@ class FakeHost:
     in_force: dict[int, dict[str, int]] = field(factory=dict)
     logs: dict[int, dict[str, bytes]] = field(factory=dict)
     talks: list[FakeConversation] = field(factory=list)
+    activities: dict[int, Activity | None] = field(factory=dict)
 
     def put(self, status: Status) -> None:
         """
@@ -231,6 +233,14 @@ class FakeDriver:
         """
         Whoever is at the door is inside already.
         """
+
+    async def activity(self, serial: int) -> Activity | None:
+        self._called("activity", serial)
+        status = self.host.statuses.get(serial)
+        if status is None or status.boot not in ("running", "booted"):
+            return None
+        found = self.host.activities.get(serial, Activity(0.0))
+        return None if found is None else evolve(found, taken=self._clock.seconds())
 
     def tidy(self) -> None:
         pass

@@ -15,7 +15,7 @@ from contextlib import suppress
 from twisted.internet.defer import Deferred, gatherResults
 
 from hostline.server.drivers.boots import ProcessSliver
-from hostline.server.drivers.driver import Conversation, Hearer, Status, Workload
+from hostline.server.drivers.driver import Activity, Conversation, Hearer, Status, Workload
 from hostline.server.drivers.ending import BREATH_S, LEFT
 from hostline.server.drivers.process_lives import ProcessLives
 from hostline.server.drivers.recovery import look_around
@@ -153,6 +153,9 @@ class ProcessDriver(ProcessLives):
         """
         Whoever is at the door is inside already.
         """
+
+    async def activity(self, serial: int) -> Activity | None:
+        return None
 
     def tidy(self) -> None:
         """
