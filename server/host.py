@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 from hostline.protocol.errors import BadValue, Exists
 from hostline.server import store
 from hostline.server.events import Event, Feed
-from hostline.server.experiments.topology import Topology
 from hostline.server.record import Damaged, Record
 from hostline.server.records import KINDS, Delegate, Operation, Plan, Sliver, Token, User
 from hostline.server.slivers import lent
@@ -251,7 +250,7 @@ def _read(kind: str, key: str, body: str) -> Record:
         raise Damaged(f"{kind} record: want the key {key}, got {record.key}"[:200])
     if isinstance(record, Plan):
         try:
-            Topology.from_value(record.topology)
+            _ = record.built
         except BadValue as error:
             raise Damaged(f"{kind} record: {error}"[:200]) from error
         if not all({"line", "text"} <= one.keys() for one in record.warnings):

@@ -7,12 +7,14 @@ References between records are by serial, never by name, so that a new holder of
 from __future__ import annotations
 
 import shlex
+from functools import cached_property
 from typing import Any, ClassVar
 
 from attrs import field, frozen
 from attrs.validators import instance_of
 
 from hostline.server.credentials import Certificate, Invitation, Spent
+from hostline.server.experiments.topology import Topology
 from hostline.server.fields import (
     AMOUNTS,
     FLAG,
@@ -33,6 +35,7 @@ from hostline.server.fields import (
 )
 from hostline.server.record import ENCODE, Named, Record
 from hostline.server.slivers.loans import Loan
+from hostline.server.slivers.rspec import OF_PROCESSES
 
 #: Characters of a reply, as JSON, that are kept for who asks again.
 KEPT_REPLY = 16384
@@ -156,6 +159,23 @@ class Plan(Record):
     pnodes: dict[str, str] = field(factory=dict, validator=REASONS)
     routes: dict[str, Any] = field(factory=dict, validator=instance_of(dict))
     options: dict[str, Any] = field(factory=dict, validator=instance_of(dict))
+
+    @cached_property
+    def built(self) -> Topology:
+        """
+        The topology as such, built once: of thousands of nodes that takes a while.
+
+        @raise BadValue: if it is none; none such is kept.
+        """
+        return Topology.from_value(self.topology)
+
+    def made_as(self, node: str) -> dict[str, Any]:
+        """
+        @return: what a node is made as, one of L{settled}; in a plan that was kept before nodes were settled it is a
+            process on the first host.
+        """
+        known: dict[str, Any] | None = self.settled.get(node)
+        return known or {"kind": "process", "image": None, "pnode": "pnode-0000", "rspec": dict(OF_PROCESSES)}
 
 
 @frozen(kw_only=True)

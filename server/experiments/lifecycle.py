@@ -35,16 +35,14 @@ class Lifecycle:
         self._host = host
         self._operations = operations
 
-    def create(
-        self, change: Change, experiment: Experiment, topology: Topology, warnings: list[dict[str, Any]]
-    ) -> None:
+    def create(self, change: Change, experiment: Experiment, plan: Plan) -> None:
         """
-        Keep a new experiment and its addressed topology.
+        Keep a new experiment and its plan.
 
         @raise Exists: if the name is taken.
         """
         change.add(experiment)
-        change.put(Plan(serial=experiment.serial, topology=topology.as_value(), warnings=warnings))
+        change.put(plan)
         self._tell(change, experiment, "created")
 
     def swap_in(
@@ -61,7 +59,7 @@ class Lifecycle:
         if experiment.state == "activating":
             return self._running(experiment, ("swap_in", "create_experiment"))
         self._refuse(experiment, "swap_in", "modifying", "terminating")
-        nodes = Topology.from_value(self._host.plan_of(experiment).topology).nodes
+        nodes = self._host.plan_of(experiment).built.nodes
         before = self._before(experiment)
         goal: _Goal = {}
         slivers = dict(experiment.slivers) if experiment.state == "failed" else {}
@@ -106,33 +104,32 @@ class Lifecycle:
         self,
         change: Change,
         experiment: Experiment,
-        topology: Topology,
-        warnings: list[dict[str, Any]],
+        plan: Plan,
         caller: str,
     ) -> tuple[Operation | None, dict[str, list[str]]]:
         """
-        Make the experiment what an addressed topology says. A node whose start command or kind changes is restarted;
+        Make the experiment what another plan says. A node whose start command or kind changes is restarted;
         any other that stays goes on undisturbed.
 
         @return: the operation, None if no sliver is touched; and what became of each node.
         """
         self._refuse(experiment, "modify_experiment", "activating", "swapping", "modifying", "terminating")
         kept = self._host.plan_of(experiment)
-        old = {one.name: one for one in Topology.from_value(kept.topology).nodes}
-        new = {one.name: one for one in topology.nodes}
+        old = {one.name: one for one in kept.built.nodes}
+        new = {one.name: one for one in plan.built.nodes}
         said: dict[str, list[str]] = {
             "added": sorted(new.keys() - old.keys()),
             "removed": sorted(old.keys() - new.keys()),
             "changed": sorted(name for name in new.keys() & old.keys() if new[name] != old[name]),
             "kept": sorted(name for name in new.keys() & old.keys() if new[name] == old[name]),
         }
-        change.put(Plan(serial=experiment.serial, topology=topology.as_value(), warnings=warnings))
+        change.put(plan)
         if experiment.state in ("swapped", "new"):
             self._tell(change, experiment, "modified")
             return None, said
         before = self._before(experiment)
-        self._check_quota(experiment, self._more(experiment, topology))
-        experiment, goal = self._align(change, experiment, topology)
+        self._check_quota(experiment, self._more(experiment, plan.built))
+        experiment, goal = self._align(change, experiment, plan.built)
         if not goal:
             self._tell(change, experiment, "modified")
             return None, said
@@ -236,7 +233,7 @@ class Lifecycle:
         if previous is not None:
             change.put(attrs.evolve(previous, serial=experiment.serial))
         before = self._before(experiment)
-        topology = Topology.from_value(self._host.plan_of(experiment).topology)
+        topology = self._host.plan_of(experiment).built
         experiment, goal = self._align(change, experiment, topology)
         if not goal:
             experiment = change.put(attrs.evolve(experiment, state="active"))
@@ -262,7 +259,7 @@ class Lifecycle:
                 if serial not in self._host.slivers_by_serial
             }
             plan = self._host.get(Plan, str(experiment.serial)) if missing else None
-            nodes = {one.name: one for one in Topology.from_value(plan.topology).nodes} if plan else {}
+            nodes = {one.name: one for one in plan.built.nodes} if plan else {}
             going = experiment.state in ("swapping", "terminating")
             for node, serial in missing.items():
                 known = nodes.get(node)

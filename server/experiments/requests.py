@@ -92,7 +92,8 @@ async def create_experiment(ask: Ask, name: str, text: str, swap_in: bool) -> di
         created=ask.now,
     )
     topology, warnings = _addressed(read, experiment.serial)
-    ask.daemon.lifecycle.create(ask.change, experiment, topology, warnings)
+    plan = Plan(serial=experiment.serial, topology=topology.as_value(), warnings=warnings)
+    ask.daemon.lifecycle.create(ask.change, experiment, plan)
     if swap_in:
         ask.operation = ask.daemon.lifecycle.swap_in(ask.change, experiment, ask.principal, "create_experiment")
     return experiment_body(ask, experiment)
@@ -133,9 +134,10 @@ async def modify_experiment(ask: Ask, name: str, text: str) -> dict[str, list[st
     read = await _read(ask, text)
     ask.look_again()
     experiment: Experiment = ask.target
-    previous = Topology.from_value(ask.host.plan_of(experiment).topology)
+    previous = ask.host.plan_of(experiment).built
     topology, warnings = _addressed(read, experiment.serial, previous)
-    ask.operation, said = ask.daemon.lifecycle.modify(ask.change, experiment, topology, warnings, ask.principal)
+    plan = Plan(serial=experiment.serial, topology=topology.as_value(), warnings=warnings)
+    ask.operation, said = ask.daemon.lifecycle.modify(ask.change, experiment, plan, ask.principal)
     return said
 
 
@@ -291,7 +293,7 @@ def _nodes(ask: Ask, experiment: Experiment) -> dict[str, dict[str, Any]]:
     plan = ask.host.get(Plan, str(experiment.serial))
     if plan is None:
         return {}
-    return views.nodes_of(ask.host, experiment, Topology.from_value(plan.topology), ask.daemon.sync.status)
+    return views.nodes_of(ask.host, experiment, plan.built, ask.daemon.sync.status)
 
 
 def _is_so(ask: Ask, experiment: Experiment, state: str) -> bool:

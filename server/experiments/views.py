@@ -46,7 +46,7 @@ def experiment_body(host: Host, experiment: Experiment, statuses: Statuses, owne
     if plan is None:
         body["warnings"] = ["the topology of this experiment was damaged and set aside; terminate it"]
         return body
-    topology = Topology.from_value(plan.topology)
+    topology = plan.built
     body["nodes"] = nodes_of(host, experiment, topology, statuses)
     body["links"] = {link.name: link.body() for link in topology.links}
     body["warnings"] = [f"line {one['line']}: {one['text']}" if one["line"] else one["text"] for one in plan.warnings]
