@@ -21,17 +21,21 @@ from hostline.server.experiments.topology import (
 )
 
 
-def check_topology(text: Any) -> dict[str, Any]:
+#: The languages that a topology may be written in.
+FORMATS = ("topdl", "ns", "toml")
+
+
+def check_topology(asked: Any) -> dict[str, Any]:
     """
     Read a topology and say all of it.
 
-    @param text: TopDL, if it begins with C{<} after blanks.
+    @param asked: the text, or C{{'text': str, 'format': one of L{FORMATS} or None}}, as for L{read}.
     @return: C{nodes} and C{links} with the addresses they would get (no MACs: those follow from the experiment's
         serial); C{warnings} and C{errors}, each a list of C{{'line', 'text'}}; and if there are no errors
         C{topology}, the L{Topology.as_value} as it was written, without the addresses that were left to us.
         What C{placement} would be is not known here.
     """
-    topology = read(text)
+    topology = read(asked["text"], asked.get("format")) if isinstance(asked, dict) else read(asked)
     addressed = topology if topology.errors else assign(topology, 0)
     value: dict[str, Any] = {
         "nodes": [_node(one, before) for one, before in zip(addressed.nodes, topology.nodes, strict=True)],
@@ -44,9 +48,11 @@ def check_topology(text: Any) -> dict[str, Any]:
     return value
 
 
-def read(text: Any) -> Topology:
+def read(text: Any, form: str | None = None) -> Topology:
     """
     The topology in a text of whatever language we read.
+
+    @param form: one of L{FORMATS}; None: TopDL if it begins with C{<} after blanks, else NS.
     """
     if not isinstance(text, str):
         return _refused(f"want the text of a topology, got {quoted(text)}")
