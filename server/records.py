@@ -14,6 +14,7 @@ from attrs import field, frozen
 from attrs.validators import instance_of
 
 from hostline.server.credentials import Certificate, Invitation, Spent
+from hostline.server.diary import Diary
 from hostline.server.experiments.topology import Topology
 from hostline.server.fields import (
     AMOUNTS,
@@ -411,6 +412,7 @@ KINDS: dict[str, type[Record]] = {
         Delegate,
         Experiment,
         Plan,
+        Diary,
         Sliver,
         Loans,
         Operation,
