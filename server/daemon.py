@@ -10,6 +10,7 @@ import os
 import random
 import socket
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ from hostline.server.delegates import Delegates, Makes
 from hostline.server.doors import Doors
 from hostline.server.drivers.driver import Driver, Status
 from hostline.server.experiments.lifecycle import Lifecycle
+from hostline.server.experiments.planned import Planned
+from hostline.server.experiments.rooms import check_room, memory_of_host
 from hostline.server.expiry import Expiry, moments
 from hostline.server.gate import Gate
 from hostline.server.health import Health
@@ -111,16 +114,28 @@ class Daemon:
         self.cores = os.cpu_count() or 1  # as many as the control groups reckon with
         self.gate = Gate(host, lambda: self.config.limits)
         self.board = Board(host)
-        self.sync = Sync(host, drivers, self.board, clock, config.slivers.at_once, self._news, self.commit, doors)
+        self.planned = Planned(host)
+        self.sync = Sync(
+            host, drivers, self.board, clock, config.slivers.at_once, self._news, self.commit, doors, self.planned
+        )
         self.bodies = Bodies(self)
         self.operations = Operations(
-            host, self._status, self._news, self.commit, self.bodies.result, self.sync.busy, self._step
+            host,
+            self._status,
+            self._news,
+            self.commit,
+            self.bodies.result,
+            self.sync.busy,
+            self._step,
+            self.sync.is_told,
+            self.planned.on_failure,
         )
         self.images = Images(
             host, self.operations, shelf, lambda: self.config.images, self._news, self.commit, no_shelf
         )
         self.sync.operations = self.operations
-        self.lifecycle = Lifecycle(host, self.operations)
+        rooms = partial(check_room, host, self.planned, self.cores, memory_of_host())
+        self.lifecycle = Lifecycle(host, self.operations, self.planned, rooms)
         self.slivers = SliverLife(host, self.operations)
         self.loan_clock = LoanClock(host, clock, now, self._news, self.commit)
         self.blobs = Blobs(state / "blobs", keeper.run, lambda: self.config.limits.blob_bytes)

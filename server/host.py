@@ -14,7 +14,7 @@ from hostline.protocol.errors import BadValue, Exists
 from hostline.server import store
 from hostline.server.events import Event, Feed
 from hostline.server.record import Damaged, Record
-from hostline.server.records import KINDS, Delegate, Operation, Plan, Sliver, Token, User
+from hostline.server.records import KINDS, Delegate, Experiment, Operation, Plan, Project, Sliver, Token, User
 from hostline.server.slivers import lent
 from hostline.server.tables import Tables
 
@@ -235,11 +235,21 @@ class Change:
             for sliver in self.host.free_slivers():
                 if old.serial in sliver.users or sliver.owner == f"user:{old.serial}":
                     self.touch(sliver.serial)
+            if not isinstance(record, User) or record.keys != old.keys:
+                self._touch_nodes(lambda one: one.owner == f"user:{old.serial}" or self.host.is_in(old, one.project))
+        if isinstance(old, Project) and isinstance(record, Project) and record.members != old.members:
+            self._touch_nodes(lambda one: one.project == old.serial)
         self.people = self.people or isinstance(old or record, User | Delegate)
         self._undo.append(lambda: self.host._set(kind, key, old))
         lent.followed(self, old, record)
         if kind not in (Token.table, Operation.table):
             self.host.touched()
+
+    def _touch_nodes(self, chosen: Callable[[Experiment], bool]) -> None:
+        for experiment in self.host.experiments_by_serial.values():
+            if chosen(experiment):
+                for sliver in self.host.slivers_in(experiment):
+                    self.touch(sliver.serial)
 
 
 def _read(kind: str, key: str, body: str) -> Record:

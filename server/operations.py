@@ -63,8 +63,12 @@ class Operations:
         result: Callable[[Operation], Any],
         busy: Callable[[int], bool] = lambda serial: False,
         step: Callable[[int], tuple[str, float | None] | None] = lambda subject: None,
+        told: Callable[[int], bool] = lambda serial: True,
+        on_failure: Callable[[Sliver], str] = lambda sliver: "fatal",
     ) -> None:
         """
+        @param told: whether a sliver's driver knows all that is asked of it now, by serial.
+        @param on_failure: what becomes of an experiment of which a node cannot be started, one of L{FAILURE_ACTIONS}.
         @param statuses: what is, by sliver serial.
         @param begin: begins a change that is nobody's request.
         @param commit: makes it durable.
@@ -79,6 +83,8 @@ class Operations:
         self._result = result
         self._busy = busy
         self._step = step
+        self._told = told
+        self._on_failure = on_failure
         self._left: dict[int, set[int]] = {}
         self._waiting_for: dict[int, set[int]] = {}
         self._waiters: dict[int, list[Deferred[None]]] = {}
@@ -258,23 +264,31 @@ class Operations:
         status = self.status(serial)
         if status is None and self._busy(serial):
             return None  # what is being made may be there in a moment
-        return plan.reached(wanted, boots, status, sliver.builds if sliver is not None else 1)
+        cause = plan.reached(wanted, boots, status, sliver.builds if sliver is not None else 1)
+        if cause == "" and operation.then == "active" and status is not None and status.boot == "booted":
+            return "" if self._told(serial) else None  # its links are not yet what they should be
+        return cause
 
     def _finish(self, operation: Operation) -> None:
         causes: list[str] = []
         failed: list[str] = []
+        without: list[str] = []
         for serial in map(int, operation.goal):
             cause = self._cause(operation, serial)
             sliver = self._host.slivers_by_serial.get(serial)
             if cause and (sliver is None or sliver.free):
                 causes += [cause, f"{operation.command} {operation.target} failed"]
             elif cause and sliver is not None:
-                failed.append(sliver.name.partition(".")[0])
-                causes.append(f"{failed[-1]}: {cause}")
+                # Whoever names a node wants that one, whatever its experiment can do without.
+                action = self._on_failure(sliver) if operation.then == "active" else "fatal"
+                if action == "ignore":
+                    continue
+                (failed if action == "fatal" else without).append(sliver.name.partition(".")[0])
+                causes.append(f"{sliver.name.partition('.')[0]}: {cause}")
         change = self._begin()
         experiment = self._host.experiments_by_serial.get(operation.subject)
         if experiment is not None and operation.then:
-            operation = self._settle(change, operation, experiment, failed)
+            operation = self._settle(change, operation, experiment, failed, without)
         if operation.then == GONE and operation.subject in self._host.slivers_by_serial:
             operation = attrs.evolve(operation, result=self._result(operation))
             gone = self._host.slivers_by_serial[operation.subject]
@@ -282,16 +296,19 @@ class Operations:
             change.tell(gone.topic, "destroyed", (gone.project, gone.serial), sliver=gone.name)
         if failed:
             causes = [*causes[:20], f"{folded(failed)} of {operation.target} could not be started"]
-        if operation.token and not causes and operation.result is None:
+        bad = bool(causes) and (bool(failed) or not without)
+        if operation.token and not bad and operation.result is None:
             body, cut = kept_reply(self._result(operation))
             if not cut and len(ENCODE(body)) > KEPT_REPLY:
                 body = None  # a long list of nodes
             operation = attrs.evolve(operation, result=body, cut=cut)
-        self._end(change, operation, "failed" if causes else "done", causes)
+        self._end(change, operation, "failed" if bad else "done", causes[:21])
         # If this cannot be written (a full disk) the operation is running again, and look_again tries later.
         self._commit(change).addErrback(lambda failure: failure.trap(StoreFailed) and None)
 
-    def _settle(self, change: Change, operation: Operation, experiment: Experiment, failed: list[str]) -> Operation:
+    def _settle(
+        self, change: Change, operation: Operation, experiment: Experiment, failed: list[str], without: list[str]
+    ) -> Operation:
         slivers = dict(experiment.slivers)
         for serial in map(int, operation.goal):
             sliver = self._host.slivers_by_serial.get(serial)
@@ -301,7 +318,8 @@ class Operations:
                 if slivers.get(node) == sliver.serial:
                     del slivers[node]
         state = "failed" if failed else operation.then
-        reason = f"{folded(failed)} could not be started" if failed else ""
+        lacking = failed or without
+        reason = f"{folded(lacking)} could not be started" if lacking else ""
         swapped_in = change.now if operation.command in ("swap_in", "create_experiment") else experiment.swapped_in
         experiment = attrs.evolve(
             experiment,

@@ -8,7 +8,8 @@ answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Protocol
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -20,6 +21,7 @@ from hostline.protocol.errors import HostError, OperationFailed, StoreFailed
 from hostline.server.board import Board
 from hostline.server.doors import Doors
 from hostline.server.drivers.driver import CANNOT_START, Driver, Status
+from hostline.server.experiments.planned import Planned
 from hostline.server.host import Change, Host
 from hostline.server.operations import Operations
 from hostline.server.records import Sliver
@@ -31,6 +33,17 @@ from hostline.server.workloads import Workloads
 
 #: Seconds until a step that failed is tried again.
 RETRY_S = 10.0
+
+
+class Ground(Protocol):
+    """
+    What several drivers stand on: the network, the links of experiments.
+    """
+
+    async def recover(self, known: Collection[int], keep_strays: bool = False) -> None:
+        """
+        Find again what earlier daemons made; what belongs to none of the slivers known goes.
+        """
 
 
 class Sync:
@@ -50,9 +63,13 @@ class Sync:
         begin: Callable[[], Change],
         commit: Callable[[Change], Deferred[None]],
         doors: Doors,
+        planned: Planned,
     ) -> None:
         """
         @param doors: the own sockets of slivers.
+        @param planned: what the plans of experiments say of nodes.
+
+        @ivar grounds: what several drivers stand on; they are found again before drivers are.
         """
         self._host = host
         self.drivers = drivers
@@ -73,7 +90,8 @@ class Sync:
         self._looking = False
         self._turns = Turns(clock)
         self._doors = doors
-        self._workloads = Workloads(host, doors)
+        self._workloads = Workloads(host, doors, planned)
+        self.grounds: list[Ground] = []
         self._held: dict[int, IDelayedCall] = {}
         self.operations: Operations | None = None
 
@@ -93,6 +111,13 @@ class Sync:
         """
         return serial in self._stepping
 
+    def is_told(self, serial: int) -> bool:
+        """
+        Whether a sliver's driver knows all that is asked of it now.
+        """
+        sliver = self._host.slivers_by_serial.get(serial)
+        return sliver is None or self._workloads.is_configured(sliver)
+
     def _is(self, sliver: Sliver) -> Status | None:
         driver = self.drivers.get(sliver.kind)
         return None if driver is None else driver.status().get(sliver.serial)
@@ -109,6 +134,8 @@ class Sync:
         for sliver in self._host.slivers_by_serial.values():
             configured[sliver.serial] = self._workloads.of(sliver)
         self._doors.keep(configured.keys(), keep_strays)
+        for ground in self.grounds:
+            await ground.recover(configured.keys(), keep_strays)
         for kind, driver in self.drivers.items():
             known = {
                 serial: workload
@@ -241,7 +268,7 @@ class Sync:
         status = self.status(serial)
         action = plan.next_action(sliver.aim, sliver.boots, status, sliver.builds)
         settled = action is None and status is not None and sliver.aim != plan.ABSENT
-        if settled and sliver.free and failed is None and not self._workloads.is_configured(sliver):
+        if settled and failed is None and not self._workloads.is_configured(sliver):
             return plan.CONFIGURE
         return action
 

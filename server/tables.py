@@ -161,12 +161,25 @@ class Tables:
 
     def keys_of(self, sliver: Sliver) -> tuple[str, ...]:
         """
-        @return: the keys that may log in to a free sliver: its own, its owner's and its users'.
+        @return: the keys that may log in to a free sliver: its own, its owner's and its users'; to a node: those of the
+            owner of its experiment and of its project's members.
         """
+        if not sliver.free:
+            return self._keys_of_node(sliver.experiment)
         owner = sliver.owner.removeprefix("user:") if sliver.owner.startswith("user:") else ""
         people = [*([int(owner)] if owner.isdecimal() else []), *sliver.users]
         found = (self.by_serial(User, serial) for serial in people)
         return tuple(dict.fromkeys((*sliver.keys, *(key for user in found if user is not None for key in user.keys))))
+
+    def _keys_of_node(self, serial: int) -> tuple[str, ...]:
+        experiment = self.experiments_by_serial.get(serial)
+        if experiment is None:
+            return ()
+        owner = experiment.owner.removeprefix("user:") if experiment.owner.startswith("user:") else ""
+        project = self.project_of(experiment)
+        people = [*([int(owner)] if owner.isdecimal() else []), *(project.members if project is not None else ())]
+        found = (self.by_serial(User, one) for one in people)
+        return tuple(dict.fromkeys(key for user in found if user is not None for key in user.keys))
 
     def taken(self, record: Record) -> bool:
         """

@@ -5,11 +5,15 @@ that.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from attrs import evolve
+
 from hostline.server.doors import Doors
 from hostline.server.drivers.driver import Workload
+from hostline.server.experiments.planned import Planned
 from hostline.server.host import Host
 from hostline.server.records import Image, Sliver
 from hostline.server.slivers import plan
@@ -22,12 +26,14 @@ class Workloads:
     @ivar configured: what a sliver's driver was told last, by serial; nothing, if it is to be told again.
     """
 
-    def __init__(self, host: Host, doors: Doors) -> None:
+    def __init__(self, host: Host, doors: Doors, planned: Planned) -> None:
         """
         @param doors: the own sockets of slivers.
+        @param planned: what the plans of experiments say of nodes.
         """
         self._host = host
         self._doors = doors
+        self._planned = planned
         self.configured: dict[int, Workload] = {}
         self._drift: dict[int, tuple[str, ...]] = {}
 
@@ -35,22 +41,15 @@ class Workloads:
         """
         A sliver's record as its driver needs it.
         """
-        if not sliver.free:
-            return Workload(
-                sliver.serial,
-                sliver.name,
-                sliver.boots,
-                sliver.start_command,
-                rspec=sliver.rspec,
-                door=self._doors.directory(sliver.serial),
-            )
         image = self._host.by_serial(Image, sliver.image) if sliver.image is not None else None
         command = sliver.start_command
-        return Workload(
+        if image is not None and command is None:
+            command = image.start_command
+        common = Workload(
             sliver.serial,
             sliver.name,
             sliver.boots,
-            image.start_command if image is not None and command is None else command,
+            command,
             environment=image.environment if image is not None else {},
             rspec=self._host.effective(sliver),
             builds=sliver.builds,
@@ -58,6 +57,18 @@ class Workloads:
             keys=self._host.keys_of(sliver),
             initscript=sliver.initscript,
             door=self._doors.directory(sliver.serial),
+        )
+        node = None if sliver.free else self._planned.node(sliver)
+        if node is None:
+            return common
+        return evolve(
+            common,
+            start_command=once(command) if node.node.once and command is not None else command,
+            interfaces=node.interfaces,
+            routes=node.routes,
+            forwards=node.forwards,
+            hosts=self._planned.hosts(sliver),
+            packages=node.node.packages,
         )
 
     def is_configured(self, sliver: Sliver) -> bool:
@@ -106,5 +117,26 @@ class Workloads:
         self._drift.pop(serial, None)
 
 
+def once(command: str) -> str:
+    """
+    @param command: a start command.
+    @return: one that runs it until it has ended by itself once, and from then on ends as it did.
+    """
+    return f"""first=${{HOSTLINE_LOG:-/var/log/hostline}}/start_command.once
+if read -r status <"$first" 2>/dev/null; then exit "$status"; fi
+/bin/sh -c {shlex.quote(command)}
+status=$?
+echo $status >"$first"
+exit $status"""
+
+
 def _settings(workload: Workload) -> tuple[Any, ...]:
-    return dict(workload.rspec), workload.keys, workload.initscript
+    return (
+        dict(workload.rspec),
+        workload.keys,
+        workload.initscript,
+        workload.interfaces,
+        workload.routes,
+        workload.forwards,
+        workload.hosts,
+    )

@@ -57,6 +57,7 @@ class Workload:
         C{("10.1.2.0/24", "10.1.1.3")}; a destination may hold several networks.
     @ivar forwards: whether it passes on what is not for itself.
     @ivar hosts: further lines for its C{/etc/hosts}.
+    @ivar packages: Debian packages that it is to have before its start command runs, besides those of its image.
     """
 
     serial: int
@@ -74,6 +75,7 @@ class Workload:
     routes: tuple[tuple[str, str], ...] = ()
     forwards: bool = False
     hosts: str = ""
+    packages: tuple[str, ...] = ()
 
 
 @frozen

@@ -7,23 +7,24 @@ done when the slivers are as wanted, or None if they are already.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import attrs
 
 from hostline.protocol.errors import NoSuchNode, TooMany, WrongState
 from hostline.protocol.names import near, node_name, split_node
+from hostline.server.experiments.planned import Planned, PlannedNode, read_plan
 from hostline.server.experiments.topology import Topology, TopologyNode
-from hostline.server.experiments.views import KIND, PNODE
 from hostline.server.host import Change, Host
 from hostline.server.operations import GONE, Operations
-from hostline.server.records import Experiment, Operation, Plan, Project, Sliver
+from hostline.server.records import Experiment, Image, Operation, Plan, Project, Sliver
 from hostline.server.slivers.plan import ABSENT, STARTED, STOPPED, reached
-from hostline.server.slivers.rspec import OF_PROCESSES
 
 _Goal = dict[int, tuple[str, int]]
 _Before = dict[int, tuple[str, int, str | None]]
+#: Raises if there is no room for nodes once the slivers with some serials are gone.
+Rooms = Callable[[Mapping[str, PlannedNode], Collection[int]], None]
 
 
 class Lifecycle:
@@ -31,9 +32,16 @@ class Lifecycle:
     The life of experiments on this host.
     """
 
-    def __init__(self, host: Host, operations: Operations) -> None:
+    def __init__(self, host: Host, operations: Operations, planned: Planned, rooms: Rooms | None = None) -> None:
+        """
+        @param planned: what plans say of nodes.
+        @param rooms: raises L{NoRoom} if the host has none for nodes once some slivers are gone; None if that is not
+            looked at.
+        """
         self._host = host
         self._operations = operations
+        self._planned = planned
+        self._rooms = rooms
 
     def create(self, change: Change, experiment: Experiment, plan: Plan) -> None:
         """
@@ -49,32 +57,32 @@ class Lifecycle:
         self, change: Change, experiment: Experiment, caller: str, command: str = "swap_in"
     ) -> Operation | None:
         """
-        Place and start every node; of a failed experiment those that are not up.
+        Place every node, and start those that are no ghosts; of a failed experiment those that are not up.
 
-        @raise WrongState: if it is being modified or terminated.
-        @raise TooMany: if the project's quota does not allow it.
+        @raise WrongState: if it is being modified or terminated, or an image is gone.
+        @raise TooMany: if the project's quota does not allow it; C{NoRoom}: if the host has no room for it.
         """
         if experiment.state == "active":
             return None
         if experiment.state == "activating":
             return self._running(experiment, ("swap_in", "create_experiment"))
         self._refuse(experiment, "swap_in", "modifying", "terminating")
-        nodes = self._host.plan_of(experiment).built.nodes
+        self._host.plan_of(experiment)
+        nodes = self._planned.nodes(experiment.serial)
         before = self._before(experiment)
         goal: _Goal = {}
         slivers = dict(experiment.slivers) if experiment.state == "failed" else {}
         known = self._host.slivers_by_serial
-        fresh = [node for node in nodes if slivers.get(node.name) not in known]
-        self._check_quota(experiment, len(fresh))
-        for node in nodes:
-            old = known.get(slivers.get(node.name, 0))
+        self._check_room(experiment, {name: one for name, one in nodes.items() if slivers.get(name) not in known})
+        for name, node in nodes.items():
+            old = known.get(slivers.get(name, 0))
             if old is None:
                 sliver = self._sliver(change, experiment, node)
-            elif self._up(old):
+            elif self._up(old) or (node.node.ghost and old.boots == 0):
                 sliver = old
             else:
                 sliver = change.put(attrs.evolve(old, wanted=STARTED, boots=self._next_boot(old)))
-            slivers[node.name] = sliver.serial
+            slivers[name] = sliver.serial
             goal[sliver.serial] = (sliver.wanted, sliver.boots)
         experiment = change.put(attrs.evolve(experiment, slivers=slivers))
         return self._activating(change, experiment, goal, before, caller, command)
@@ -108,28 +116,29 @@ class Lifecycle:
         caller: str,
     ) -> tuple[Operation | None, dict[str, list[str]]]:
         """
-        Make the experiment what another plan says. A node whose start command or kind changes is restarted;
-        any other that stays goes on undisturbed.
+        Make the experiment what another plan says. A node whose start command or packages change is restarted, one
+        whose kind or image does is made anew; what else changes does so while it runs, and any other node that stays
+        goes on undisturbed.
 
         @return: the operation, None if no sliver is touched; and what became of each node.
         """
         self._refuse(experiment, "modify_experiment", "activating", "swapping", "modifying", "terminating")
         kept = self._host.plan_of(experiment)
-        old = {one.name: one for one in kept.built.nodes}
-        new = {one.name: one for one in plan.built.nodes}
+        old, new = read_plan(kept), read_plan(plan)
         said: dict[str, list[str]] = {
             "added": sorted(new.keys() - old.keys()),
             "removed": sorted(old.keys() - new.keys()),
-            "changed": sorted(name for name in new.keys() & old.keys() if new[name] != old[name]),
-            "kept": sorted(name for name in new.keys() & old.keys() if new[name] == old[name]),
+            "changed": sorted(name for name in new.keys() & old.keys() if new[name].node != old[name].node),
+            "kept": sorted(name for name in new.keys() & old.keys() if new[name].node == old[name].node),
         }
         change.put(plan)
         if experiment.state in ("swapped", "new"):
             self._tell(change, experiment, "modified")
             return None, said
         before = self._before(experiment)
-        self._check_quota(experiment, self._more(experiment, plan.built))
-        experiment, goal = self._align(change, experiment, plan.built)
+        placed = {node: one for node, one in self._host.slivers_of(experiment).items() if one.wanted != ABSENT}
+        self._check_room(experiment, new, placed)
+        experiment, goal = self._align(change, experiment, old)
         if not goal:
             self._tell(change, experiment, "modified")
             return None, said
@@ -153,37 +162,55 @@ class Lifecycle:
         self._tell(change, experiment, "activating")
         return self._operations.start(change, command, experiment, goal, before, caller, then="active")
 
-    def _more(self, experiment: Experiment, topology: Topology) -> int:
+    def _align(
+        self, change: Change, experiment: Experiment, old: Mapping[str, PlannedNode]
+    ) -> tuple[Experiment, _Goal]:
         """
-        How many more nodes the topology has than are placed.
-        """
-        placed = [one for one in self._host.slivers_of(experiment).values() if one.wanted != ABSENT]
-        return len(topology.nodes) - len(placed)
+        Make the slivers of a placed experiment those of its plan.
 
-    def _align(self, change: Change, experiment: Experiment, topology: Topology) -> tuple[Experiment, _Goal]:
-        """
-        Make the slivers of a placed experiment those of a topology.
-
+        @param old: what the plan said before of each node.
         @return: the experiment as it is then, and what is waited for.
         """
-        wanted = {one.name: one for one in topology.nodes}
+        wanted = self._planned.nodes(experiment.serial)
         current = {node: one for node, one in self._host.slivers_of(experiment).items() if one.wanted != ABSENT}
         slivers = dict(experiment.slivers)
         goal: _Goal = {}
+        renamed = _names(old) != _names(wanted)
         for name, node in wanted.items():
             sliver = current.get(name)
-            if sliver is None:
+            if sliver is None or sliver.kind != node.kind:
+                # Another driver's: what this one has goes below.
                 sliver = self._sliver(change, experiment, node)
                 slivers[name] = sliver.serial
-            elif sliver.start_command != node.start_command:
-                boots, command = self._next_boot(sliver), node.start_command
-                sliver = change.put(attrs.evolve(sliver, start_command=command, wanted=STARTED, boots=boots))
             else:
-                continue
+                del current[name]
+                fresh = self._changed(sliver, node, old.get(name))
+                if fresh != sliver:
+                    sliver = change.put(fresh)
+                elif not renamed and old.get(name) == node:
+                    continue
+                else:
+                    change.touch(sliver.serial)
             goal[sliver.serial] = (sliver.wanted, sliver.boots)
-        for name in current.keys() - wanted.keys():
-            goal[current[name].serial] = self._put_away(change, current[name])
+        for sliver in current.values():
+            goal[sliver.serial] = self._put_away(change, sliver)
         return change.put(attrs.evolve(experiment, slivers=slivers)), goal
+
+    def _changed(self, sliver: Sliver, node: PlannedNode, old: PlannedNode | None) -> Sliver:
+        """
+        @return: the record of a sliver whose node is to be as its plan says now.
+        """
+        fresh = attrs.evolve(sliver, pnode=node.pnode, rspec=dict(node.rspec), start_command=node.node.start_command)
+        if sliver.boots == 0:  # a ghost: there is nothing yet that could be started again
+            wanted, boots = (STOPPED, 0) if node.node.ghost else (STARTED, 1)
+            return attrs.evolve(fresh, image=node.image, wanted=wanted, boots=boots)
+        anew = sliver.image != node.image
+        packages = old is not None and old.node.packages != node.node.packages
+        if not anew and not packages and sliver.start_command == node.node.start_command:
+            return fresh
+        status = self._operations.status(sliver.serial)
+        builds = max(sliver.builds, status.builds if status is not None else 0) + 1 if anew else sliver.builds
+        return attrs.evolve(fresh, image=node.image, builds=builds, wanted=STARTED, boots=self._next_boot(sliver))
 
     def nodes(
         self, change: Change, experiment: Experiment, command: str, names: Iterable[str], caller: str
@@ -223,6 +250,7 @@ class Lifecycle:
         @return: the operation, cancelled.
         """
         previous = self._host.get(Plan, str(operation.serial))
+        newer = dict(self._planned.nodes(operation.subject))
         cancelled = self._operations.cancel(change, operation)
         experiment = self._host.experiments_by_serial.get(operation.subject)
         if experiment is None or not operation.then:
@@ -233,8 +261,7 @@ class Lifecycle:
         if previous is not None:
             change.put(attrs.evolve(previous, serial=experiment.serial))
         before = self._before(experiment)
-        topology = self._host.plan_of(experiment).built
-        experiment, goal = self._align(change, experiment, topology)
+        experiment, goal = self._align(change, experiment, newer)
         if not goal:
             experiment = change.put(attrs.evolve(experiment, state="active"))
             self._tell(change, experiment, "active")
@@ -258,13 +285,12 @@ class Lifecycle:
                 for node, serial in experiment.slivers.items()
                 if serial not in self._host.slivers_by_serial
             }
-            plan = self._host.get(Plan, str(experiment.serial)) if missing else None
-            nodes = {one.name: one for one in plan.built.nodes} if plan else {}
+            nodes = self._planned.nodes(experiment.serial) if missing else {}
             going = experiment.state in ("swapping", "terminating")
             for node, serial in missing.items():
                 known = nodes.get(node)
-                sliver = self._sliver(change, experiment, known or TopologyNode(name=node), serial)
-                if going or (plan is not None and known is None):
+                sliver = self._sliver(change, experiment, known or unplanned(node), serial)
+                if going or (nodes and known is None):
                     change.put(attrs.evolve(sliver, wanted=ABSENT))
                 said.append(f"the record of sliver {sliver.name} was made anew from its experiment")
         return said
@@ -329,16 +355,19 @@ class Lifecycle:
         change.put(attrs.evolve(sliver, wanted=ABSENT))
         return ABSENT, sliver.boots
 
-    def _sliver(self, change: Change, experiment: Experiment, node: TopologyNode, serial: int | None = None) -> Sliver:
+    def _sliver(self, change: Change, experiment: Experiment, node: PlannedNode, serial: int | None = None) -> Sliver:
         return change.put(
             Sliver(
                 serial=change.serial() if serial is None else serial,
-                name=node_name(node.name, experiment.name),
-                kind=KIND,
+                name=node_name(node.node.name, experiment.name),
+                kind=node.kind,
                 experiment=experiment.serial,
-                pnode=PNODE,
-                start_command=node.start_command,
-                rspec=dict(OF_PROCESSES),
+                pnode=node.pnode,
+                image=node.image,
+                wanted=STOPPED if node.node.ghost else STARTED,
+                boots=0 if node.node.ghost else 1,
+                start_command=node.node.start_command,
+                rspec=dict(node.rspec),
                 created=change.now,
             )
         )
@@ -355,21 +384,65 @@ class Lifecycle:
         if experiment.state in states:
             raise WrongState(f"{experiment.name} is {experiment.state}; {command} wants it to end first")
 
-    def _check_quota(self, experiment: Experiment, more: int) -> None:
+    def _check_room(
+        self, experiment: Experiment, nodes: Mapping[str, PlannedNode], instead: Mapping[str, Sliver] | None = None
+    ) -> None:
+        """
+        Check that nodes can be there as well as all that is.
+
+        @param instead: slivers of the experiment that go, or become some of the nodes.
+        @raise TooMany: if the project's quota does not allow it.
+        @raise NoRoom: if the host has no room for them.
+        @raise WrongState: if an image is gone.
+        """
+        gone = {one.serial for one in (instead or {}).values()}
+        for name, node in nodes.items():
+            if node.image is not None and self._host.by_serial(Image, node.image) is None:
+                raise WrongState(
+                    f"the image of node {name} of {experiment.name} was removed; modify_experiment with its topology "
+                    "takes the one that has its name now"
+                )
+        self._check_quota(experiment, nodes, gone)
+        if self._rooms is not None:
+            self._rooms(nodes, gone)
+
+    def _check_quota(self, experiment: Experiment, nodes: Mapping[str, PlannedNode], gone: Collection[int]) -> None:
         project = self._host.project_of(experiment)
-        if project is None or not project.quota or more <= 0:
+        if project is None or not project.quota or not nodes:
             return
         inside = [one for one in self._host.experiments_by_serial.values() if one.project == project.serial]
-        slivers = [sliver for one in inside for sliver in self._host.slivers_in(one)]
+        slivers = [
+            sliver
+            for one in inside
+            for sliver in self._host.slivers_in(one)
+            if sliver.wanted != ABSENT and sliver.serial not in gone
+        ]
+        instead = [self._host.slivers_by_serial[serial] for serial in gone]
         for resource, most in project.quota.items():
-            has = sum(sliver.rspec.get(resource, 0) for sliver in slivers if sliver.wanted != ABSENT)
-            wants = more * OF_PROCESSES.get(resource, 0)
-            if has + wants > most:
+            has = sum(sliver.rspec.get(resource, 0) for sliver in slivers)
+            wants = sum(node.rspec.get(resource, 0) for node in nodes.values())
+            had = sum(sliver.rspec.get(resource, 0) for sliver in instead)
+            if has + wants > most and wants > had:
+                more = f"{len(nodes) - len(instead)} more nodes" if len(nodes) > len(instead) else "its nodes"
                 raise TooMany(
                     f"the quota of project {project.name} is {resource} {most}: "
-                    f"{has} in use, {wants} wanted for {more} more nodes"
+                    f"{has + had} in use, {wants - had} wanted for {more}"
                 )
 
     def _tell(self, change: Change, experiment: Experiment, what: str) -> None:
         scope = (experiment.project, experiment.serial)
         change.tell(f"experiment/{experiment.name}", what, scope, experiment=experiment.name)
+
+
+def unplanned(name: str) -> PlannedNode:
+    """
+    @return: what is known of a node of which no plan tells any more.
+    """
+    return read_plan(Plan(serial=0, topology=Topology(nodes=(TopologyNode(name=name),)).as_value()))[name]
+
+
+def _names(nodes: Mapping[str, PlannedNode]) -> dict[str, list[str]]:
+    """
+    @return: all that nodes find in C{/etc/hosts} of each other.
+    """
+    return {name: [one.address for one in node.interfaces] for name, node in nodes.items()}

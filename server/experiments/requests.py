@@ -15,6 +15,7 @@ from hostline.server.experiments import check, topdl, views
 from hostline.server.experiments.addresses import assign
 from hostline.server.experiments.topology import Topology
 from hostline.server.records import Experiment, Operation, Plan, Project
+from hostline.server.slivers.plan import STOPPED
 from hostline.server.status import StatusText
 
 
@@ -301,7 +302,9 @@ def _is_so(ask: Ask, experiment: Experiment, state: str) -> bool:
         return experiment.state == state
     if not experiment.slivers:
         return experiment.state == "active"
-    found = [ask.daemon.sync.status(serial) for serial in experiment.slivers.values()]
+    slivers = ask.host.slivers_of(experiment).values()
+    # What is not to be started until somebody says so, a ghost, has nothing to wait for.
+    found = [ask.daemon.sync.status(one.serial) for one in slivers if one.wanted != STOPPED or one.boots > 0]
     return all(
         one is not None and (one.boot == "dead" or (one.boot == "booted" and one.start_command != "running"))
         for one in found

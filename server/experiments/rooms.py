@@ -1,0 +1,76 @@
+"""
+Whether the host has room for nodes that are about to be there, beside all that is: processor time that is promised, and
+memory that is kept. Pure, but for the records that it reads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+
+from hostline.protocol.errors import NoRoom
+from hostline.server.experiments.planned import Planned, PlannedNode
+from hostline.server.host import Host
+from hostline.server.records import Sliver
+from hostline.server.slivers.admission import room
+from hostline.server.slivers.plan import ABSENT
+
+
+def memory_of_host() -> int:
+    """
+    @return: bytes.
+    """
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def kept_memory(node: PlannedNode) -> int:
+    """
+    @return: bytes that are kept for a node: all of a QEMU machine's, and what others ask for by name.
+    """
+    asked = any(name.startswith("hostline:memory") for name in node.node.attributes)
+    return node.rspec.get("memory_max", 0) if asked or node.kind == "qemu" else 0
+
+
+def check_room(
+    host: Host, planned: Planned, cores: int, memory: int, nodes: Mapping[str, PlannedNode], gone: Collection[int]
+) -> None:
+    """
+    @param memory: bytes that the host has.
+    @param gone: serials of slivers that go, or become some of the nodes; what they have is left to these.
+    @raise NoRoom: naming the first node that finds none.
+    """
+    others = [one for one in host.slivers_by_serial.values() if not one.free and one.wanted != ABSENT]
+    had = [one for one in others if one.serial in gone]
+    there = [one for one in others if one.serial not in gone]
+
+    def memories(slivers: list[Sliver]) -> int:
+        found = (planned.node(one) for one in slivers)
+        return sum(kept_memory(one) for one in found if one is not None)
+
+    def promised(slivers: list[Sliver]) -> int:
+        return sum(one.rspec.get("cpu_min", 0) for one in slivers)
+
+    _fit(
+        "cpu_min",
+        {name: one.rspec.get("cpu_min", 0) for name, one in nodes.items()},
+        room(cores) - host.ledger.total("cpu_min") - promised(there),
+        promised(had),
+        f"{room(cores)} per mille of a core that this host's cores can promise",
+    )
+    _fit(
+        "memory_max",
+        {name: kept_memory(one) for name, one in nodes.items()},
+        memory - memories(there),
+        memories(had),
+        f"{memory} bytes that this host has",
+    )
+
+
+def _fit(resource: str, wanted: Mapping[str, int], left: int, had: int, whole: str) -> None:
+    if sum(wanted.values()) <= max(left, had):  # a host that has become smaller keeps its nodes
+        return
+    for name, amount in wanted.items():
+        if amount > left:
+            left = max(left, 0)
+            raise NoRoom(f"{name}: {resource} {amount} wanted, {left} left of the {whole}", wanted=amount, left=left)
+        left -= amount
