@@ -1,0 +1,386 @@
+"""
+What is done inside a QEMU guest, by its agent: commands, files, its end, and the seed that makes it its node.
+
+The guest needs no program of ours. What it runs is sent with each call and fits this daemon; it needs C{qemu-ga},
+C{sh}, C{ip}, C{base64} and C{date}. What the guest says is bounded, and believed of itself only.
+"""
+
+from __future__ import annotations
+
+import binascii
+import os
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import field, frozen
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+from hostline.server.supervise.agent import Agent, AgentRefused, plain
+
+#: Where a guest keeps what was said of its boot, and its logs.
+HERE, LOGS = "/run/hostline", "/var/log/hostline"
+_APPLY, _SAID, _STOP = (
+    Path(__file__).with_name("inguest").joinpath(f"{name}.sh").read_text("ascii") for name in ("apply", "said", "stop")
+)
+#: Seconds between two looks whether a command has ended: the first, and how far they grow.
+_SOON_S, _LATE_S = 0.005, 0.25
+_CHUNK = 48 << 10
+_GONE = "No such file or directory"
+
+
+@frozen
+class Card:
+    """
+    A network card of a guest, and the interface it is to be there.
+
+    @ivar name: of the interface; at most 15 characters.
+    @ivar mac: that it is to have, lower case.
+    @ivar now: that it has when the guest comes up, if another: a clone's cards have those of its template.
+    @ivar addresses: with their prefixes.
+    """
+
+    name: str
+    mac: str
+    addresses: tuple[str, ...] = ()
+    mtu: int = 1500
+    now: str = ""
+
+
+@frozen
+class Seed:
+    """
+    What a guest is told at each boot.
+
+    @ivar boots: which boot this is, counted by us; the start command runs once for each.
+    @ivar clock: Unix seconds now.
+    @ivar random: bytes that no other guest has.
+    @ivar hosts: the whole text of its C{/etc/hosts}; C{resolv_conf}: of that file; None: as it is.
+    @ivar keys: lines of root's C{authorized_keys}.
+    @ivar routes: destination (or C{default}) and next hop.
+    """
+
+    name: str
+    boots: int
+    clock: float
+    random: bytes
+    cards: tuple[Card, ...] = ()
+    routes: tuple[tuple[str, str], ...] = ()
+    forwards: bool = False
+    hosts: str | None = None
+    resolv_conf: str | None = None
+    keys: tuple[str, ...] = ()
+    start_command: str | None = None
+    environment: Mapping[str, str] = field(factory=dict)
+    initscript: str | None = None
+
+    def text(self) -> bytes:
+        """
+        @return: as C{apply.sh} reads it.
+        """
+        lines = [f"name {_word(self.name)}", f"clock {int(self.clock)}", f"random {_coded(self.random)}"]
+        if self.hosts is not None:
+            lines.append(f"file /etc/hosts 0644 {_coded(self.hosts)}")
+        if self.resolv_conf is not None:
+            lines.append(f"file /etc/resolv.conf 0644 {_coded(self.resolv_conf)}")
+        keys = "".join(f"{one}\n" for one in self.keys)
+        lines.append(f"file /root/.ssh/authorized_keys 0600 {_coded(keys)}")
+        for card in self.cards:
+            words = (card.now or card.mac, card.mac, card.name, str(card.mtu), *card.addresses)
+            lines.append(" ".join(("interface", *map(_word, words))))
+        lines += [f"route {_word(to)} {_word(by)}" for to, by in self.routes]
+        lines.append(f"forward {int(self.forwards)}")
+        if self.environment:
+            lines.append(f"environment {_coded(_exports(self.environment))}")
+        lines.append(f"initscript {'-' if self.initscript is None else _coded(self.initscript)}")
+        if self.start_command is not None:
+            lines.append(f"command {_coded(self.start_command + chr(10))}")
+        return "".join(f"{one}\n" for one in lines).encode("ascii")
+
+
+@frozen
+class Ran:
+    """
+    How a command in a guest ended.
+
+    @ivar code: its exit status, 128+signal if killed.
+    @ivar cut: not all it wrote is here.
+    """
+
+    code: int
+    out: bytes = b""
+    err: bytes = b""
+    cut: bool = False
+
+
+@frozen
+class Said:
+    """
+    What is known of a boot inside a guest; see L{hostline.server.supervise.said.Said}.
+    """
+
+    started: bool = False
+    ended: int | None = None
+    initscript: str = "none"
+    initscript_code: int | None = None
+
+
+class Guest:
+    """
+    One guest, seen through its agent.
+    """
+
+    def __init__(self, agent: Agent, clock: IReactorTime) -> None:
+        self.agent = agent
+        self._clock = clock
+
+    async def ready(self, limit_s: float) -> None:
+        """
+        Wait until the agent answers.
+
+        @raise OSError: if it does not within C{limit_s}.
+        """
+        until = self._clock.seconds() + limit_s
+        while True:
+            left = until - self._clock.seconds()
+            try:
+                # What is written before the guest is up waits in QEMU: few connections, and an answer at once.
+                await self.agent.call("guest-ping", timeout_s=max(left, 0.01))
+                return
+            except AgentRefused:
+                raise
+            except OSError:
+                if until - self._clock.seconds() <= 0.25:
+                    raise
+                await deferLater(self._clock, 0.05)
+
+    async def apply(self, seed: Seed, limit_s: float = 30.0) -> list[str]:
+        """
+        Make the guest the node that it is to be, and begin its start command unless this boot has begun it already.
+
+        @return: what could not be done, in the guest's words.
+        @raise OSError: if the guest did not come to an end with it.
+        """
+        ran = await self.run(["/bin/sh", "-c", _APPLY, "hostline", str(seed.boots)], input=seed.text(), limit_s=limit_s)
+        lines = [plain(one) for one in ran.out.decode("utf-8", "replace").splitlines()]
+        if "applied" not in lines:
+            why = plain(ran.err.decode("utf-8", "replace").strip().rpartition("\n")[2])
+            raise OSError(f"the guest was not set up: {why or f'exit status {ran.code}'}")
+        return [one.removeprefix("problem: ") for one in lines if one.startswith("problem: ")][:50]
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        input: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+        limit_s: float = 30.0,
+        most_bytes: int = 1 << 20,
+    ) -> Ran:
+        """
+        Run a command as the guest's root, to its end. It must not leave anything behind that holds its output.
+
+        @param argv: the first is its path.
+        @param most_bytes: of its outputs together, as far as they are carried here.
+        @raise OSError: if it cannot be started, or does not end in time (it goes on then).
+        """
+        until = self._clock.seconds() + limit_s
+        arguments: dict[str, Any] = {"path": argv[0], "arg": list(argv[1:]), "capture-output": True}
+        if input:
+            arguments["input-data"] = b64encode(input).decode("ascii")
+        if environment:
+            arguments["env"] = [f"{name}={value}" for name, value in environment.items()]
+        said = await self.agent.call("guest-exec", arguments, timeout_s=limit_s)
+        pid = said.get("pid") if isinstance(said, dict) else None
+        if type(pid) is not int:
+            raise OSError("the guest's agent started nothing")
+        pause = _SOON_S
+        while True:
+            said = await self.agent.call(
+                "guest-exec-status",
+                {"pid": pid},
+                timeout_s=max(until - self._clock.seconds(), 0.1),
+                most_bytes=most_bytes * 4 // 3 + 4096,
+            )
+            if not isinstance(said, dict):
+                raise OSError("the guest's agent does not know how it ended")
+            if said.get("exited") is True:
+                return _ran(said)
+            if self._clock.seconds() + pause >= until:
+                raise TimeoutError(f"{argv[0]} in the guest did not end in {limit_s:g} s")
+            await deferLater(self._clock, pause)
+            pause = min(pause * 1.5, _LATE_S)
+
+    async def begin(self, argv: Sequence[str]) -> None:
+        """
+        Start a command as the guest's root, and not wait for it; its output goes nowhere.
+
+        @raise OSError: if it cannot be started.
+        """
+        await self.agent.call("guest-exec", {"path": argv[0], "arg": list(argv[1:])})
+
+    async def read(self, path: str, most: int, offset: int = 0) -> tuple[bytes, int]:
+        """
+        @param offset: where to begin; from the end if negative. Where the file is shorter, at its beginning.
+        @param most: bytes at most.
+        @return: what is there, and the offset of its first byte.
+        @raise FileNotFoundError: if there is no such file.
+        @raise OSError: if it cannot be read.
+        """
+        handle = await self._opened(path, "r")
+        try:
+            end = await self._seek(handle, 0, "end")
+            start = max(end + offset, 0) if offset < 0 else (offset if offset <= end else 0)
+            await self._seek(handle, start, "set")
+            parts = []
+            left = min(most, max(end - start, 0))
+            while left > 0:
+                said = await self.agent.call(
+                    "guest-file-read", {"handle": handle, "count": min(left, _CHUNK)}, most_bytes=2 * _CHUNK
+                )
+                data = _decoded(said.get("buf-b64") if isinstance(said, dict) else None)[:left]
+                if not data:
+                    break
+                parts.append(data)
+                left -= len(data)
+            return b"".join(parts), start
+        finally:
+            await self._shut(handle)
+
+    async def write(self, path: str, data: bytes) -> None:
+        """
+        Write a file anew.
+
+        @raise OSError: if that cannot be done.
+        """
+        handle = await self._opened(path, "w")
+        try:
+            for at in range(0, len(data), _CHUNK):
+                part = data[at : at + _CHUNK]
+                while part:
+                    said = await self.agent.call(
+                        "guest-file-write", {"handle": handle, "buf-b64": b64encode(part).decode("ascii")}
+                    )
+                    count = said.get("count") if isinstance(said, dict) else None
+                    if type(count) is not int or not 0 < count <= len(part):
+                        raise OSError(f"{path} in the guest is not written")
+                    part = part[count:]
+        finally:
+            await self._shut(handle)
+
+    async def said(self) -> Said:
+        """
+        @return: how far the start command and the initscript of this boot are.
+        @raise OSError: if the guest does not tell.
+        """
+        ran = await self.run(["/bin/sh", "-c", _SAID], limit_s=10, most_bytes=4096)
+        return said_in(ran.out)
+
+    async def shutdown(self, limit_s: float = 0.0) -> None:
+        """
+        Let the guest go down; that it did, QEMU tells by its end.
+
+        @param limit_s: for its initscript with C{stop}, before.
+        @raise OSError: if it cannot be told.
+        """
+        if limit_s > 0:
+            try:
+                await self.run(["/bin/sh", "-c", _STOP, "hostline", str(int(limit_s))], limit_s=limit_s + 2)
+            except AgentRefused:
+                pass  # it goes down without
+        await self.agent.tell("guest-shutdown", {"mode": "powerdown"})
+
+    def close(self) -> None:
+        """
+        Leave it.
+        """
+        self.agent.close()
+
+    async def _opened(self, path: str, mode: str) -> int:
+        try:
+            handle = await self.agent.call("guest-file-open", {"path": path, "mode": mode})
+        except AgentRefused as error:
+            if _GONE in str(error):
+                raise FileNotFoundError(f"there is no {path} in the guest") from error
+            raise
+        if type(handle) is not int:
+            raise OSError(f"{path} in the guest is not opened")
+        return handle
+
+    async def _seek(self, handle: int, offset: int, whence: str) -> int:
+        said = await self.agent.call("guest-file-seek", {"handle": handle, "offset": offset, "whence": whence})
+        position = said.get("position") if isinstance(said, dict) else None
+        if type(position) is not int or position < 0:
+            raise OSError("the guest's agent does not know where it is in a file")
+        return position
+
+    async def _shut(self, handle: int) -> None:
+        try:
+            await self.agent.call("guest-file-close", {"handle": handle})
+        except OSError:
+            pass  # it is gone, with all that it had open
+
+
+def said_in(text: bytes) -> Said:
+    """
+    @param text: what C{said.sh} wrote: a line for each file there is, its name and its content.
+    """
+    found: dict[str, list[str]] = {}
+    for line in text[:4096].decode("ascii", "replace").splitlines():
+        name, *words = line.split()[:3] or [""]
+        found[name] = words
+    script = found.get("initscript.said", [])
+    state = script[0] if script and script[0] in ("running", "ended") else "none"
+    return Said(
+        "started" in found,
+        _code(found["ended"]) if found.get("ended") else None,
+        state,
+        _code(script[1:]) if state == "ended" else None,
+    )
+
+
+def _code(words: Sequence[str]) -> int:
+    # One that makes no sense is a failure that nobody knows more of.
+    number = words[0] if words else ""
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 4 and int(number) < 256 else 255
+
+
+def _ran(said: Mapping[str, Any]) -> Ran:
+    code, signal = said.get("exitcode"), said.get("signal")
+    if type(signal) is int and 0 < signal < 128:
+        code = 128 + signal
+    if type(code) is not int or not 0 <= code <= 255:
+        code = 255
+    cut = any(said.get(name) is True for name in ("out-truncated", "err-truncated"))
+    return Ran(code, _decoded(said.get("out-data", "")), _decoded(said.get("err-data", "")), cut)
+
+
+def _decoded(text: object) -> bytes:
+    if not isinstance(text, str):
+        raise OSError("the guest's agent answered what is no data")
+    try:
+        return b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise OSError("the guest's agent answered what is no data") from error
+
+
+def _coded(data: str | bytes) -> str:
+    return b64encode(os.fsencode(data) if isinstance(data, str) else data).decode("ascii")
+
+
+def _word(text: str) -> str:
+    if not text or any(one.isspace() or not one.isprintable() for one in text) or not text.isascii():
+        raise ValueError(f"want one word, got {text!r}")
+    return text
+
+
+def _exports(environment: Mapping[str, str]) -> str:
+    lines = []
+    for name, value in environment.items():
+        if not name.isascii() or not name.replace("_", "a").isalnum() or name[0].isdigit():
+            raise ValueError(f"{name!r} is no name of a variable")
+        quoted = value.replace("'", "'\\''")
+        lines.append(f"export {name}='{quoted}'\n")
+    return "".join(lines)
