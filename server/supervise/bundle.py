@@ -146,12 +146,12 @@ def config(container: Container) -> dict[str, Any]:
         "process": process(container.argv, container.environment, terminal=True),
         "root": {"path": str(container.rootfs), "readonly": False},
         "hostname": host_name(container.name),
-        "mounts": [*_own(container.memory), *(_bound(bind) for bind in container.binds)],
+        "mounts": [*own(container.memory), *(bound(bind) for bind in container.binds)],
         "linux": linux,
     }
 
 
-def _own(memory: int) -> list[dict[str, Any]]:
+def own(memory: int) -> list[dict[str, Any]]:
     # Together less than it may use: filling them is answered by "no space left", not by the killer of processes.
     shm, run = (memory // 2, min(memory // 8, _RUN)) if memory else (_SHM, _RUN)
     quiet = ["nosuid", "noexec", "nodev"]
@@ -175,7 +175,7 @@ def _tmpfs(place: str, options: list[str]) -> dict[str, Any]:
     return {"destination": place, "type": "tmpfs", "source": "tmpfs", "options": options}
 
 
-def _bound(bind: Bind) -> dict[str, Any]:
+def bound(bind: Bind) -> dict[str, Any]:
     options = ["bind", "rprivate", "nosuid", "nodev", "rw" if bind.writable else "ro"]
     if not bind.executable:
         options.append("noexec")
