@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from hostline.server.credentials import Certificate, Invitation, Spent
+from hostline.server.diary import Diary
 from hostline.server.record import Damaged, Record
 from hostline.server.records import (
     KINDS,
@@ -35,6 +36,14 @@ SAMPLES: list[Record] = [
     Delegate(serial=3, name="del_mon", uid=5003, commands=("status_request",), targets=(4,)),
     Experiment(serial=4, name="lab/exp1", project=2, owner="user:1", state="active", slivers={"web": 5}, created=1.5),
     Plan(serial=4, topology={"nodes": []}, warnings=[{"line": 1, "text": "odd"}]),
+    Diary(
+        serial=4,
+        entries=[{"time": 1.5, "what": "created"}],
+        told={"most_warning": 2.5},
+        reminders=1,
+        owed=[{"number": 3, "what": "idle_warning", "to": "ann", "text": "soon"}],
+        sent=3,
+    ),
     Sliver(serial=5, name="web.exp1.lab", kind="process", experiment=4, rspec={"pids_max": 9}, created=2.5),
     Loans(serial=5, items=(Loan("lab_web", "cpu_share", 4, 2.5, 7), Loan("lab_db", "pids_max", 1))),
     Operation(
