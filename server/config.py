@@ -284,6 +284,7 @@ class Experiments:
     embedded: bool = _key(False, "whether this host itself may be a node, with users' start commands in its network")
     dns: str = _key("", "HOST:PORT where this host answers for NODE.EXPERIMENT.PROJECT; empty: nowhere", None, False)
     idle_swap: bool = _key(False, "whether experiments that nobody uses are swapped out")
+    idle_look_s: float = _key(60.0, "seconds between two looks at what is done in nodes", 1.0)
     idle_s: float = _key(14400.0, "seconds without use after which that is done; a user may ask for less", 60.0)
     idle_warning_s: float = _key(1800.0, "seconds before, that the owner is warned", 0.0)
     most_s: float = _key(0.0, "seconds after which any experiment is swapped out; 0: never", 0.0)

@@ -41,8 +41,10 @@ from hostline.server.expiry import Expiry, moments
 from hostline.server.gate import Gate
 from hostline.server.health import Health
 from hostline.server.host import Change, Host
+from hostline.server.idle import Idle
 from hostline.server.images import Images
 from hostline.server.line import Answers
+from hostline.server.notices import Notices
 from hostline.server.offload import Offload
 from hostline.server.operations import Operations
 from hostline.server.peer import peer
@@ -147,6 +149,7 @@ class Daemon:
         self.tickets = Tickets(self, state / "trust")
         self.tls = Endpoint(self, state / "trust")
         self.renewal = Renewal(self, self.tls, spawner, beside_us)
+        self.idle = Idle(self, Notices(self, spawner))
         self.health = Health(self, state)
         self.answers = Answers(self)
         self._operators_gid = _gid(config.operators)
@@ -393,6 +396,7 @@ class Daemon:
         Take no further step; slivers go on as they are.
         """
         self.tls.close()
+        self.idle.close()
         self.follower.close()
         self.expiry.close()
         self.sync.close()

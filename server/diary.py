@@ -21,7 +21,7 @@ class Diary(Record):
     @ivar entries: the oldest first, as C{history} shows them.
     @ivar told: when the owner was told last of something, by what; forgotten once that is so no more.
     @ivar reminders: how often it was reminded of one that nobody uses, since it was in use.
-    @ivar owed: what the notify program was not given yet: C{{'what', 'to', 'text'}}, oldest first.
+    @ivar owed: what the notify program was not given yet: C{{'number', 'what', 'to', 'text'}}, oldest first.
     @ivar sent: how many of C{owed} there have been, so that each has a number: that of the newest.
     """
 

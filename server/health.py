@@ -128,7 +128,7 @@ class Health:
     def _asks_the_parts(self) -> list[dict[str, Any]]:
         daemon = self._daemon
         parts = (daemon.follower, daemon.tls, daemon.renewal, daemon.delegates, daemon.issuer, daemon.tickets)
-        return [_found(*one) for part in parts for one in part.findings()]
+        return [_found(*one) for part in (*parts, daemon.idle) for one in part.findings()]
 
     def _looks_at_the_audit_log(self) -> dict[str, Any]:
         trouble = self._daemon.audit.trouble

@@ -328,6 +328,8 @@ class Answers:
         @param outcome: C{ok}, or the code of an error.
         """
         entries.tell_asked(change, ask, outcome, self._refusals.untold(ask.principal))
+        if outcome == "ok":
+            self._daemon.idle.asked(ask)
 
 
 def _begun(line: bytes) -> tuple[str | None, str]:

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 from hostline.protocol.errors import StoreFailed, WrongState
 from hostline.server import callers, entries
 from hostline.server.drivers.driver import Status
+from hostline.server.experiments import history
 from hostline.server.host import Change, Host
 from hostline.server.record import ENCODE
 from hostline.server.records import KEPT_REPLY, Experiment, Operation, Plan, Sliver, kept_reply
@@ -356,6 +357,7 @@ class Operations:
             if serial in self._host.slivers_by_serial:
                 change.touch(serial)
         self._tell(change, operation)
+        history.ended(change, operation)
         entries.tell_ended(change, operation, callers.shown_principal(self._host, operation.caller))
         change.when_committed.append(lambda: self._forget(operation))
         return operation

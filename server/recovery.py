@@ -50,6 +50,7 @@ class Recovery:
         daemon.sync.go_on()
         daemon.expiry.start()
         daemon.follower.start()
+        daemon.idle.start()
 
     async def _start_all(self, stagger_s: float) -> None:
         """

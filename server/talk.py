@@ -138,6 +138,7 @@ class Talk:
             if self._taken is not None:
                 self._taken(data)
             self.conversation.write(data)
+            self._ask.daemon.idle.asked(self._ask)
 
     def end_input(self) -> None:
         """

@@ -14,6 +14,7 @@ import attrs
 
 from hostline.protocol.errors import NoSuchNode, TooMany, WrongState
 from hostline.protocol.names import near, node_name, split_node
+from hostline.server.experiments import history
 from hostline.server.experiments.planned import Planned, PlannedNode, read_plan
 from hostline.server.experiments.topology import Topology, TopologyNode
 from hostline.server.host import Change, Host
@@ -52,6 +53,7 @@ class Lifecycle:
         change.add(experiment)
         change.put(plan)
         self._tell(change, experiment, "created")
+        history.write(change, experiment.serial, "created", experiment.owner)
 
     def swap_in(
         self, change: Change, experiment: Experiment, caller: str, command: str = "swap_in"
@@ -134,6 +136,7 @@ class Lifecycle:
         change.put(plan)
         if experiment.state in ("swapped", "new"):
             self._tell(change, experiment, "modified")
+            history.write(change, experiment.serial, "modify_experiment", caller)
             return None, said
         before = self._before(experiment)
         placed = {node: one for node, one in self._host.slivers_of(experiment).items() if one.wanted != ABSENT}
@@ -141,6 +144,7 @@ class Lifecycle:
         experiment, goal = self._align(change, experiment, old)
         if not goal:
             self._tell(change, experiment, "modified")
+            history.write(change, experiment.serial, "modify_experiment", caller)
             return None, said
         operation = self._modifying(change, experiment, goal, before, caller, said)
         change.put(attrs.evolve(kept, serial=operation.serial))

@@ -39,18 +39,21 @@ def program(name: str) -> str:
     return found
 
 
-async def run(spawner: Spawner, *argv: str) -> None:
+async def run(spawner: Spawner, *argv: str, text: str = "") -> None:
     """
     Run a program and wait for its end.
 
     @param argv: the first is its name or path.
+    @param text: its standard input.
     @raise Failed: if it fails.
     @raise OSError: if it cannot be started.
     """
     ended: Deferred[int | None] = Deferred()
     said = os.memfd_create("said")
+    reads = os.memfd_create("reads")
     try:
-        to_said = [(os.POSIX_SPAWN_DUP2, said, 1), (os.POSIX_SPAWN_DUP2, said, 2)]
+        os.pwrite(reads, text.encode("utf-8", "replace"), 0)
+        to_said = [(os.POSIX_SPAWN_DUP2, reads, 0), (os.POSIX_SPAWN_DUP2, said, 1), (os.POSIX_SPAWN_DUP2, said, 2)]
         environment = {"PATH": PATH, "LC_ALL": "C"}
         words = [argv[0] if argv[0].startswith("/") else program(argv[0]), *argv[1:]]
         spawner.spawn(words, environment=environment, file_actions=to_said, ended=ended.callback)
@@ -61,3 +64,4 @@ async def run(spawner: Spawner, *argv: str) -> None:
             raise Failed(lines[-1] if lines else f"{argv[0]} ended with status {code}", code)
     finally:
         os.close(said)
+        os.close(reads)
