@@ -23,6 +23,7 @@ from bench.containers import containers
 from bench.daemon import ASSUMED_REPLY, STATUS_REQUEST, Daemon, Refused
 from bench.durable import durable
 from bench.encoding import encoding
+from bench.experiments import experiments
 from bench.loans import loans
 from bench.machine import cores, described
 from bench.payload import payloads
@@ -90,6 +91,8 @@ class Run:
                 self._part("payload", lambda: [payloads(self._setting)])
             if "containers" in names:
                 self._part("containers", lambda: [containers(self._setting)])
+            if "experiments" in names:
+                self._part("experiments", lambda: experiments(self._setting))
             if "ssh" in names:
                 self._part("ssh", lambda: [ssh(self._setting)])
             if "tls" in names:
@@ -145,6 +148,7 @@ PARTS = (
     "loans",
     "payload",
     "containers",
+    "experiments",
     "ssh",
     "tls",
     "reading",
