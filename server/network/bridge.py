@@ -206,6 +206,13 @@ def inner(address: IPv4Address, prefix: int, gateway: IPv4Address) -> list[str]:
     ]
 
 
+def bare() -> list[str]:
+    """
+    @return: orders for the side of a sliver whose C{eth0} somebody else takes frames from: no address, no route.
+    """
+    return ["link set dev eth0 addrgenmode none", "link set dev eth0 up"]
+
+
 def guard(names: Names, leases: Mapping[int, Lease]) -> list[str]:
     """
     @param leases: by serial.

@@ -158,12 +158,27 @@ class Network:
         """
         return str(self._book.ensure(serial).address)
 
-    async def connect(self, serial: int, pid: int, rspec: Mapping[str, int]) -> list[str]:
+    def hardware(self, serial: int) -> str:
+        """
+        @return: the hardware address of a sliver's C{eth0}: the same for ever.
+        """
+        return self._names.hardware(serial)
+
+    def place(self, serial: int) -> tuple[str, str]:
+        """
+        @return: a sliver's address with its prefix length, and the way out of its network.
+        @raise OSError: as L{address}.
+        """
+        return f"{self._book.ensure(serial).address}/{self.way.subnet.prefixlen}", str(self._book.gateway)
+
+    async def connect(self, serial: int, pid: int, rspec: Mapping[str, int], *, inside: bool = True) -> list[str]:
         """
         Give the network namespace of a process C{eth0}, an address, a route, and C{lo}. What is so already stays as it
         is: after a restart of the daemon this is called for each sliver that runs.
 
         @param pid: of a process in the sliver, which has a network namespace of its own.
+        @param inside: whether C{eth0} gets the address and the route there; if not, it is only there, up, for somebody
+            who takes frames from it.
         @return: what is not as it should be, in words for the user; nothing if all is.
         """
         started = start_time(pid)
@@ -175,19 +190,19 @@ class Network:
                 self._asked[serial] = dict(rspec)
                 if started is not None:
                     self._processes[serial] = (pid, started[0])
-                why = await self._wire(serial, space)
+                why = await self._wire(serial, space, inside)
                 if why:
                     return [f"no network: {why}"]
                 return [] if self._able.tree else await self._shape_own(serial, space, new=True)
         except (OSError, ValueError) as error:
             return [f"no network: {getattr(error, 'strerror', None) or error}"]
 
-    async def _wire(self, serial: int, space: int) -> str:
+    async def _wire(self, serial: int, space: int, inside: bool) -> str:
         if not self._ground.standing:
             await self._stand()
         if not self._ground.standing:
             return self._ground.broken or "the daemon is ending"
-        outcome = await self._wire_once(serial, space, new=True)
+        outcome = await self._wire_once(serial, space, inside, new=True)
         if outcome.code == 0:
             return ""
         # Something of it is there already; or something that it hangs on is not, since somebody emptied the tables.
@@ -198,17 +213,17 @@ class Network:
             await self._wiring.cut(serial)
         if found is Found.ABSENT or outcome.code != 11:
             await self._stand()
-        outcome = await self._wire_once(serial, space, new=found is not Found.JOINED)
+        outcome = await self._wire_once(serial, space, inside, new=found is not Found.JOINED)
         return outcome.reason if outcome.code else ""
 
-    async def _wire_once(self, serial: int, space: int, *, new: bool) -> ip.Outcome:
+    async def _wire_once(self, serial: int, space: int, inside: bool, *, new: bool) -> ip.Outcome:
         lease, end = self._book.ensure(serial), self._names.end(serial)
         isolated = self._able.isolated and not self.way.together
         orders = [*self._orders(serial, lease), *shaping.port(end, self._names.shaper, lease)]
         outcome = await self._wiring.wire(
             space,
             bridge.outer(self._names, serial, new=new, isolated=isolated),
-            bridge.inner(lease.address, self.way.subnet.prefixlen, self._book.gateway),
+            bridge.inner(lease.address, self.way.subnet.prefixlen, self._book.gateway) if inside else bridge.bare(),
             [bridge.admission(self._names, serial, lease.address)] if self._able.guard else [],
             (orders, lease.minors) if self._able.tree else None,
         )
