@@ -21,6 +21,7 @@ from hostline.server.drivers.process_lives import ProcessLives
 from hostline.server.drivers.recovery import look_around
 from hostline.server.supervise import homes, shim
 from hostline.server.supervise.bell import Bell
+from hostline.server.supervise.doings import Ends
 from hostline.server.supervise.rundir import prepare_run
 
 
@@ -121,6 +122,7 @@ class ProcessDriver(ProcessLives):
             shutil.rmtree(self._traces.boots(serial), ignore_errors=True)
             if self._uids is not None:
                 self._uids.forget(serial)
+            self._doings.forget(serial)
             del self._slivers[serial]
             if self._statuses.pop(serial, None) is not None:
                 self.changed(serial)
@@ -155,7 +157,15 @@ class ProcessDriver(ProcessLives):
         """
 
     async def activity(self, serial: int) -> Activity | None:
-        return None
+        sliver, status = self._slivers.get(serial), self._statuses.get(serial)
+        if sliver is None or status is None or status.boot not in ("running", "booted"):
+            self._doings.forget(serial)
+            return None
+        ran = self._cgroups.ran(serial) if self._cgroups is not None else None
+        links = [one.name for one in sliver.workload.interfaces] if sliver.workload is not None else []
+        # Without any it lives in the host's own network, whose packets are not its own.
+        ends = Ends(status.pid, links) if links and status.pid is not None else None
+        return await self._doings.look(serial, await self._members.pids(serial), ran, ends)
 
     def tidy(self) -> None:
         """

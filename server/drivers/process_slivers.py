@@ -31,6 +31,7 @@ from hostline.server.drivers.starting import Starting
 from hostline.server.supervise import shim
 from hostline.server.supervise.bell import Bell
 from hostline.server.supervise.cgroups import Cgroups
+from hostline.server.supervise.doings import Doings
 from hostline.server.supervise.limits import ENFORCED
 from hostline.server.supervise.members import Members
 from hostline.server.supervise.spawn import Spawner
@@ -128,6 +129,7 @@ class ProcessSlivers:
         self._members = Members(instance, cgroups, clock, own, proc, run)
         self._ending = Ending(self._members, cgroups, clock, self._turns, thorough=self.thorough)
         self._commands = Commands(spawner, loop, clock, self._members)
+        self._doings = Doings(clock, proc)
         self._initscripts = Initscripts(directory, spawner, clock, self._members, self._script_ended)
 
     # Watching

@@ -215,6 +215,33 @@ class Cgroups:
         except (OSError, ValueError):
             return []
 
+    def ran(self, serial: int) -> int | None:
+        """
+        @return: nanoseconds for which a sliver's processes have run, those that ended too; None if nobody counts them.
+        """
+        name = self._name(serial)
+        with suppress(OSError, ValueError, IndexError):  # an empty version 2 beside version 1 counts as well
+            for line in (self._kill_base / name / "cpu.stat").read_text().splitlines():
+                if line.startswith("usage_usec "):
+                    return int(line.split()[1]) * 1000
+        path = self._path("cpu", name)
+        with suppress(OSError, ValueError):
+            return int((path / "cpuacct.usage").read_text()) if path is not None else None
+        return None
+
+    def out_of_memory(self, serial: int) -> int:
+        """
+        @return: how many of a sliver's processes the kernel has killed since it was begun, for want of memory.
+        """
+        path = self._path("memory", self._name(serial))
+        if path is not None:
+            name = "memory.oom_control" if self.version == 1 else "memory.events"
+            with suppress(OSError, ValueError, IndexError):
+                for line in (path / name).read_text().splitlines():
+                    if line.startswith("oom_kill "):
+                        return int(line.split()[1])
+        return 0
+
     def move(self, serial: int, pid: int) -> None:
         """
         Move a process, and all that it starts from now on, into a sliver's groups.

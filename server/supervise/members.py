@@ -77,6 +77,14 @@ class Members:
             self._sorted = (everything, survey.members(everything, self._instance, uids, keepers=keepers))
         return self._sorted[1]
 
+    async def pids(self, serial: int) -> list[int]:
+        """
+        @return: those of a sliver's living processes.
+        """
+        if self._cgroups is not None:
+            return self._cgroups.members(serial)
+        return [process.pid for process in (await self.everywhere()).get(serial, ())]
+
     async def signal(
         self, serial: int, number: int, *, spare: Set[int], told: Set[int] = _NOBODY, thorough: bool = False
     ) -> set[int]:
