@@ -9,6 +9,8 @@ from hostline.protocol.names import shown
 
 #: Where those with a certificate come in, and where tokens are changed for certificates.
 TLS_PORT, ENROL_PORT = 6446, 6447
+#: That of the XML-RPC of Emulab, as on its own hosts.
+CALLS_PORT = 3069
 #: Longest name of a host (RFC 1035, 2.3.4).
 LONGEST_HOST = 253
 

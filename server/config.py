@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 from attrs import field, frozen
 
-from hostline.protocol.endpoints import ENROL_PORT, TLS_PORT, split_endpoint
+from hostline.protocol.endpoints import CALLS_PORT, ENROL_PORT, TLS_PORT, split_endpoint
 from hostline.protocol.errors import HostError
 from hostline.protocol.names import near, shown
 
@@ -220,13 +220,16 @@ class Tls:
 
     def __attrs_post_init__(self) -> None:
         for name, port in (("listen", TLS_PORT), ("enrol", ENROL_PORT)):
-            where = getattr(self, name)
-            try:
-                ip_address(split_endpoint(where, port)[0].partition("%")[0] if where else "::")
-            except HostError as error:
-                raise BadConfig(f"{name}: {error.message}") from None
-            except ValueError:
-                raise BadConfig(f"{name}: want an address of this host, such as 0.0.0.0 or [::], got {where}") from None
+            _address(name, getattr(self, name), port)
+
+
+def _address(name: str, where: str, port: int) -> None:
+    try:
+        ip_address(split_endpoint(where, port)[0].partition("%")[0] if where else "::")
+    except HostError as error:
+        raise BadConfig(f"{name}: {error.message}") from None
+    except ValueError:
+        raise BadConfig(f"{name}: want an address of this host, such as 0.0.0.0 or [::], got {where}") from None
 
 
 @frozen
@@ -307,6 +310,9 @@ class Emulab:
     listen: str = _key(
         "", "HOST:PORT where it is answered, by TLS, to who has a certificate; empty: nowhere", None, False
     )
+
+    def __attrs_post_init__(self) -> None:
+        _address("listen", self.listen, CALLS_PORT)
 
 
 @frozen

@@ -24,10 +24,12 @@ from hostline.protocol.errors import HostError, OperationFailed
 #: What may be called: name to module and function. The function takes and returns a JSON value.
 NAMES: Final[Mapping[str, tuple[str, str]]] = {
     "check_topology": ("hostline.server.experiments.check", "check_topology"),
+    "plan": ("hostline.server.experiments.planning", "plan"),
     "read_payload": ("hostline.server.slivers.payload", "read_payload"),
     "read_response": ("hostline.server.slivers.response", "read_payload"),
     "read_ticket": ("hostline.server.slivers.signed_ticket", "read_ticket"),
     "read_request": ("hostline.server.trust.csr", "read_request"),
+    "read_call": ("hostline.server.facades.emulab_call", "read_call"),
     "poll_authority": ("hostline.server.fetch", "poll_authority"),
 }
 #: What the work imports only where something is odd in its input. It must be there before: a user without rights may

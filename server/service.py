@@ -32,6 +32,7 @@ from hostline.server.daemon import Daemon, open_host
 from hostline.server.database import CannotOpen
 from hostline.server.doors import Door, Doors
 from hostline.server.drivers.driver import Driver
+from hostline.server.facades.emulab import unavailable, web_connection
 from hostline.server.lock import Locked, StateLock
 from hostline.server.loop import loop_of
 from hostline.server.offload import Offload
@@ -86,6 +87,7 @@ class HostlineService(Service):
         self._state = state
         self._run = run
         self._socket_path = socket_path
+        self._calls_path = run / "emulab.sock"
         self._config_path = config_path
         self._config = config
         self._reactor = reactor
@@ -122,8 +124,11 @@ class HostlineService(Service):
         self._closers.append(keeper.close)
         host, loaded = open_host(keeper, socket.gethostname(), self._config)
         host.instance = _instance(self._state / "instance")
-        listening = listen(self._socket_path, 0o666 if os.geteuid() == 0 else 0o600)
+        mode = 0o666 if os.geteuid() == 0 else 0o600
+        listening = listen(self._socket_path, mode)
         self._closers.append(listening.close)
+        calls = listen(self._calls_path, mode)
+        self._closers.append(calls.close)
         _open_many_files()
         become_subreaper()
         spawner = Spawner(loop, reaps_strangers=True)
@@ -185,13 +190,13 @@ class HostlineService(Service):
             no_cgroups=why_not,
         )
         self._closers.append(lambda: _give_up(looking))
-        reactor.callWhenRunning(self._serve, reactor, loop, listening, spawner, looking)
+        reactor.callWhenRunning(self._serve, reactor, loop, (listening, calls), spawner, looking)
 
     def _serve(
         self,
         reactor: Any,
         loop: asyncio.AbstractEventLoop,
-        listening: socket.socket,
+        sockets: tuple[socket.socket, socket.socket],
         spawner: Spawner,
         looking: Coroutine[Any, Any, None],
     ) -> None:
@@ -204,14 +209,14 @@ class HostlineService(Service):
         self._closers.append(lambda: reaping.stop() if reaping.running else None)
         previous = signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(self.reload))
         self._closers.append(lambda: signal.signal(signal.SIGHUP, previous))
-        serving = Deferred.fromCoroutine(self._recover_and_listen(daemon, loop, listening, looking))
+        serving = Deferred.fromCoroutine(self._recover_and_listen(daemon, loop, sockets, looking))
         serving.addErrback(self._failed, reactor)
 
     async def _recover_and_listen(
         self,
         daemon: Daemon,
         loop: asyncio.AbstractEventLoop,
-        listening: socket.socket,
+        sockets: tuple[socket.socket, socket.socket],
         looking: Coroutine[Any, Any, None],
     ) -> None:
         # Whoever connects before this waits in the socket's backlog: the first answer is already true.
@@ -222,7 +227,9 @@ class HostlineService(Service):
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 50)
+        listening, calls = sockets
         self._closers.append(Reception(listening, daemon, loop).close)
+        self._closers.append(Reception(calls, daemon, loop, partial(web_connection, daemon), unavailable).close)
         daemon.tls.open()
         self._log.info(
             "hostline serves {host} at {socket}, state {state}, as uid {uid}",
@@ -290,6 +297,7 @@ class HostlineService(Service):
         closers, self._closers = self._closers, []
         if self.daemon is not None:  # while we hold the lock: the next daemon's socket has the same path
             self._socket_path.unlink(missing_ok=True)
+            self._calls_path.unlink(missing_ok=True)
             self.daemon = None
         for closer in reversed(closers):
             closer()

@@ -22,6 +22,7 @@ FOR_SERVER = frozenset(
         "attrs",
         "cryptography",
         "defusedxml",
+        "h11",
         "psutil",
         "pyasn1",
         "pyasn1_modules",

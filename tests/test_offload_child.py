@@ -31,6 +31,17 @@ offload_child.main([sys.argv[1], "60"])
 """
 _PAYLOAD = {"node_id": 1, "hostname": "h", "kinds": ["process"], "kind": "process", "image": "", "known": {}}
 _RECORDS = ("(" * 1000, "[" * 100_000, "{'a': '\\x41'}", "{'slivers': [{'nme': 'lab_web'}]}", "<methodResponse>x", "")
+_CALLS = (
+    b"",
+    b"\xff\xfe<",
+    b"<?xml version='1.0' encoding='koi8-r'?><methodCall>",
+    b"<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>",
+    b"<methodCall><methodName>a</methodName><params><param><value><base64>/w==</base64></value></param>"
+    b"<param><value><dateTime.iso8601>x</dateTime.iso8601></value></param>"
+    b"<param><value><bigdecimal>1e9</bigdecimal></value></param></params></methodCall>",
+    b"<methodCall><methodName>a</methodName><params><param><value><double>x</double></value></param>",
+    b"<methodResponse><fault><value>1</value></fault></methodResponse>",
+)
 
 
 def _ticket(name: str) -> dict[str, Any]:
@@ -49,6 +60,7 @@ def _inputs() -> dict[str, list[Any]]:
         "poll_authority": [_PAYLOAD | {"source": source | {"timeout_s": 5.0, "bytes": 10000}}],
         "read_ticket": [_ticket(one.name) for one in sorted(_TICKETS.glob("*.cms"))],
         "read_request": ["x", GOOD],
+        "read_call": [{"body": base64.b64encode(one).decode()} for one in _CALLS],
     }
 
 

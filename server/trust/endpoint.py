@@ -1,5 +1,5 @@
 """
-The way in through the network: its two ports, whom its files let in, and what of that doctor tells.
+The way in through the network: its ports, whom its files let in, and what of that doctor tells.
 
 Whatever is wrong with certificates, files or ports, the host's own socket goes on; it is looked again every few
 seconds whether something has changed.
@@ -7,6 +7,7 @@ seconds whether something has changed.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +15,11 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from hostline.protocol.endpoints import ENROL_PORT, TLS_PORT, split_endpoint
+from hostline.protocol.endpoints import CALLS_PORT, ENROL_PORT, TLS_PORT, split_endpoint
 from hostline.protocol.errors import BadValue, Denied
 from hostline.server.credentials import Certificate
+from hostline.server.facades.emulab import answer
+from hostline.server.facades.web import WebConnection
 from hostline.server.trust import peer
 from hostline.server.trust.entrance import Entrance, listen
 from hostline.server.trust.files import BadTrust, Trust, stamp
@@ -32,7 +35,11 @@ if TYPE_CHECKING:
 #: passed; anybody can make them.
 _TOLD, _TOLD_EACH_S = 20, 5.0
 #: Who comes to which of the ports.
-_WHO = {"listen": "with a certificate", "enrol": "without one, who have a token,"}
+_WHO = {
+    "listen": "with a certificate",
+    "emulab": "with a certificate, who speak XML-RPC,",
+    "enrol": "without one, who have a token,",
+}
 _REMEDY = "mend what it says; it is tried again every few seconds, and the host's own socket is not affected"
 
 
@@ -99,8 +106,8 @@ class Endpoint:
         """
         Look whether something has changed: files, ports, or the hour.
         """
-        tls = self._daemon.config.tls
-        if not self._open or not (tls.listen or tls.enrol or self._entrances):
+        tls, calls = self._daemon.config.tls, self._daemon.config.emulab.listen
+        if not self._open or not (tls.listen or tls.enrol or calls or self._entrances):
             return
         now = (self.trust.stamp(), stamp(*(Path(one) for one in (tls.roots_file, tls.crl_file) if one)), tls)
         if now != self._stamp:
@@ -109,6 +116,7 @@ class Endpoint:
         if self.loaded is not None:
             self._listen("listen", tls.listen, TLS_PORT, self._visit)
             self._listen("enrol", tls.enrol, ENROL_PORT, self._enrol_visit)
+            self._listen("emulab", calls, CALLS_PORT, self._visit, self._calls_of)
         self._cut()
 
     def _load(self) -> None:
@@ -120,7 +128,14 @@ class Endpoint:
         else:
             self._trouble("files", "")
 
-    def _listen(self, which: str, where: str, port: int, make: Callable[[str], Visit]) -> None:
+    def _listen(
+        self,
+        which: str,
+        where: str,
+        port: int,
+        make: Callable[[str], Visit],
+        around: Callable[[Visit], asyncio.Protocol] = lambda visit: visit,
+    ) -> None:
         if not where or which in self._entrances:
             return
         try:
@@ -138,13 +153,14 @@ class Endpoint:
             lambda: self._context(which),
             make,
             self._failed,
+            around,
         )
         self._log.info("those {who} come in at {where}", who=_WHO[which], where=self._entrances[which].place)
         self._daemon.host.touched()  # hello says so
 
     def _context(self, which: str) -> ssl.SSLContext:
         assert self.loaded is not None, "nobody listens before"
-        return self.loaded.context if which == "listen" else self.loaded.enrol
+        return self.loaded.enrol if which == "enrol" else self.loaded.context
 
     def _trouble(self, about: str, said: str) -> None:
         if said and said != self._troubles.get(about):
@@ -157,7 +173,7 @@ class Endpoint:
     @property
     def places(self) -> dict[str, str]:
         """
-        Where it is listened, C{ADDRESS:PORT} by C{listen} and C{enrol}.
+        Where it is listened, C{ADDRESS:PORT} by C{listen}, C{enrol} and C{emulab}.
         """
         return {which: entrance.place for which, entrance in self._entrances.items()}
 
@@ -165,8 +181,8 @@ class Endpoint:
         """
         @return: what C{doctor} says of all this: what was looked at, whether it is well, detail and remedy.
         """
-        tls = self._daemon.config.tls
-        if not (tls.listen or tls.enrol or self._entrances):
+        tls, calls = self._daemon.config.tls, self._daemon.config.emulab.listen
+        if not (tls.listen or tls.enrol or calls or self._entrances):
             return [("tls", True, "nobody comes in through the network: tls.listen is not set", "")]
         places = [f"those {_WHO[which]} come in at {place}" for which, place in self.places.items()]
         if self.listening:
@@ -187,6 +203,9 @@ class Endpoint:
 
     def _visit(self, address: str) -> Visit:
         return Visit(self._daemon, address, self._visits, lambda shown: self._admit(shown, address))
+
+    def _calls_of(self, visit: Visit) -> asyncio.Protocol:
+        return WebConnection(self._daemon, visit, answer)
 
     def _enrol_visit(self, address: str) -> Visit:
         return EnrolVisit(self._daemon, address, self._strangers)

@@ -70,6 +70,7 @@ class Entrance:
         context: Callable[[], ssl.SSLContext],
         make: Callable[[str], Visit],
         failed: Callable[[str, str], object],
+        around: Callable[[Visit], asyncio.Protocol] = lambda visit: visit,
     ) -> None:
         """
         @param handshakes: those under way, here and at other ports.
@@ -77,6 +78,7 @@ class Entrance:
         @param context: the one for a new connection.
         @param make: a protocol for a new connection from an address.
         @param failed: hears the address and the reason where a handshake came to nothing.
+        @param around: what stands between that and the client, who may speak something else than lines.
         """
         self.place = endpoint(*listening.getsockname()[:2])
         self._loop = loop
@@ -85,6 +87,7 @@ class Entrance:
         self._context = context
         self._make = make
         self._failed = failed
+        self._around = around
         self._door = Door(listening, loop, self._enter, lambda: False, _BURST, _EACH_S)
 
     def close(self) -> None:
@@ -123,7 +126,7 @@ class Entrance:
                 connection.close()
                 raise
         visit = self._make(address)
-        encrypted = Encrypted(visit, self._context(), self._loop, self._deadline_s())
+        encrypted = Encrypted(self._around(visit), self._context(), self._loop, self._deadline_s())
         try:
             await self._loop.connect_accepted_socket(lambda: encrypted, connection)
             await encrypted.shaken

@@ -1,0 +1,3 @@
+"""
+Façades: the surfaces of other systems, over the same commands.
+"""
