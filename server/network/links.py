@@ -1,0 +1,530 @@
+"""
+The links of the experiments on this host: laid when their first node is plugged in, gone with the last.
+
+Nothing here is undone when the daemon ends: links go on as they are, and the next daemon finds them again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from attrs import evolve
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from hostline.server.drivers.driver import Interface
+from hostline.server.network import fabric, inner, ip, laying, link_means
+from hostline.server.network.fabric import Able, Fabric, Link, Names, Shape
+from hostline.server.network.inner import Inside
+from hostline.server.network.laying import Orders, Seen
+from hostline.server.supervise.spawn import Spawner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_INSIDE = "nsenter --net=/proc/self/fd/3"
+_LOOK = """
+ip -j link show || exit 1
+echo
+tc -j qdisc show || exit 1
+echo
+nft list tables bridge 2>/dev/null
+exit 0
+"""
+#: The arguments are our ends. A line each; then what is inside.
+_INSPECT = f"""
+for one; do found=$(ip -j link show dev "$one" 2>/dev/null); echo "${{found:-[]}}"; done
+exec {_INSIDE} sh -c '
+links=$(ip -j -d address show) || exit 1; echo "$links"
+routes=$(ip -N -j -4 route show table main); echo "${{routes:-[]}}"
+cat /proc/sys/net/ipv4/ip_forward'
+"""
+#: $1: new bridges: not a packet on them is for the host itself, whatever it says. $2: yes if something is to be done
+#: inside, $3: what is written into ip_forward there, if anything.
+_APPLY = f"""
+[ -z "$4" ] || nft -f - <&9 || exit 14
+ip -batch - <&4 || exit 11
+for one in $1; do
+    echo 1 >/proc/sys/net/ipv4/conf/$one/rp_filter || exit 12
+    [ ! -e /proc/sys/net/ipv6 ] || echo 1 >/proc/sys/net/ipv6/conf/$one/disable_ipv6 || exit 12
+done
+ip -batch - <&5 || exit 11
+tc -batch - <&6 || exit 13
+ip -batch - <&8 || exit 11
+[ -z "$2" ] || exec {_INSIDE} sh -c 'ip -batch - <&7 || exit 15
+[ -z "$1" ] || echo $1 >/proc/sys/net/ipv4/ip_forward' sh "$3"
+"""
+#: $1: the tag, then names: what bears both goes. What is left is told.
+_UNPLUG = """
+tag=$1; shift
+left=
+for one; do
+    case $(ip -j link show dev "$one" 2>/dev/null) in
+        *"$tag"*) ip link delete dev "$one" 2>/dev/null; ip link show dev "$one" >/dev/null 2>&1 && left="$left $one" ;;
+    esac
+done
+[ -z "$left" ] || { echo "still there:$left" >&2; exit 11; }
+"""
+
+
+class Links:
+    """
+    Lays them, puts nodes on them, and looks after them. L{hostline.server.drivers.wires.Wires} for drivers.
+
+    @ivar able: what this host can do for links.
+    @ivar strays: what was found of slivers without a record, and left alone, in words.
+    """
+
+    _log = Logger()
+
+    def __init__(self, instance: str, tools: ip.Tools, able: Able, uid: int = 0) -> None:
+        """
+        @param uid: whose the taps are.
+        """
+        self.able = able
+        self.strays: list[str] = []
+        self._tools = tools
+        self._names = Names(instance)
+        self._uid = uid
+        self._wanted: dict[str, Link] = {}
+        self._ending: set[str] = set()
+        self._at: dict[tuple[int, str], str] = {}
+        self._on: dict[str, set[tuple[int, str]]] = {}
+        self._laid: dict[str, set[str]] = {}
+        self._held: dict[str, Shape] = {}
+        self._seen = Seen()
+        self._dirty: set[str] = set()
+        self._guarded = False
+        self._broken: dict[str, str] = {}
+        self._lock = DeferredLock()
+        self._closed = False
+
+    @classmethod
+    async def find(cls, instance: str, spawner: Spawner, clock: IReactorTime) -> tuple[Links | None, str]:
+        """
+        Find out, by trying, what can be done here. Nothing is changed on the host.
+
+        @return: what can be used, or None and why not, in words for the operator.
+        """
+        if os.geteuid() != 0:
+            return None, "no links: the daemon does not run as root"
+        if wanting := ip.missing():
+            return None, f"no links: install {', '.join(wanting)}"
+        tools = ip.Tools(spawner, clock)
+        able, why = await link_means.find_able(tools)
+        return (None, why) if able is None else (cls(instance, tools, able), "")
+
+    # What should be.
+
+    def tell(self, links: Mapping[str, Link | None]) -> None:
+        """
+        Say what links should be; those that are laid are changed as they are.
+
+        @param links: by name; None: there is to be none any more. Members that have a port then keep it until they are
+            unplugged.
+        """
+        for name, link in links.items():
+            if link is None:
+                self._ending.add(name)
+                if not self._on.get(name):
+                    self._forget(name)
+            else:
+                self._ending.discard(name)
+                if self._wanted.get(name) != link:
+                    self._wanted[name] = link
+                    if self._on.get(name):
+                        self._dirty.add(name)
+        if self._dirty and not self._closed:
+            Deferred.fromCoroutine(self.settle()).addErrback(
+                lambda failure: self._log.failure("changing links", failure)
+            )
+
+    def _forget(self, name: str) -> None:
+        self._ending.discard(name)
+        self._wanted.pop(name, None)
+        self._broken.pop(name, None)
+        self._dirty.discard(name)
+
+    def shaped_by(self, name: str) -> str | None:
+        """
+        @param name: as in L{Link}.
+        @return: C{tbf}, C{wirefilter} or C{netem}; None if it is not shaped, or not there.
+        """
+        link = self._wanted.get(name)
+        return fabric.shaped_by(link, self.able) if link is not None and self._on.get(name) else None
+
+    def problems(self) -> list[str]:
+        """
+        @return: what is not as it should be, in words for the operator.
+        """
+        return [*(f"link {name}: {why}" for name, why in sorted(self._broken.items())), *self.strays]
+
+    # What drivers ask for.
+
+    async def plug(
+        self,
+        serial: int,
+        pid: int,
+        interfaces: Sequence[Interface],
+        routes: Sequence[tuple[str, str]],
+        *,
+        forwards: bool,
+        inside: bool = True,
+    ) -> list[str]:
+        """
+        As in L{hostline.server.drivers.wires.Wires}.
+        """
+        problems, sound = [], []
+        for one in interfaces:
+            why = inner.refusal(one)
+            if not why and (one.link not in self._wanted or self._member(serial, one) is None):
+                why = f"{one.name}: there is no such link, or it is not on it"
+            problems += [f"no link: {why}"] if why else []
+            sound += [] if why else [one]
+        await self._lock.acquire()
+        try:
+            with _space(pid) as (space, hosted):
+                if hosted and not all(getattr(self._member(serial, one), "embedded", False) for one in sound):
+                    return [f"no links: process {pid} is in the host's own network namespace"]
+                work = _Work(serial, space, hosted, tuple(sound), tuple(routes), forwards, inside)
+                return problems + await self._plug(work)
+        except (OSError, ValueError) as error:
+            return [*problems, f"no links: {getattr(error, 'strerror', None) or error}"]
+        finally:
+            self._lock.release()
+
+    def _member(self, serial: int, one: Interface) -> fabric.Member | None:
+        link = self._wanted.get(one.link)
+        return next((m for m in link.members if m.key == (serial, one.name)), None) if link is not None else None
+
+    async def _plug(self, work: _Work) -> list[str]:
+        if self._closed:
+            return ["no links: the daemon is ending"]
+        if not work.interfaces and not any(key[0] == work.serial for key in self._at):
+            return []
+        before = {key: name for key, name in self._at.items() if key[0] == work.serial}
+        for one in work.interfaces:
+            self._put((work.serial, one.name), one.link)
+        gone = before.keys() - {(work.serial, one.name) for one in work.interfaces}
+        outcome, found = await self._plug_once(work, gone)
+        if outcome.code:
+            # Something of it is there already, or something that it hangs on is not: somebody else was at it.
+            await self._look()
+            for name in sorted(self._needed(work) & self._seen.foreign):
+                return [f"no links: an interface {name} is there that is not ours"]
+            outcome, found = await self._plug_once(work, gone)
+        for key in gone:
+            await self._leave(key)
+        return [*found.problems, *([f"no links: {outcome.reason}"] if outcome.code else [])]
+
+    def _needed(self, work: _Work) -> set[str]:
+        parts = self._parts(work)
+        return {name for one in parts for name in laying.devices(one)} | set(self._ends(work))
+
+    def _parts(self, work: _Work) -> list[Fabric]:
+        return [self._part((work.serial, one.name)) for one in work.interfaces]
+
+    def _part(self, key: tuple[int, str]) -> Fabric:
+        link = self._wanted.get(self._at[key])
+        return fabric.fabric(link, [key], self._names, self.able) if link is not None else Fabric()
+
+    def _ends(self, work: _Work) -> list[str]:
+        return [self._names.port((work.serial, one.name)) for one in work.interfaces]
+
+    async def _plug_once(self, work: _Work, gone: Collection[tuple[int, str]]) -> tuple[ip.Outcome, inner.Inner]:
+        ends = self._ends(work)
+        told = await self._tools.run(_INSPECT, *ends, space=work.space)
+        lines = told.out.splitlines()
+        if told.code or len(lines) != len(ends) + 3:
+            return ip.Outcome(told.code or 1, told.out, told.err or "cannot look inside"), inner.Inner()
+        inside = Inside.read(lines[-3], lines[-2])
+        orders, absent, before = Orders(), [], {}
+        called: dict[str, Interface] = {}
+        for one, end, line in zip(work.interfaces, ends, lines, strict=False):
+            name = one.name if not work.hosted else self._names.device("i", work.serial, one.name)
+            called[name] = one
+            link = next((found for found in laying.parse(line) if self._names.owned(found)), None)
+            self._seen.ours.pop(end, None)
+            if link is not None and inner.joined(name, inside, link):
+                self._seen.ours[end] = link
+                before[name] = str(link.get("ifalias", "")).rpartition(" ")[2]
+                if before[name] != one.address:
+                    orders.make.append(inner.alias(self._names, work.serial, one))
+                continue
+            absent.append(end)
+            self._seen.qdiscs.pop(end, None)
+            orders.make += [f"link delete dev {end}"] if link is not None else []
+            orders.make += inner.outer(self._names, work.serial, one, name)
+            inside = evolve(inside, links={other: one for other, one in inside.links.items() if other != name})
+        parts = self._parts(work)
+        laid = laying.lay(parts, self._seen, self._held, self._names, self._uid, absent)
+        orders = evolve(laid, make=[*laid.make, *orders.make])
+        orders.remove += [f"link delete dev {end}" for key in gone if (end := self._names.port(key)) in self._seen.ours]
+        found = inner.work(
+            called, work.routes, inside, before,
+            forwards=work.forwards, addressed=work.inside, hosted=work.hosted, switch=lines[-1],
+        )  # fmt: skip
+        outcome = await self._apply(orders, parts, found, work.space)
+        return outcome, found
+
+    async def _apply(
+        self, orders: Orders, parts: Sequence[Fabric], found: inner.Inner | None = None, space: int = -1
+    ) -> ip.Outcome:
+        """
+        Carry out orders, if there are any.
+        """
+        guard = self.able.guard and not self._guarded
+        if not orders and not guard and (found is None or not (found.orders or found.forward)):
+            return ip.Outcome(0)
+        texts = {4: orders.make, 5: orders.join, 6: orders.shape, 7: found.orders if found else [], 8: orders.remove}
+        batches = {fd: "".join(f"{order}\n" for order in batch) for fd, batch in texts.items()}
+        batches[9] = "\n".join(self._guard()) + "\n" if guard else ""
+        words = (" ".join(orders.bridges), "yes" if found else "", found.forward if found else "", "yes" * guard)
+        outcome = await self._tools.run(_APPLY, *words, texts=batches, space=space)
+        if outcome.code == 0:
+            self._guarded = self._guarded or guard
+            self._held |= orders.shapes
+            laying.assume(self._seen, orders, parts, self._names)
+            for order in orders.remove:
+                self._seen.ours.pop(order.rpartition(" ")[2], None)
+        return outcome
+
+    def _guard(self) -> list[str]:
+        table = self._names.table
+        return [
+            f"table bridge {table}",
+            f"delete table bridge {table}",
+            f"table bridge {table} {{",
+            "chain input {",
+            "type filter hook input priority 0; policy accept;",
+            f'iifname "{self._names.start}*" drop',
+            "}",
+            "}",
+        ]
+
+    async def unplug(self, serial: int) -> None:
+        """
+        As in L{hostline.server.drivers.wires.Wires}.
+        """
+        await self._lock.acquire()
+        try:
+            keys = [key for key in self._at if key[0] == serial]
+            ports = [self._names.port(key) for key in keys]
+            if ports:
+                tag = f'"ifalias":"{self._names.alias("port", serial)} '
+                outcome = await self._tools.run(_UNPLUG, tag, *ports)
+                if outcome.code:
+                    raise OSError(f"its links cannot be removed: {outcome.reason}")
+            for key in keys:
+                self._seen.ours.pop(self._names.port(key), None)
+                await self._leave(key)
+        finally:
+            self._lock.release()
+
+    def _put(self, key: tuple[int, str], name: str) -> None:
+        old = self._at.get(key)
+        if old is not None and old != name:
+            self._on[old].discard(key)
+            self._dirty.add(old)
+        self._at[key] = name
+        self._on.setdefault(name, set()).add(key)
+        self._laid.setdefault(name, set()).update(laying.devices(self._part(key)))
+
+    async def _leave(self, key: tuple[int, str]) -> None:
+        """
+        A member has no port any more: what there was for it alone goes, and the link with the last.
+        """
+        name = self._at.pop(key)
+        self._held.pop(self._names.port(key), None)
+        self._seen.qdiscs.pop(self._names.port(key), None)
+        self._on[name].discard(key)
+        await self._trim(name)
+
+    async def _trim(self, name: str) -> None:
+        """
+        Remove what was laid for a link and is not wanted any more.
+
+        @raise OSError: if something is left.
+        """
+        link = self._wanted.get(name)
+        whole = fabric.fabric(link, self._on.get(name, ()), self._names, self.able) if link else Fabric()
+        left = laying.devices(whole)
+        gone = (self._laid.get(name, set()) - left) & self._seen.ours.keys()
+        await self._remove(laying.removal(gone, self._seen))
+        self._laid[name] = left
+        if not left:
+            for table in (self._laid, self._on):
+                table.pop(name, None)
+            if name in self._ending or link is None:
+                self._forget(name)
+        await self._unguard()
+
+    async def _unguard(self) -> None:
+        if not self._laid and self._guarded and not laying.outermost(self._seen, self._names):
+            self._guarded = False
+            both = "".join(f"{verb} table bridge {self._names.table}\n" for verb in ("add", "delete"))
+            await self._tools.run("nft -f - <&4", texts={4: both})
+
+    async def _remove(self, orders: Sequence[str]) -> None:
+        if not orders:
+            return
+        outcome = await self._tools.run("ip -batch - <&4", texts={4: "".join(f"{order}\n" for order in orders)})
+        if outcome.code:
+            await self._look()
+            again = [order for order in orders if order.rpartition(" ")[2] in self._seen.ours]
+            if again:
+                outcome = await self._tools.run("ip -batch - <&4", texts={4: "".join(f"{one}\n" for one in again)})
+                if outcome.code:
+                    raise OSError(f"a link cannot be removed: {outcome.reason}")
+        for order in orders:
+            name = order.rpartition(" ")[2]
+            for other in (name, str(self._seen.ours.get(name, {}).get("link", ""))):
+                self._seen.ours.pop(other, None)
+                self._seen.qdiscs.pop(other, None)
+                self._held.pop(other, None)
+
+    async def recover(self, known: Collection[int], keep_strays: bool = False) -> None:
+        """
+        As in L{hostline.server.drivers.wires.Wires}; L{tell} comes first.
+
+        @raise OSError: if nobody can tell what there is.
+        """
+        await self._lock.acquire()
+        try:
+            await self._look()
+            told = {member.key: name for name, link in self._wanted.items() for member in link.members}
+            ports = self._seen.ports(self._names)
+            self.strays = []
+            if keep_strays:
+                strays = sorted({key[0] for key in ports} - set(known))
+                self.strays = [f"sliver {serial} has no record and keeps its links" for serial in strays]
+            kept = {key for key in ports if key[0] in known or keep_strays}
+            for key in kept & told.keys():
+                self._put(key, told[key])
+            if not keep_strays:
+                whole = [self._whole(name) for name in self._on]
+                stay = {name for one in whole for name in laying.devices(one)} | set(map(self._names.port, kept))
+                if kept - told.keys():  # on links that nobody told of: these stay until they are unplugged
+                    stay |= {name for name in self._seen.ours if name[6:7] != "p"}
+                await self._remove(laying.removal(laying.outermost(self._seen, self._names) - stay, self._seen))
+            for key in kept - told.keys():
+                self._at[key] = ""
+                self._on.setdefault("", set()).add(key)
+            self._dirty |= self._on.keys() - {""}
+            await self._unguard()
+        finally:
+            self._lock.release()
+        await self.settle()
+
+    def _whole(self, name: str) -> Fabric:
+        link = self._wanted.get(name)
+        return fabric.fabric(link, self._on.get(name, ()), self._names, self.able) if link else Fabric()
+
+    # Looking after them.
+
+    async def look(self) -> None:
+        """
+        See whether all is still there, and put right what is not; without links this costs nothing.
+        """
+        if self._closed or not self._laid or self._lock.locked:
+            return
+        await self._lock.acquire()
+        try:
+            await self._look()
+            self._dirty |= self._on.keys() - {""}
+        finally:
+            self._lock.release()
+        await self.settle()
+
+    async def settle(self) -> None:
+        """
+        Lay links anew that are not, or may not be, what they should be.
+        """
+        await self._lock.acquire()
+        try:
+            while self._dirty and not self._closed:
+                names, self._dirty = sorted(self._dirty), set()
+                await self._relay([name for name in names if name in self._wanted])
+        finally:
+            self._lock.release()
+
+    async def _relay(self, names: Sequence[str]) -> None:
+        parts = [self._whole(name) for name in names]
+        orders = laying.lay(parts, self._seen, self._held, self._names, self._uid)
+        foreign = {device for one in parts for device in laying.devices(one)} & self._seen.foreign
+        outcome = ip.Outcome(0)
+        if not foreign:
+            outcome = await self._apply(orders, parts)
+        if outcome.code and len(names) > 1:  # one of them is amiss: the others are not to suffer
+            await self._look()
+            for name in names:
+                await self._relay([name])
+            return
+        why = f"an interface {min(foreign)} is there that is not ours" if foreign else ""
+        for name, one in zip(names, parts, strict=True):
+            self._laid.setdefault(name, set()).update(laying.devices(one))
+            self._broken.pop(name, None)
+            if outcome.code or why:
+                self._broken[name] = why or outcome.reason
+                continue
+            try:
+                await self._trim(name)
+            except OSError as error:
+                self._broken[name] = str(error)
+
+    async def _look(self) -> None:
+        outcome = await self._tools.run(_LOOK)
+        parts = outcome.out.split("\n\n")
+        if outcome.code or len(parts) < 2:
+            raise OSError(f"nobody can tell what links there are: {outcome.reason}")
+        self._seen = laying.read(self._names, parts[0], parts[1])
+        self._guarded = any(line.endswith(f" {self._names.table}") for line in "\n".join(parts[2:]).splitlines())
+
+    def close(self) -> None:
+        """
+        Start nothing more; every link goes on.
+        """
+        self._closed = True
+
+
+class _Work:
+    """
+    What one L{Links.plug} is about.
+    """
+
+    def __init__(
+        self,
+        serial: int,
+        space: int,
+        hosted: bool,
+        interfaces: tuple[Interface, ...],
+        routes: tuple[tuple[str, str], ...],
+        forwards: bool,
+        inside: bool,
+    ) -> None:
+        self.serial = serial
+        self.space = space
+        self.hosted = hosted
+        self.interfaces = interfaces
+        self.routes = routes
+        self.forwards = forwards
+        self.inside = inside
+
+
+@contextmanager
+def _space(pid: int) -> Iterator[tuple[int, bool]]:
+    """
+    A descriptor for the network namespace of a process, which from then on is meant whoever gets its pid; and whether
+    it is the host's own.
+
+    @raise OSError: if it has none.
+    """
+    fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield fd, os.path.samestat(os.fstat(fd), os.stat("/proc/self/ns/net"))  # noqa: PTH116
+    finally:
+        os.close(fd)

@@ -1,0 +1,242 @@
+"""
+The links of experiments, in the kernel: who reaches whom, how late, how fast, and what is left behind.
+
+As in L{tests.live.test_network}, the host of these tests is a network namespace of the test's own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from hostline.server.drivers.driver import Interface
+from hostline.server.network.fabric import Able, Link, Member, Names, Shape
+from hostline.server.network.links import Links
+from tests import needs
+from tests.live import support, test_network
+from tests.live.test_network import Child, said
+
+INSTANCE = "5b1e77aa0f3c4d2e"
+#: How far what is measured may be from what was declared.
+WITHIN = 0.1
+
+
+def member(serial: int, name: str = "inf000", /, **shape: Any) -> Member:
+    """
+    @return: one that has the same both ways.
+    """
+    return Member(serial, name, Shape(**shape), Shape(**shape))
+
+
+def interface(serial: int, link: str = "9/a", name: str = "inf000", address: str = "") -> Interface:
+    """
+    @return: that of a sliver on a link.
+    """
+    return Interface(name, link, f"02:00:00:00:00:{serial:02x}", address or f"10.1.1.{serial + 1}/24")
+
+
+@needs.needs_root
+@needs.needs_tool("ip", "tc", "nft", "nsenter", "unshare", "busybox", "ping")
+class LinksCase(test_network.NetworkCase):
+    """
+    A host with links.
+    """
+
+    def found_links(self, instance: str = INSTANCE) -> Links:
+        """
+        @return: as a daemon finds what can be done.
+        """
+        links, why = support.run(self.loop, Links.find(instance, self.spawner, self.clock))
+        if links is None:
+            raise AssertionError(why)
+        return links
+
+    def links(self, *told: Link, known: Sequence[int] = (), instance: str = INSTANCE) -> Links:
+        """
+        @return: what has recovered, and knows of these links.
+        """
+        links = self.found_links(instance)
+        links.tell({one.name: one for one in told})
+        support.run(self.loop, links.recover(known))
+        return links
+
+    def plug(self, links: Links, serial: int, *interfaces: Interface, child: Child | None = None, **more: Any) -> Child:
+        """
+        @return: what is on them, as well as can be.
+        """
+        child = child or Child(self)
+        routes = more.pop("routes", ())
+        more.setdefault("forwards", False)
+        said = support.run(self.loop, links.plug(serial, child.pid, interfaces, routes, **more))
+        self.assertEqual(said, [])
+        return child
+
+    def devices(self) -> set[str]:
+        """
+        @return: all but loopback of the test's host.
+        """
+        return {str(link["ifname"]) for link in json.loads(said("ip", "-j", "link", "show"))} - {"lo"}
+
+    def pair(self, **shape: Any) -> tuple[Links, Child, Child]:
+        """
+        @return: a link of two, and who is on it: 10.1.1.2 and 10.1.1.3.
+        """
+        links = self.links(Link("9/a", (member(1, **shape), member(2, **shape))))
+        return links, self.plug(links, 1, interface(1)), self.plug(links, 2, interface(2))
+
+
+class ReachTests(LinksCase):
+    """
+    Who reaches whom.
+    """
+
+    def test_linkOfTwo(self) -> None:
+        """
+        Two nodes on a link reach each other, with the names, MACs and addresses that they were given.
+        """
+        links, first, second = self.pair()
+        self.assertTrue(first.pings("10.1.1.3"))
+        self.assertTrue(second.pings("10.1.1.2"))
+        shown = json.loads(first.run("ip", "-j", "address", "show", "dev", "inf000").stdout)[0]
+        self.assertEqual((shown["address"], shown["mtu"]), ("02:00:00:00:00:01", 1500))
+        self.assertEqual(links.problems(), [])
+
+    def test_otherLinksAreApart(self) -> None:
+        """
+        What is on another link is not reached, though it has an address of the same subnet.
+        """
+        links = self.links(Link("9/a", (member(1), member(2))), Link("9/b", (member(3), member(4))))
+        first = self.plug(links, 1, interface(1))
+        self.plug(links, 3, interface(3, "9/b"))
+        self.assertFalse(first.pings("10.1.1.4"))
+
+    def test_hostIsApart(self) -> None:
+        """
+        Nothing on a link reaches the host: it answers neither for its own addresses, nor what is sent to its bridge.
+        """
+        said("ip", "link", "add", "name", "up0", "type", "bridge")
+        said("ip", "address", "add", "198.51.100.1/24", "dev", "up0")
+        said("ip", "link", "set", "dev", "up0", "up")
+        for guard in (True, False):
+            links = self.links(Link("9/a", (member(1), member(2))))
+            links.able = Able(guard=guard)
+            first = self.plug(links, 1, interface(1))
+            first.run("ip", "route", "add", "198.51.100.0/24", "dev", "inf000")
+            self.assertFalse(first.pings("198.51.100.1"))
+            self.assertNotIn("lladdr", first.run("ip", "neighbour", "show", "198.51.100.1").stdout)
+            bridge = next(one for one in self.devices() if one.startswith(Names(INSTANCE).start + "b"))
+            address = json.loads(said("ip", "-j", "link", "show", "dev", bridge))[0]["address"]
+            first.run("ip", "neighbour", "replace", "198.51.100.1", "lladdr", address, "dev", "inf000")
+            self.assertFalse(first.pings("198.51.100.1"))
+            support.run(self.loop, links.unplug(1))
+
+    def test_chain(self) -> None:
+        """
+        Over two that pass on, the ends of a chain reach each other, with no more than the routes that they were given.
+        """
+        told = [Link(f"9/l{at}", (member(at, "inf001"), member(at + 1, "inf000"))) for at in (1, 2, 3)]
+        links = self.links(*told)
+        children = {}
+        for at in (1, 2, 3, 4):
+            faces = []
+            if at > 1:
+                faces.append(interface(at, f"9/l{at - 1}", "inf000", f"10.1.{at - 1}.3/24"))
+            if at < 4:
+                faces.append(interface(at + 16, f"9/l{at}", "inf001", f"10.1.{at}.2/24"))
+            routes = [(f"10.1.{n}.0/24", f"10.1.{at}.3") for n in range(at + 1, 4)]
+            routes += [(f"10.1.{n}.0/24", f"10.1.{at - 1}.2") for n in range(1, at - 1)]
+            children[at] = self.plug(links, at, *faces, routes=routes, forwards=at in (2, 3))
+        self.assertTrue(children[1].pings("10.1.3.3"))
+        self.assertTrue(children[4].pings("10.1.1.2"))
+        again = self.plug(links, 2, interface(2, "9/l1", "inf000", "10.1.1.3/24"), child=children[2])
+        self.assertNotIn("inf001", again.run("ip", "link", "show").stdout)
+        self.assertEqual(again.run("ip", "route", "show", "proto", "197").stdout, "")
+
+    def test_otherAddress(self) -> None:
+        """
+        An address that is changed is another at once, and what a user added stays.
+        """
+        links, first, _ = self.pair()
+        first.run("ip", "address", "add", "10.7.7.7/24", "dev", "inf000")
+        self.plug(links, 1, interface(1, address="10.1.1.77/24"), child=first)
+        shown = first.run("ip", "-4", "-o", "address", "show", "dev", "inf000").stdout
+        self.assertEqual(re.findall(r"inet (\S+)", shown), ["10.7.7.7/24", "10.1.1.77/24"])
+        self.assertTrue(first.pings("10.1.1.3"))
+
+
+class LifeTests(LinksCase):
+    """
+    What comes, stays, and goes.
+    """
+
+    def test_restartOfNode(self) -> None:
+        """
+        A node that is started again is on its link again; its neighbour never lost the link.
+        """
+        links, first, second = self.pair()
+        index = second.run("cat", "/sys/class/net/inf000/ifindex").stdout
+        first.end()
+        again = self.plug(links, 1, interface(1))
+        self.assertTrue(again.pings("10.1.1.3"))
+        self.assertEqual(second.run("cat", "/sys/class/net/inf000/ifindex").stdout, index)
+
+    def test_unplugged(self) -> None:
+        """
+        With the last node everything is gone, and with the first nothing that the other needs.
+        """
+        links, first, second = self.pair()
+        support.run(self.loop, links.unplug(1))
+        self.assertIn("inf000", second.run("ip", "link", "show").stdout)
+        self.assertNotIn("inf000", first.run("ip", "link", "show").stdout)
+        support.run(self.loop, links.unplug(2))
+        self.assertEqual((self.devices(), said("nft", "list", "tables")), (set(), ""))
+
+    def test_restartOfDaemon(self) -> None:
+        """
+        A restart of the daemon changes nothing on a link, and what belongs to no sliver is removed.
+        """
+        links, first, second = self.pair()
+        links.close()
+        index = second.run("cat", "/sys/class/net/inf000/ifindex").stdout
+        before = said("ip", "link", "show")
+        told = Link("9/a", (member(1), member(2)))
+        again = self.links(told, known=(1, 2))
+        self.assertEqual(said("ip", "link", "show"), before)
+        self.plug(again, 2, interface(2), child=second)
+        self.assertEqual(second.run("cat", "/sys/class/net/inf000/ifindex").stdout, index)
+        self.assertTrue(first.pings("10.1.1.3"))
+        again.close()
+        self.links(told, known=(2,))
+        self.assertNotIn("inf000", first.run("ip", "link", "show").stdout)
+        self.links()
+        self.assertEqual((self.devices(), said("nft", "list", "tables")), (set(), ""))
+
+    def test_foreignBridge(self) -> None:
+        """
+        A bridge of somebody else's with the name of one of ours is told of, and left alone.
+        """
+        name = Names(INSTANCE).device("b", "9/a")
+        said("ip", "link", "add", "name", name, "type", "bridge")
+        links = self.links(Link("9/a", (member(1), member(2))))
+        child = Child(self)
+        told = support.run(self.loop, links.plug(1, child.pid, [interface(1)], [], forwards=False))
+        self.assertEqual(told, [f"no links: an interface {name} is there that is not ours"])
+        support.run(self.loop, links.unplug(1))
+        self.assertEqual(self.devices(), {name})
+
+    def test_somebodyTookItAway(self) -> None:
+        """
+        A bridge and a qdisc that somebody removed are there again when they are looked for.
+        """
+        links, first, _ = self.pair(rate_kbps=8000.0)
+        bridge = Names(INSTANCE).device("b", "9/a")
+        said("ip", "link", "delete", "dev", bridge)
+        said("tc", "qdisc", "delete", "dev", Names(INSTANCE).port((1, "inf000")), "root")
+        said("nft", "flush", "ruleset")
+        self.assertFalse(first.pings("10.1.1.3"))
+        support.run(self.loop, links.look())
+        self.assertTrue(first.pings("10.1.1.3"))
+        self.assertEqual(said("tc", "qdisc", "show").count("tbf"), 2)
+        self.assertIn(Names(INSTANCE).table, said("nft", "list", "tables"))
