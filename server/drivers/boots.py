@@ -4,11 +4,14 @@ One sliver as the process driver remembers it, and what that means as a status.
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import define, evolve, field
 from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IDelayedCall
 
 from hostline.server.drivers.driver import CANNOT_START, Status, Workload
+from hostline.server.drivers.wires import NO_WIRES
 from hostline.server.supervise import shim
 from hostline.server.supervise.spawn import Child
 
@@ -28,6 +31,11 @@ class ProcessSliver:
     @ivar cleared: nothing of this boot is left but its files.
     @ivar workload: what it was last asked to be.
     @ivar builds: which making of it this is.
+    @ivar wired: the interfaces, routes and forwarding that it was given last; None if that is not known.
+    @ivar plugging: it is just being given them.
+    @ivar unplugged: what of its networks is not as it should be.
+    @ivar hosts: its C{/etc/hosts}, as written last.
+    @ivar address: on the control network.
     @ivar lock: one piece of work at a time.
     """
 
@@ -44,6 +52,11 @@ class ProcessSliver:
     cleared: bool = True
     workload: Workload | None = None
     builds: int = 1
+    wired: tuple[Any, ...] | None = NO_WIRES
+    plugging: bool = False
+    unplugged: tuple[str, ...] = ()
+    hosts: str = ""
+    address: str | None = None
     lock: DeferredLock = field(factory=DeferredLock)
 
     def status(self, standing: tuple[str, ...]) -> Status:
@@ -51,7 +64,7 @@ class ProcessSliver:
         @param standing: what every sliver of this host lacks.
         """
         boot = self.boot
-        status = Status(self.serial, boots=self.boots, builds=self.builds)
+        status = Status(self.serial, boots=self.boots, builds=self.builds, address=self.address)
         if self.boots == 0:
             return status
         dead = self.failure is not None or boot.exit is not None or (self.keeper is None and not self.joining)
@@ -60,7 +73,7 @@ class ProcessSliver:
             status,
             start_command="none" if not self.has_command else "ended" if over else "running",
             start_code=boot.ended,
-            problems=standing + self.problems,
+            problems=standing + self.problems + self.unplugged,
         )
         if boot.initscript is not None:
             now = boot.initscript.code is None and not dead

@@ -27,9 +27,11 @@ from hostline.server.drivers.container_commands import Commands
 from hostline.server.drivers.container_lives import LEFT, Lives
 from hostline.server.drivers.containers import ContainerSliver, Kept
 from hostline.server.drivers.driver import Activity, Conversation, Hearer, Status, Workload
+from hostline.server.drivers.wires import NO_WIRES, Wires
 from hostline.server.supervise import inside, said, within
 from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise.console import read_console
+from hostline.server.supervise.doings import Doings, Ends
 from hostline.server.supervise.probe import Found, find_runtime
 from hostline.server.supervise.rundir import host_boot
 from hostline.server.supervise.runtime import Runtime
@@ -67,6 +69,7 @@ class ContainerDriver:
         *,
         files: Files,
         network: Net | None,
+        wires: Wires | None = None,
         spawner: Spawner,
         loop: asyncio.AbstractEventLoop,
         clock: IReactorTime,
@@ -74,6 +77,7 @@ class ContainerDriver:
         cgroups: Cgroups | None = None,
         no_cgroups: str = "limits not applied: control groups are switched off",
         no_network: str = "no network: this host is not set up for it",
+        no_links: str = "no links: this host is not set up for them",
         lacks: Sequence[str] = (),
         runtimes: Sequence[str] = ("runc", "crun"),
         grace_s: float = 5.0,
@@ -86,6 +90,7 @@ class ContainerDriver:
         @param uids: what containers' blocks of uids are cut from.
         @param cgroups: None if they cannot be used, for the reason C{no_cgroups}.
         @param network: None if there is none, for the reason C{no_network}.
+        @param wires: what puts nodes on links; None if there is nothing, for the reason C{no_links}.
         @param lacks: what else no container of this host has, in words for its user (L{Means.problems}).
         @param runtimes: names or paths of OCI runtimes; the first that works is used.
         @param grace_s: how long a container may take to end politely.
@@ -95,6 +100,7 @@ class ContainerDriver:
         self._run = run
         self._files = files
         self._network = network
+        self._wires = wires
         self._spawner = spawner
         self._loop = loop
         self._clock = clock
@@ -105,7 +111,7 @@ class ContainerDriver:
         self._kept = Kept(directory, run / "bundles")
         self._uids = Subuids(directory, uids, of_accounts())
         self._range = uids
-        self._booting = Booting(self._kept, files, network, cgroups, self._uids)
+        self._booting = Booting(self._kept, files, network, cgroups, self._uids, wires, no_links)
         self._commands = Commands(self._kept, spawner, loop, clock, cgroups)
         self._lives = Lives(self._booting, self._commands, spawner, clock, self._tell)
         self._slivers: dict[int, ContainerSliver] = {}
@@ -117,6 +123,7 @@ class ContainerDriver:
         self._strays = ""
         self._lasting: set[int] = set()
         self._turns = Turns(clock)
+        self._doings = Doings(clock, proc)
         self._closed = False
 
     # The interface
@@ -172,6 +179,7 @@ class ContainerDriver:
             try:
                 await self._lives.stop(sliver, self._grace_s)
                 self._kept.note_end(sliver)
+                await self._unplug(sliver)
             finally:
                 sliver.lock.release()
 
@@ -181,6 +189,7 @@ class ContainerDriver:
         sliver = await self._hold(serial)
         try:
             await self._lives.stop(sliver, self._grace_s)
+            await self._unplug(sliver)
             await self._forget_network(serial)
             await self._files.destroy(serial)
             for boots in self._kept.boots(serial):
@@ -188,6 +197,7 @@ class ContainerDriver:
             shutil.rmtree(self._kept.bundles / str(serial), ignore_errors=True)
             shutil.rmtree(self._kept.place(serial), ignore_errors=True)
             self._uids.forget(serial)
+            self._doings.forget(serial)
             del self._slivers[serial]
             self._tidy_groups()
             if self._statuses.pop(serial, None) is not None and not self._closed:
@@ -248,7 +258,14 @@ class ContainerDriver:
         """
 
     async def activity(self, serial: int) -> Activity | None:
-        return None
+        sliver = self._slivers.get(serial)
+        if sliver is None or not sliver.up or sliver.node is None:
+            self._doings.forget(serial)
+            return None
+        pids = self._cgroups.members(serial) if self._cgroups is not None else [sliver.node.pid]
+        ran = self._cgroups.ran(serial) if self._cgroups is not None else None
+        links = [one.name for one in sliver.wired[0]] if sliver.wired is not None else []
+        return await self._doings.look(serial, pids, ran, Ends(sliver.node.pid, links))
 
     def tidy(self) -> None:
         """
@@ -357,6 +374,16 @@ class ContainerDriver:
             except OSError:
                 await deferLater(self._clock, pause_s)
         await self._network.forget(serial)
+
+    async def _unplug(self, sliver: ContainerSliver) -> None:
+        """
+        Its interfaces went with its namespace; what there is of them on the host goes now.
+
+        @raise OSError: if something is left.
+        """
+        if self._wires is not None and sliver.wired != NO_WIRES:
+            await self._wires.unplug(sliver.serial)
+            sliver.wired = NO_WIRES
 
     async def _destroy_stray(self, serial: int) -> None:
         try:

@@ -4,6 +4,7 @@ All that is made for a boot of a container before it is started, and its start.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from attrs import define
 
 from hostline.server.drivers.containers import ContainerSliver, Kept
 from hostline.server.drivers.driver import Workload
+from hostline.server.drivers.wires import NO_WIRES, Wires
 from hostline.server.supervise import bundle as oci
 from hostline.server.supervise import inside, keyfile, said, within
 from hostline.server.supervise.bundle import Bind, Container
@@ -77,6 +79,8 @@ class Booting:
     network: Net | None
     cgroups: Cgroups | None
     uids: Subuids
+    wires: Wires | None = None
+    no_links: str = "no links: this host is not set up for them"
     runtime: Runtime | None = None
     unusable: str = "the driver has not looked around yet"
     common: Path = Path("/nonexistent")
@@ -127,9 +131,51 @@ class Booting:
             pid, keeper = await runtime.create(bundle, oci.config(container), log, users)
         if self.network is not None:
             sliver.problems["network"] = tuple(await self.network.connect(serial, pid, workload.rspec))
+        if workload.interfaces or sliver.wired != NO_WIRES:
+            await self.wire(sliver, workload, pid)
         self.kept.mark(bundle, "starting")
         await runtime.start(bundle)
         return pid, keeper
+
+    async def wire(self, sliver: ContainerSliver, workload: Workload, pid: int) -> None:
+        """
+        Put a container on its links; what is not as it should be is in its C{problems}.
+
+        @param pid: of its own process.
+        """
+        wanted = workload.interfaces, workload.routes, workload.forwards
+        sliver.problems.pop("links", None)
+        if self.wires is not None:
+            said_of_it = await self.wires.plug(
+                workload.serial, pid, workload.interfaces, workload.routes, forwards=workload.forwards
+            )
+            sliver.problems["links"] = tuple(said_of_it)
+        elif workload.interfaces:
+            sliver.problems["links"] = (self.no_links,)
+        sliver.wired = wanted
+
+    def hosts_of(self, workload: Workload) -> str:
+        """
+        @return: a container's C{/etc/hosts}: what its experiment calls its nodes comes first, and so counts.
+        """
+        network = self.network
+        if network is not None:
+            return workload.hosts + network.names(workload.serial, workload.name)
+        return workload.hosts + hosts(oci.host_name(workload.name))
+
+    def put_hosts(self, sliver: ContainerSliver, bundle: Bundle, workload: Workload) -> None:
+        """
+        Have a container that runs find these names; the file stays the same, for it is mounted.
+        """
+        sliver.hosts = workload.hosts
+        data = self.hosts_of(workload).encode()
+        with suppress(OSError):
+            fd = os.open(bundle.path / "hosts", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.pwrite(fd, data, 0)
+                os.ftruncate(fd, len(data))
+            finally:
+                os.close(fd)
 
     async def _mounted(self, sliver: ContainerSliver, disk_kib: int | None, users: int | None) -> Path:
         serial = sliver.serial
@@ -162,7 +208,14 @@ class Booting:
     def _container(self, sliver: ContainerSliver, workload: Workload, bundle: Bundle, rootfs: Path) -> Container:
         path, first = bundle.path, self.uids.ensure(workload.serial)
         try:
-            inside.prepare_own(path / "own", first, workload.start_command, workload.environment, workload.initscript)
+            inside.prepare_own(
+                path / "own",
+                first,
+                workload.start_command,
+                workload.environment,
+                workload.initscript,
+                workload.packages,
+            )
         except ValueError as error:
             raise Unstartable(str(error)) from error
         said.prepare(path / "said", first)
@@ -170,7 +223,7 @@ class Booting:
         network = self.network
         texts = {
             "hostname": f"{name}\n",
-            "hosts": hosts(name) if network is None else network.names(workload.serial, workload.name),
+            "hosts": self.hosts_of(workload),
             "resolv.conf": "# no network\n" if network is None else network.dns(),
         }
         binds = [
@@ -178,6 +231,7 @@ class Booting:
             Bind(path / "own", f"{oci.OURS}/own", executable=True),
             Bind(path / "said", f"{oci.OURS}/said", writable=True),
         ]
+        sliver.hosts = workload.hosts
         for file, text in texts.items():
             (path / file).write_text(text)
             (path / file).chmod(0o644)

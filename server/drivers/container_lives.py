@@ -280,6 +280,7 @@ class Lives:
         serial = sliver.serial
         noted = homes.read_note(self._kept.place(serial) / "builds")
         sliver.builds = noted[0] if len(noted) == 1 else 0
+        sliver.wired = None
         if workload is not None:
             sliver.name, sliver.rspec = workload.name, workload.rspec
         boots = sorted({*self._kept.boots(serial), *keepers})
@@ -386,6 +387,13 @@ class Lives:
             pid = sliver.node.pid
             said_of_it = await (network.connect(serial, pid, rspec) if again else network.shape(serial, rspec))
             sliver.problems["network"] = tuple(said_of_it)
+        if sliver.node is not None:
+            wanted = workload.interfaces, workload.routes, workload.forwards
+            # What a daemon before this one gave it is not known. Names with dots are of nodes.
+            if wanted != sliver.wired and (sliver.wired is not None or workload.interfaces or "." in workload.name):
+                await self._booting.wire(sliver, workload, sliver.node.pid)
+        if sliver.alive and (again or sliver.hosts != workload.hosts):
+            self._booting.put_hosts(sliver, self._bundle(sliver), workload)
         if sliver.root is not None:
             self._booting.put_keys(sliver, sliver.root, workload.keys)
         if sliver.alive:

@@ -21,6 +21,7 @@ from attrs import asdict, define, evolve, field
 from twisted.internet.defer import DeferredLock
 
 from hostline.server.drivers.driver import CANNOT_START, Status
+from hostline.server.drivers.wires import NO_WIRES
 from hostline.server.supervise import homes, said
 from hostline.server.supervise.runtime import Bundle, Ended, read_ended
 from hostline.server.supervise.said import Said
@@ -44,6 +45,8 @@ class ContainerSliver:
     @ivar problems: what it lacks, by subject.
     @ivar root: where its files are mounted, if they are.
     @ivar rspec: in force, or to be; C{keys}: the same; None if not known.
+    @ivar wired: the interfaces, routes and forwarding that it was given last; None if that is not known.
+    @ivar hosts: the lines that its C{/etc/hosts} was given last.
     @ivar cleared: nothing of this boot is left but its files.
     @ivar left: why not.
     @ivar lock: one piece of work at a time.
@@ -66,6 +69,8 @@ class ContainerSliver:
     root: Path | None = None
     rspec: Mapping[str, int] = field(factory=dict)
     keys: tuple[str, ...] | None = None
+    wired: tuple[Any, ...] | None = NO_WIRES
+    hosts: str = ""
     ending: bool = False
     cleared: bool = True
     left: str = ""
@@ -120,6 +125,8 @@ class ContainerSliver:
             why = f"could not be started: {self.failure}"
             return evolve(status, boot="dead", exit_code=CANNOT_START, problems=(*problems, why))
         code = 0 if self.stopped else self.end.code
+        if code == CANNOT_START and told.failure:
+            status = evolve(status, problems=(*problems, f"could not be started: {told.failure}"))
         if self.end.oom and code == 137:
             status = evolve(status, problems=(*problems, "out of memory: its own process was killed"))
         return evolve(status, boot="dead", exit_code=code)

@@ -43,6 +43,7 @@ class ProcessDriver(ProcessLives):
         if self.with_mounts:
             mounts, private, problems = await look_around(self._spawner, self._run, places, self._as_root)
             self._starting.mounts, self._starting.private = mounts, private
+            self._outlets.able = mounts
             if mounts:
                 problems += self._make_inside()
         self._problems = (*problems, *without)
@@ -62,7 +63,7 @@ class ProcessDriver(ProcessLives):
             found -= set(strays)
         work: list[Deferred[None]] = []
         for serial in sorted(found):
-            self._slivers[serial] = ProcessSliver(serial, cleared=False)
+            self._slivers[serial] = ProcessSliver(serial, cleared=False, wired=None)
             workload = known.get(serial)
             coroutine = self._find_again(serial, workload) if workload else self._destroy_stray(serial)
             work.append(Deferred.fromCoroutine(coroutine).addErrback(self._complain))
@@ -108,6 +109,7 @@ class ProcessDriver(ProcessLives):
         sliver = await self._hold(serial)
         try:
             await self._stop(sliver, remember=True)
+            await self._outlets.unplug(sliver)
         finally:
             sliver.lock.release()
 
@@ -117,6 +119,7 @@ class ProcessDriver(ProcessLives):
         sliver = await self._hold(serial)
         try:
             await self._stop(sliver, remember=False)
+            await self._outlets.forget(sliver)
             await self._unmake(serial)
             await self._trash.throw(self._directory / str(serial))
             shutil.rmtree(self._traces.boots(serial), ignore_errors=True)

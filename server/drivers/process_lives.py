@@ -15,6 +15,7 @@ from hostline.server.drivers.boots import ProcessSliver
 from hostline.server.drivers.driver import Workload
 from hostline.server.drivers.ending import BREATH_S
 from hostline.server.drivers.process_slivers import ProcessSlivers
+from hostline.server.drivers.wires import NO_WIRES
 from hostline.server.supervise import homes, shim
 
 
@@ -31,6 +32,7 @@ class ProcessLives(ProcessSlivers):
         sliver.boots, sliver.boot, sliver.failure = workload.boots, shim.Boot(), None
         sliver.has_command = workload.start_command is not None
         sliver.problems, sliver.cleared = (), False
+        sliver.unplugged, sliver.hosts = (), ""
         try:
             await self._ensure_home(sliver, workload)
             await self._configure(sliver, workload)
@@ -40,6 +42,8 @@ class ProcessLives(ProcessSlivers):
             ended = partial(self._keeper_ended, sliver, workload.boots)
             sliver.keeper = self._spawner.spawn(argv, environment=environment, ended=ended)
             self._members.keeper_started(serial, sliver.keeper.pid)
+            if not self._outlets.apart(workload):
+                await self._outlets.configure(sliver, workload)
         except (OSError, ValueError) as e:
             sliver.failure = str(e)
         self._tell(sliver)
@@ -72,6 +76,8 @@ class ProcessLives(ProcessSlivers):
             run = sliver.boot.initscript
             if run is not None and workload.initscript is not None and run.mark != shim.mark(workload.initscript):
                 await self._initscripts.cut(sliver.serial, BREATH_S)
+        if sliver.keeper is not None and (sliver.boot.up or not self._outlets.apart(workload)):
+            await self._outlets.configure(sliver, workload)
         self._run_script(sliver)
 
     def _close_door(self, workload: Workload) -> None:
@@ -126,6 +132,9 @@ class ProcessLives(ProcessSlivers):
             sliver.has_command = workload.start_command is not None
             noted = homes.read_note(self._directory / str(serial) / "builds")
             sliver.builds = noted[0] if noted else 1
+            sliver.workload = workload
+            if not workload.interfaces and "." not in workload.name:
+                sliver.wired = NO_WIRES  # a free one
             if sliver.boots:
                 await self._adopt(sliver)
             if sliver.keeper is None:

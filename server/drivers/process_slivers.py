@@ -24,10 +24,13 @@ from twisted.python.failure import Failure
 
 from hostline.server.drivers.boots import ProcessSliver
 from hostline.server.drivers.commands import Commands, Initscripts
+from hostline.server.drivers.container_boot import Net
 from hostline.server.drivers.driver import Status
 from hostline.server.drivers.ending import BREATH_S, Ending
+from hostline.server.drivers.outlets import Outlets, open_gate
 from hostline.server.drivers.recovery import Traces
 from hostline.server.drivers.starting import Starting
+from hostline.server.drivers.wires import Wires
 from hostline.server.supervise import shim
 from hostline.server.supervise.bell import Bell
 from hostline.server.supervise.cgroups import Cgroups
@@ -81,6 +84,9 @@ class ProcessSlivers:
         proc: Path = Path("/proc"),
         inside: Path = Path("/run/hostline"),
         hidden: Sequence[Path] = (),
+        wires: Wires | None = None,
+        network: Net | None = None,
+        no_links: str = "no links: this host is not set up for them",
     ) -> None:
         """
         @param directory: for what lasts (C{STATE/slivers}), made if missing.
@@ -91,6 +97,8 @@ class ProcessSlivers:
         @param as_root: whether to give slivers uids and mounts; None: if we are root.
         @param grace_s: how long processes may take to end politely.
         @param hidden: mount points that slivers with mounts of their own do not keep in use, with all below.
+        @param wires: what puts nodes on links; None if there is nothing, for the reason C{no_links}.
+        @param network: what those are connected to besides; None if there is none.
         @param inside: where slivers with mounts of their own see the directory of their own socket; made if missing.
         """
         self._as_root = os.geteuid() == 0 if as_root is None else as_root
@@ -113,7 +121,8 @@ class ProcessSlivers:
         self._bell: Bell | None = None
         self._trash = Trash(directory / ".trash", spawner)
         self._traces = Traces(directory, run)
-        self._starting = Starting(directory, self._traces, self._uids, cgroups, wall)
+        self._outlets = Outlets(directory, wires, network, no_links)
+        self._starting = Starting(directory, self._traces, self._uids, cgroups, wall, self._outlets)
         self._starting.hidden = hidden
         self._slivers: dict[int, ProcessSliver] = {}
         self._statuses: dict[int, Status] = {}
@@ -172,7 +181,24 @@ class ProcessSlivers:
             sliver.has_command = sliver.boot.has_command
         if not sliver.ending:
             self._run_script(sliver)
+            if self._outlets.waits(sliver) and not sliver.plugging:
+                sliver.plugging = True
+                self._go(self._plug(sliver, sliver.boots))
         self._tell(sliver)
+
+    async def _plug(self, sliver: ProcessSliver, boots: int) -> None:
+        """
+        Give a boot that waits at its gate its networks, and let it go on.
+        """
+        await sliver.lock.acquire()
+        try:
+            if sliver.boots == boots and sliver.workload is not None and not self._closed:
+                await self._outlets.plug(sliver, sliver.workload)
+                open_gate(self._traces.boot(sliver))
+        finally:
+            sliver.plugging = False
+            sliver.lock.release()
+            self._tell(sliver)
 
     def _tell(self, sliver: ProcessSliver) -> None:
         if self._closed or self._slivers.get(sliver.serial) is not sliver:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hostline.server.drivers.boots import ProcessSliver
 from hostline.server.drivers.driver import Workload
+from hostline.server.drivers.outlets import Outlets
 from hostline.server.drivers.recovery import Traces
 from hostline.server.supervise import homes, shim
 from hostline.server.supervise.cgroups import Cgroups
@@ -37,13 +38,20 @@ class Starting:
     hidden: Sequence[Path] = ()
 
     def __init__(
-        self, directory: Path, traces: Traces, uids: Uids | None, cgroups: Cgroups | None, wall: Callable[[], float]
+        self,
+        directory: Path,
+        traces: Traces,
+        uids: Uids | None,
+        cgroups: Cgroups | None,
+        wall: Callable[[], float],
+        outlets: Outlets,
     ) -> None:
         self._directory = directory
         self._traces = traces
         self._uids = uids
         self._cgroups = cgroups
         self._wall = wall
+        self._outlets = outlets
 
     def make_home(self, workload: Workload) -> homes.Home:
         """
@@ -82,8 +90,11 @@ class Starting:
             fstab = boots / "fstab"
             (boots / "fstab.out").write_text("".join(f"{place}\n" for place in self.hidden))
             own = self.private.fstab(workload.rspec.get("memory_max", 0))
-            # The door first: it may be below what is about to be covered.
-            fstab.write_text(self._door_line(sliver, workload) + shim.fstab(home.binds()) + own)
+            # What is ours first: it may be below what is about to be covered.
+            first = self._door_line(sliver, workload)
+            if self._outlets.apart(workload):
+                first += self._outlets.prepare(workload, directory)
+            fstab.write_text(first + shim.fstab(home.binds()) + own)
         return shim.keeper_argv(
             self.script,
             serial=serial,
@@ -92,7 +103,7 @@ class Starting:
             log=home.log,
             clock=self._wall() - time.clock_gettime(time.CLOCK_BOOTTIME),
             fstab=fstab,
-            unshare=self.private.flags,
+            unshare=self.private.flags + ("n" if self._outlets.apart(workload) else ""),
             cgroup_procs=procs,
             command=self._command(workload, home, directory, tag),
         )

@@ -5,9 +5,12 @@ What puts nodes on the links of their experiment, as drivers use it (L{hostline.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from hostline.server.drivers.driver import Interface
+
+#: Interfaces, routes and forwarding of who is on no link.
+NO_WIRES: tuple[Any, ...] = (), (), False
 
 
 class Wires(Protocol):

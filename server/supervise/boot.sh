@@ -2,6 +2,7 @@
 # What a container does: catatonit (PID 1) runs this, and ends with it. The daemon reads $said (see said.py).
 # Nothing is forked once the start command runs, until the end: what runs in here may have used up pids_max.
 #   own/command     the start command, if there is one        own/initscript  its script, if there is one
+#   own/packages    names of Debian packages to be installed first
 umask 022
 here=/.hostline said=/.hostline/said log=/var/log/hostline
 
@@ -32,6 +33,17 @@ trap end TERM
 trap '' HUP INT QUIT TSTP # its console is a terminal
 
 mkdir -p $log 2>/dev/null
+if [ -e $here/own/packages ]; then
+    read -r packages <$here/own/packages
+    (
+        trap - TERM HUP INT QUIT TSTP
+        exec /bin/sh $here/bin/packages $packages
+    ) >$log/packages.out 2>&1 &
+    if ! wait $!; then
+        tail -n 1 $log/packages.out >$said/failure
+        exit 125
+    fi
+fi
 if [ -e $here/own/initscript ]; then
     echo running >$said/initscript
     initscript start &

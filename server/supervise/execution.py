@@ -20,10 +20,10 @@ from attrs import frozen
 from hostline.server.supervise import shim
 from hostline.server.supervise.spawn import start_time
 
-#: Descriptors in what enters: the initscript, the node's root and its namespaces.
-SCRIPT, _ROOT, _MOUNTS, _IPC = 6, 7, 8, 9
+#: Descriptors in what enters: the initscript, the node's network, its root and its other namespaces.
+SCRIPT, _NET, _ROOT, _MOUNTS, _IPC = 6, 5, 7, 8, 9
 _JOIN = 'while [ "$1" != -- ]; do echo 0 >"$1" || exit 125; shift; done; shift; exec "$@"'
-_BEGIN = 'exec 7<&- 8<&- 9<&-; cd "$HOME" || exit 126; umask 022; ulimit -Sn 1024; exec "$@"'
+_BEGIN = 'exec 5<&- 7<&- 8<&- 9<&-; cd "$HOME" || exit 126; umask 022; ulimit -Sn 1024; exec "$@"'
 
 
 @frozen
@@ -55,7 +55,7 @@ def entrance(place: Place) -> Iterator[tuple[list[str], list[tuple[Any, ...]]]]:
         if place.uid is not None:
             proc = f"/proc/{place.node.pid}"
             files[_ROOT] = out_of_the_way(os.open(f"{proc}/root", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-            for number, name in ((_MOUNTS, "mnt"), (_IPC, "ipc")):
+            for number, name in ((_MOUNTS, "mnt"), (_IPC, "ipc"), (_NET, "net")):
                 files[number] = out_of_the_way(os.open(f"{proc}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC))
             known = start_time(place.node.pid)
             if known is None or known[0] != place.node.started or known[1] in "ZX":
@@ -88,7 +88,7 @@ def _nsenter(files: Mapping[int, int]) -> list[str]:
     Only into namespaces that are not ours: then C{/} may be another too, in a chroot, and is set again.
     """
     words = []
-    for number, name, option in ((_MOUNTS, "mnt", "--mount"), (_IPC, "ipc", "--ipc")):
+    for number, name, option in ((_MOUNTS, "mnt", "--mount"), (_IPC, "ipc", "--ipc"), (_NET, "net", "--net")):
         if number in files and os.fstat(files[number]).st_ino != Path(f"/proc/self/ns/{name}").stat().st_ino:
             words.append(f"{option}=/proc/self/fd/{number}")
     if not words:

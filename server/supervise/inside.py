@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shutil import which
 
@@ -54,6 +54,7 @@ def install(run: Path) -> Path:
     files = {
         "bin/catatonit": Path(catatonit).read_bytes(),
         "bin/boot": (_HERE / "boot.sh").read_bytes(),
+        "bin/packages": (_HERE / "packages.sh").read_bytes(),
         "bin/initscript": (_HERE / "initscript.sh").read_bytes(),
         "bin/hostline": CLIENT.encode(),
         "lib/hostline/__init__.py": Path(hostline.__file__).read_bytes(),
@@ -83,10 +84,17 @@ def install(run: Path) -> Path:
 
 
 def prepare_own(
-    directory: Path, first_uid: int, command: str | None, environment: Mapping[str, str], initscript: str | None
+    directory: Path,
+    first_uid: int,
+    command: str | None,
+    environment: Mapping[str, str],
+    initscript: str | None,
+    packages: Sequence[str] = (),
 ) -> None:
     """
     Make the directory that a container sees as C{own}.
+
+    @param packages: those to be installed before anything else runs.
 
     @raise OSError: if that fails.
     @raise ValueError: if the command or its environment cannot be such.
@@ -97,6 +105,8 @@ def prepare_own(
         write_own(directory / "command", first_uid, command_text(command, environment))
     if initscript is not None:
         write_own(directory / "initscript", first_uid, initscript)
+    if packages:
+        write_own(directory / "packages", first_uid, " ".join(packages) + "\n")
 
 
 def command_text(command: str, environment: Mapping[str, str]) -> str:

@@ -25,6 +25,8 @@ _SIZE, _INODES = 64 << 10, 64
 _PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CLOSE_WRITE, _MOVED_TO, _ONLYDIR, _ONESHOT = 0x8, 0x80, 0x01000000, 0x80000000
 _NOEXEC = 8
+#: Characters of a reason that are read.
+_LONGEST = 500
 #: Seconds from a change to the look, and how far that grows if changes go on and on.
 _SOON_S, _LATE_S = 0.002, 1.0
 
@@ -35,6 +37,7 @@ class Said:
     @ivar up: everything has been begun.
     @ivar started: there is a start command, and it was started.
     @ivar ended: its exit status.
+    @ivar failure: why it gave up before it was up.
     @ivar initscript: C{none}, C{running} or C{ended}; C{initscript_code}: how.
     """
 
@@ -43,6 +46,7 @@ class Said:
     ended: int | None = None
     initscript: str = "none"
     initscript_code: int | None = None
+    failure: str = ""
 
     def then(self, later: Said) -> Said:
         """
@@ -53,6 +57,7 @@ class Said:
             later,
             up=self.up or later.up,
             started=self.started or later.started,
+            failure=later.failure or self.failure,
             ended=later.ended if self.ended is None else self.ended,
             initscript=self.initscript if later.initscript == "none" else later.initscript,
             initscript_code=self.initscript_code if later.initscript == "none" else later.initscript_code,
@@ -101,25 +106,38 @@ def read(directory: Path) -> Said:
             ended=_code(*_words(fd, "ended")[:1]),
             initscript="ended" if ended else "running" if words == ["running"] else "none",
             initscript_code=_code(words[1]) if ended else None,
+            failure=_text(fd, "failure"),
         )
     finally:
         os.close(fd)
 
 
 def _words(directory: int, name: str) -> list[str]:
+    line = _read(directory, name, 33)
+    return line.decode("ascii", "replace").split() if line.endswith(b"\n") and len(line) < 33 else []
+
+
+def _text(directory: int, name: str) -> str:
+    """
+    @return: a line for people: printable ASCII.
+    """
+    text = _read(directory, name, _LONGEST).decode("ascii", "replace").partition("\n")[0]
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in text).strip()
+
+
+def _read(directory: int, name: str, most: int) -> bytes:
     try:
         fd = os.open(name, _PLAIN, dir_fd=directory)
     except OSError:
-        return []
+        return b""
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return []
-        line = os.read(fd, 33)
+            return b""
+        return os.read(fd, most)
     except OSError:
-        return []
+        return b""
     finally:
         os.close(fd)
-    return line.decode("ascii", "replace").split() if line.endswith(b"\n") and len(line) < 33 else []
 
 
 def _code(word: str = "") -> int | None:

@@ -11,6 +11,7 @@ its child, the node's own process) leaves these files; each is complete once it 
     ended     its exit status
     exit      the exit status of the node's own process, 128+signal if killed
     errors    what our own tools had to say
+    gate      made by the daemon where there is a network namespace: the FIFO at which the boot waits for its interfaces
     command   written by the daemon: the start command, which is nobody else's to read, as arguments are
     stopped   written by the daemon: what comes now is on purpose
     initscript.begun  pid and start time of who runs the initscript, and the mark of its text
@@ -258,6 +259,13 @@ def fstab(binds: Sequence[tuple[Path, str]]) -> str:
     sources = [source for source, _ in binds]
     ordered = sorted(binds, key=lambda bind: any(source.is_relative_to(bind[1]) for source in sources))
     return "".join(f"{_escaped(str(source))} {_escaped(target)} none bind 0 0\n" for source, target in ordered)
+
+
+def file_line(file: Path, place: str) -> str:
+    """
+    @return: a line for C{mount -a -T}: a file of ours, which a sliver cannot change.
+    """
+    return f"{_escaped(str(file))} {_escaped(place)} none bind,ro,nosuid,nodev,noexec 0 0\n"
 
 
 def door_line(door: Path, place: str) -> str:

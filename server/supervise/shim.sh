@@ -59,12 +59,19 @@ while [ "$1" != -- ]; do
 done
 shift
 exec 7<>../../../never 8<>../../../bell # now: the sliver's own socket may be mounted over our directory
+[ ! -p gate ] || exec 9<>gate # before the daemon learns of us: whatever it writes there from then on is read
 me >node || fail "could not write to the run directory"
 [ -z "$fstab" ] || mount --make-rprivate / 2>/dev/null # fails in a chroot that is no mount point: see mounts.py
 [ -z "$fstab" ] || while IFS= read -r place; do # or what is mounted there would stay in use as long as we live
     umount -R -l "$place" 2>/dev/null
 done <"$fstab.out"
 [ -z "$fstab" ] || mount -a -T "$fstab" || fail "could not mount the sliver's own directories"
+if [ -p gate ]; then
+    ip link set dev lo up || fail "could not set up its loopback"
+    echo "$serial" >&8
+    read -r _ <&9 # until the daemon, or a later one, has plugged in what it is to have
+    exec 9<&-
+fi
 echo "up $#" >up || fail "could not write to the run directory"
 if [ $# -gt 0 ]; then
     for name in out err log; do
