@@ -27,6 +27,7 @@ from hostline.server.operations import Operations
 from hostline.server.records import Image
 from hostline.server.slivers.plan import ABSENT, STARTED, folded
 from hostline.server.supervise.builders import Recipe
+from hostline.server.supervise.readiness import BadRule, Rule
 from hostline.server.supervise.shelf import Made, Shelf
 
 
@@ -123,13 +124,15 @@ class Images:
             raise NoSuchImage(f"no image {name}{near(name, list(self._host.table(Image)))}")
         return found
 
-    def for_sliver(self, name: str) -> int:
+    def for_sliver(self, name: str, kind: str = "container") -> int:
         """
-        @return: serial of an image that a sliver can be made from.
+        @return: serial of an image that a sliver of a kind can be made from.
         @raise NoSuchImage: if there is none.
-        @raise WrongState: if it is not whole.
+        @raise WrongState: if it is not whole, or of another kind.
         """
         image = self.named(name)
+        if image.kind != kind:
+            raise WrongState(f"image {name} is for slivers of kind {image.kind}, not {kind}")
         if not image.sha256:
             raise WrongState(f"image {name} is being made")
         if self.shelf is None or self.shelf.made(image.serial) is None:
@@ -226,6 +229,7 @@ class Images:
             command=made.command,
             environment=dict(made.environment),
             directory=made.directory,
+            ready=made.ready or "started",
         )
         change.put(whole)
         # For operators; others ask for images, if they may.
@@ -242,6 +246,8 @@ class Images:
             Path(image.blob) if image.blob else None,
             settings.unpacked_bytes,
             settings.build_s,
+            image.kind,
+            image.ready,
         )
 
     def _forget(self, image: Image) -> None:
@@ -280,23 +286,23 @@ def images(ask: Ask) -> list[dict[str, Any]]:
 
 
 @responds(TABLE["image_build"])
-def image_build(ask: Ask, name: str, packages: list[str], base: str, kind: str) -> dict[str, Any]:
+def image_build(ask: Ask, name: str, packages: list[str], base: str, kind: str, ready: str) -> dict[str, Any]:
     """
     Begin to make an image on this host.
     """
     if base != "debian" and packages:
         raise BadValue("packages: want none with base=busybox")
-    return _begin(ask, name, kind=kind, base=base, packages=tuple(packages))
+    return _begin(ask, name, kind=kind, base=base, packages=tuple(packages), ready=_ready(kind, ready))
 
 
 @responds(TABLE["image_import"])
-def image_import(ask: Ask, name: str, blob: str, kind: str) -> dict[str, Any]:
+def image_import(ask: Ask, name: str, blob: str, kind: str, ready: str) -> dict[str, Any]:
     """
     Begin to make an image of what was sent.
     """
     with ask.daemon.blobs.opened(ask.principal, blob.removeprefix("blob:")) as file:
         path = str(Path(file.name).absolute())
-    return _begin(ask, name, kind=kind, base="import", blob=path)
+    return _begin(ask, name, kind=kind, base="import", blob=path, ready=_ready(kind, ready))
 
 
 @responds(TABLE["image_remove"])
@@ -309,6 +315,22 @@ def image_remove(ask: Ask, name: str) -> dict[str, Any]:
     body = made.body(image)
     made.remove(ask.change, image)
     return body
+
+
+def _ready(kind: str, ready: str) -> str:
+    """
+    @return: how a sliver is known to be up; empty: as an imported image says.
+    """
+    if kind != "qemu":
+        if ready not in ("", "started"):
+            raise BadValue("ready: want none of an image of containers: they are up when they are started")
+        return "started"
+    if ready:
+        try:
+            Rule.parse(ready)
+        except BadRule as error:
+            raise BadValue(f"ready: {error}") from error
+    return ready
 
 
 def _begin(ask: Ask, name: str, **about: Any) -> dict[str, Any]:

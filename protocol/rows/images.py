@@ -25,10 +25,20 @@ def _is_blob(value: object) -> str | None:
     return f"want blob:SHA256 of bytes sent before, got {shown(value)}"
 
 
+def _is_ready(value: object) -> str | None:
+    # What is behind the colon is looked at by the host.
+    if type(value) is str and len(value) <= 220 and value.isprintable():
+        word, _, rest = value.partition(":")
+        if value in ("", "agent", "started") or (word in ("tcp", "console") and rest):
+            return None
+    return f"want agent, started, tcp:PORT or console:REGEX, got {shown(value)}"
+
+
 PACKAGE = Kind("PACKAGE", "the name of a Debian package", _is_package)
 #: What a thin client sends ahead, byte by byte as it is in a file.
 BLOB = Kind("BLOB", "blob:SHA256 of bytes sent before", _is_blob)
-_KIND = choice("KIND", "the kind of slivers that it is for", "container")
+_KIND = choice("KIND", "the kind of slivers that it is for", "container", "qemu")
+_READY = Kind("READY", "when a guest is up: agent, started, tcp:PORT or console:REGEX; '': agent", _is_ready)
 _IMAGE = (("image", kinds.IMAGE),)
 
 ROWS: tuple[Command, ...] = (
@@ -43,6 +53,7 @@ ROWS: tuple[Command, ...] = (
             ("packages", several(PACKAGE), []),
             ("base", choice("BASE", "what is in it", "debian", "busybox"), "debian"),
             ("kind", _KIND, "container"),
+            ("ready", _READY, ""),
         ),
         changes=True,
         slow=True,
@@ -52,8 +63,8 @@ ROWS: tuple[Command, ...] = (
         (*_IMAGE, ("blob", BLOB)),
         shapes.IMAGE_BODY,
         FOR_OPERATORS,
-        "Make an image of a tar of files, or of an OCI image layout in a tar, sent ahead as a blob.",
-        options=(("kind", _KIND, "container"),),
+        "Make an image of a tar of files or an OCI layout; of kind=qemu, of a qcow2 disk or a tar with it.",
+        options=(("kind", _KIND, "container"), ("ready", _READY, "")),
         changes=True,
         slow=True,
     ),

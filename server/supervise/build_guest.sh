@@ -173,3 +173,8 @@ write_guest() {
     for one in ./*; do sync "$one" || return 1; done
     printf '%s\n' "${sum%% *}" >"$work/sum"
 }
+
+make_qemu_import() { # PYTHON UNPACK BLOB BYTES READY
+    say 0.1 'looking at the disk'
+    "$1" -I -S -B "$2" "$work" "$3" "$4" "$5" || return 1
+}

@@ -4,6 +4,7 @@ What makes images: for each a shell under C{unshare}, which ends with all its pr
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
@@ -23,6 +24,7 @@ from hostline.server.supervise.spawn import Child, Spawner
 
 _BUILD = Path(__file__).with_name("build.sh")
 _UNPACK = Path(__file__).with_name("unpack.py")
+_UNPACK_GUEST = Path(__file__).with_name("unpack_guest.py")
 #: Bytes at the end of a build's log in which its step, or the cause of its failure, is looked for.
 _TAIL = 16384
 #: debootstrap's lines, how far each takes the work, and what is done then.
@@ -43,6 +45,9 @@ class Recipe:
     @ivar how: C{busybox}; C{debian} with C{suite}, C{mirror} and C{packages}; or C{import}, of the file C{blob}.
     @ivar most_bytes: of all files together, unpacked.
     @ivar limit_s: seconds after which it is given up.
+    @ivar kind: C{container} or C{qemu}: of the slivers that it is for.
+    @ivar ready: how a guest is known to be up (L{hostline.server.supervise.readiness}); empty: as the image says, or
+        C{agent}.
     """
 
     how: str
@@ -52,16 +57,29 @@ class Recipe:
     blob: Path | None = None
     most_bytes: int = 4 << 30
     limit_s: float = 3600.0
+    kind: str = "container"
+    ready: str = ""
 
     def words(self) -> list[str]:
         """
         @return: the arguments of C{build.sh}.
         """
+        if self.kind == "qemu":
+            return self._words_of_guest()
         if self.how == "debian":
             return [self.how, self.suite, self.mirror, ",".join(self.packages)]
         if self.how == "import":
             return [self.how, sys.executable, str(_UNPACK), str(self.blob), str(self.most_bytes)]
         return [self.how]
+
+    def _words_of_guest(self) -> list[str]:
+        if self.how == "import":
+            work = [sys.executable, str(_UNPACK_GUEST), str(self.blob), str(self.most_bytes), self.ready]
+            return ["qemu_import", *work]
+        ready = json.dumps(self.ready or "agent")
+        if self.how == "debian":
+            return ["qemu_debian", ready, self.suite, self.mirror, ",".join(self.packages)]
+        return ["qemu_busybox", ready]
 
 
 class Builders:

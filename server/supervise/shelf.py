@@ -1,8 +1,9 @@
 """
-The images of this host: each one ext4 file, made once and never changed, mounted read-only where it is first wanted.
+The images of this host, made once and never changed. That of containers is one ext4 file, mounted read-only where it is
+first wanted; that of QEMU machines some files in a directory.
 
-C{SERIAL/disk} is the file, C{SERIAL/note} says that it is whole, C{SERIAL/tree} is where it is mounted. What has no
-note was begun and not ended, and is removed at the next start.
+C{SERIAL/disk} is the file, C{SERIAL/tree} is where it is mounted; or C{SERIAL/guest} is the directory. C{SERIAL/note}
+says that it is whole: what has no note was begun and not ended, and is removed at the next start.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ class Made:
     """
     An image that is whole.
 
-    @ivar size: bytes of its file.
+    @ivar size: bytes of its file, or of all its files.
     @ivar command: what a container runs that is given no start command; C{environment} and C{directory} go with it.
+    @ivar ready: how a guest is known to be up; empty if it is not of guests.
     """
 
     sha256: str
@@ -45,6 +47,27 @@ class Made:
     command: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(factory=dict)
     directory: str = "/"
+    ready: str = ""
+
+
+@frozen
+class GuestFiles:
+    """
+    What a QEMU machine begins with; paths of files that everybody may read who gets there.
+
+    @ivar directory: where they are.
+    @ivar kernel: with C{initrd}; None if there is none, and the disk is what the machine's own BIOS begins.
+    @ivar disk: qcow2, never written to; None if there is none.
+    @ivar about: of C{guest.json}: C{ready}, C{append}, C{machine}, C{memory_least} (bytes).
+    @ivar sha256: of all of them.
+    """
+
+    directory: Path
+    kernel: Path | None
+    initrd: Path | None
+    disk: Path | None
+    about: Mapping[str, Any]
+    sha256: str
 
 
 class Shelf:
@@ -110,9 +133,14 @@ class Shelf:
             try:
                 said = json.loads((place / "note").read_text("utf-8"))
                 made = Made(
-                    said["sha256"], said["size"], tuple(said["command"]), said["environment"], said["directory"]
+                    said["sha256"],
+                    said["size"],
+                    tuple(said["command"]),
+                    said["environment"],
+                    said["directory"],
+                    said.get("ready", ""),
                 )
-                if (place / "disk").stat().st_size != made.size:
+                if _size(place) != made.size:
                     return None
             except (OSError, ValueError, KeyError, TypeError):
                 return None
@@ -128,8 +156,11 @@ class Shelf:
         lock = self._lock(serial)
         await lock.acquire()
         try:
-            if self.made(serial) is None:
+            made = self.made(serial)
+            if made is None:
                 raise FileNotFoundError(f"image {serial} is not on this host")
+            if made.ready:
+                raise OSError(f"image {serial} is of QEMU machines, not of containers")
             if not syscalls.is_mounted(tree):
                 tree.mkdir(mode=0o700, exist_ok=True)
                 syscalls.ensure_apart(self._directory)
@@ -138,6 +169,25 @@ class Shelf:
         finally:
             lock.release()
         return tree
+
+    def guest(self, serial: int) -> GuestFiles:
+        """
+        @return: what a QEMU machine begins with.
+        @raise OSError: if the image is not here, or is not of guests.
+        """
+        made = self.made(serial)
+        if made is None:
+            raise FileNotFoundError(f"image {serial} is not on this host")
+        directory = self._place(serial) / "guest"
+        if not made.ready:
+            raise OSError(f"image {serial} is none of QEMU machines")
+        try:
+            about = json.loads((directory / "guest.json").read_text("utf-8"))
+        except ValueError as error:
+            raise OSError(f"image {serial}: guest.json cannot be read") from error
+        files = [directory / name for name in ("kernel", "initrd", "disk.qcow2")]
+        kernel, initrd, disk = (one if one.exists() else None for one in files)
+        return GuestFiles(directory, kernel, initrd, disk, about, made.sha256)
 
     async def build(self, serial: int, recipe: Recipe) -> Made:
         """
@@ -211,23 +261,28 @@ class Shelf:
         said: dict[str, Any] = {}
         with suppress(FileNotFoundError):
             said = json.loads((work / "said").read_text("utf-8"))
+        of_guest = (work / "guest").is_dir()
+        ready = json.loads((work / "guest/guest.json").read_text("utf-8"))["ready"] if of_guest else ""
         made = Made(
             (work / "sum").read_text("ascii").strip(),
-            (work / "disk").stat().st_size,
+            _size(work),
             tuple(said.get("command", ())),
             said.get("environment", {}),
             said.get("directory", "/"),
+            ready,
         )
-        (work / "disk").rename(place / "disk")
+        name = "guest" if of_guest else "disk"
+        (work / name).rename(place / name)
         body = {
             "sha256": made.sha256,
             "size": made.size,
             "command": list(made.command),
             "environment": dict(made.environment),
             "directory": made.directory,
+            "ready": made.ready,
         }
         whole.write(place / "note", json.dumps(body).encode())
-        for directory in (place, self._directory):
+        for directory in (*((place / "guest",) if of_guest else ()), place, self._directory):
             whole.flush(directory)
         return made
 
@@ -236,3 +291,13 @@ class Shelf:
 
     def _lock(self, serial: int) -> DeferredLock:
         return self._locks.setdefault(serial, DeferredLock())
+
+
+def _size(place: Path) -> int:
+    """
+    @return: bytes of all that an image has in a directory.
+    """
+    guest = place / "guest"
+    if guest.is_dir():
+        return sum(one.stat().st_size for one in guest.iterdir())
+    return (place / "disk").stat().st_size
