@@ -44,6 +44,7 @@ from hostline.server.host import Change, Host
 from hostline.server.idle import Idle
 from hostline.server.images import Images
 from hostline.server.line import Answers
+from hostline.server.network.links import Links
 from hostline.server.notices import Notices
 from hostline.server.offload import Offload
 from hostline.server.operations import Operations
@@ -70,6 +71,7 @@ class Daemon:
     """
     Everything that answers and acts, given what the store held.
 
+    @ivar wires: the links of experiments; None if there can be none, or it is not known yet.
     @ivar run: a word that tells this run of the daemon from others, the first part of request ids.
     """
 
@@ -143,6 +145,7 @@ class Daemon:
         self.blobs = Blobs(state / "blobs", keeper.run, lambda: self.config.limits.blob_bytes)
         self.audit = Audit(Archive(state / "audit"), keeper.use, lambda: self.config.audit)
         self.delegates = Delegates(host, clock, loop.call_soon, lambda: self.config, accounts, no_accounts)
+        self.wires: Links | None = None
         self.expiry = Expiry(self, moment or moments(now))
         self.follower = Follower(self, random.random)
         self.issuer = Issuer(self, state / "trust")

@@ -13,7 +13,9 @@ from hostline.server.drivers.account import AccountDriver, find_login
 from hostline.server.drivers.container import ContainerDriver
 from hostline.server.drivers.driver import Driver
 from hostline.server.drivers.process import ProcessDriver
+from hostline.server.network.links import Links
 from hostline.server.network.network import Network
+from hostline.server.network.shared import Shared
 from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise.claim import Claimed, claim
 from hostline.server.supervise.means import Means
@@ -21,6 +23,7 @@ from hostline.server.supervise.rootfs import Rootfs
 from hostline.server.supervise.shelf import Shelf
 from hostline.server.supervise.subuids import SubuidRange
 from hostline.server.supervise.uids import UidRange
+from hostline.server.sync import Ground
 
 
 def ranges(config: Config) -> tuple[UidRange, UidRange, SubuidRange]:
@@ -46,8 +49,9 @@ async def find_drivers(
     instance: str,
     shelf: Shelf | None,
     cgroups: Cgroups | None,
+    grounds: list[Ground],
     **common: Any,
-) -> None:
+) -> Links | None:
     """
     Find out, by trying, what can be done here.
 
@@ -56,9 +60,17 @@ async def find_drivers(
     @param missing: why what there is not is not, by kind.
     @param at_end: takes what is to be called when the daemon ends.
     @param shelf: the images; None if there are none, and so no containers.
+    @param grounds: what several drivers stand on is put here.
     @param common: what every driver is given.
+    @return: the links of experiments; None if there can be none.
     """
     processes, accounts, blocks = ranges(config)
+    spawner, clock = common["spawner"], common["clock"]
+    found, no_network = await Network.find(config.network, instance, state / "network", spawner, clock)
+    links, no_links = await Links.find(instance, spawner, clock)
+    grounds += [one for one in (found, links) if one is not None]
+    network = Shared(found) if found is not None else None
+    wired: dict[str, Any] = {"wires": links, "network": network, "no_links": no_links}
     drivers["process"] = ProcessDriver(
         state / "slivers",
         run,
@@ -66,11 +78,12 @@ async def find_drivers(
         uids=processes,
         cgroups=cgroups,
         hidden=[state / "images", state / "roots"],
+        **wired,
         **common,
     )
     if shelf is None:
         missing |= dict.fromkeys(("account", "container"), "the daemon does not run as root")
-        return
+        return links
     drivers["account"] = AccountDriver(
         state / "accounts",
         run / "accounts",
@@ -84,19 +97,18 @@ async def find_drivers(
         at_end(claim(UidRange(blocks.first, blocks.size), key="slivers.container_uid").close)
     except Claimed as error:
         missing["container"] = str(error)
-        return
-    spawner, clock = common["spawner"], common["clock"]
-    network, no_network = await Network.find(config.network, instance, state / "network", spawner, clock)
+        return links
     means = await Means.find(state / "roots", spawner, clock, note=state / "means")
     drivers["container"] = driver = ContainerDriver(
         state / "containers",
         run / "containers",
         files=Rootfs(state / "roots", shelf, spawner, means, clock),
-        network=network,
         uids=blocks,
         cgroups=cgroups.of("c") if cgroups is not None else None,
         no_network=no_network,
         lacks=means.problems,
+        **wired,
         **common,
     )
     driver.holds = f"{driver.holds}: {means.describe()}; what they receive from the network is not limited"
+    return links

@@ -35,6 +35,7 @@ from hostline.server.drivers.driver import Driver
 from hostline.server.facades.emulab import unavailable, web_connection
 from hostline.server.lock import Locked, StateLock
 from hostline.server.loop import loop_of
+from hostline.server.network.links import Links
 from hostline.server.offload import Offload
 from hostline.server.outfit import find_drivers
 from hostline.server.reception import Reception
@@ -188,6 +189,7 @@ class HostlineService(Service):
             clock=reactor,
             cgroups=cgroups,
             no_cgroups=why_not,
+            grounds=self.daemon.sync.grounds,
         )
         self._closers.append(lambda: _give_up(looking))
         reactor.callWhenRunning(self._serve, reactor, loop, (listening, calls), spawner, looking)
@@ -198,7 +200,7 @@ class HostlineService(Service):
         loop: asyncio.AbstractEventLoop,
         sockets: tuple[socket.socket, socket.socket],
         spawner: Spawner,
-        looking: Coroutine[Any, Any, None],
+        looking: Coroutine[Any, Any, Links | None],
     ) -> None:
         daemon = self.daemon
         if daemon is None:
@@ -217,10 +219,10 @@ class HostlineService(Service):
         daemon: Daemon,
         loop: asyncio.AbstractEventLoop,
         sockets: tuple[socket.socket, socket.socket],
-        looking: Coroutine[Any, Any, None],
+        looking: Coroutine[Any, Any, Links | None],
     ) -> None:
         # Whoever connects before this waits in the socket's backlog: the first answer is already true.
-        await looking
+        daemon.wires = await looking
         startup = self._startup or not self._same_boot
         await daemon.recover(startup, self._stagger_s)
         # What was loaded stays: the collector need not walk it, nor come by after every few requests.
@@ -303,7 +305,7 @@ class HostlineService(Service):
             closer()
 
 
-def _give_up(looking: Coroutine[Any, Any, None]) -> None:
+def _give_up(looking: Coroutine[Any, Any, Links | None]) -> None:
     """
     What has not begun need not; what has begun waits for a child, and ends with the process.
     """
