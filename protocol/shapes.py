@@ -265,6 +265,12 @@ EXPERIMENT_BODY = record(
     },
 )
 EXPERIMENTS = listing(EXPERIMENT_BODY)
+HOST_OFFERED = record(
+    "HOST",
+    "a host that nodes could go to; what is left out is not limited",
+    {"name": STRING},
+    {"cores": INT, "memory_bytes": INT, "interfaces": INT, "kinds": STRINGS, "type": STRING},
+)
 FOUND = record("REMARK", "a remark on a topology", {"line": INT, "text": STRING})
 PLAN = record(
     "PLAN",
@@ -276,6 +282,7 @@ PLAN = record(
         "warnings": listing(FOUND),
         "errors": listing(FOUND),
     },
+    {"pnodes": mapping(STRING, STRING, "PNODES", "host by pnode")},
 )
 MODIFIED = record(
     "MODIFIED",

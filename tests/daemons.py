@@ -38,6 +38,7 @@ from hostline.server.delegates import Makes
 from hostline.server.doors import Doors
 from hostline.server.drivers.fake import FakeDriver, FakeHost
 from hostline.server.experiments.check import check_topology
+from hostline.server.experiments.planning import plan
 from hostline.server.gate import Gate
 from hostline.server.host import Host
 from hostline.server.record import Record
@@ -193,6 +194,7 @@ class FakeOffload:
             await turn
         reads: dict[str, Callable[[Any], Any]] = {
             "check_topology": check_topology,
+            "plan": plan,
             "read_payload": read_payload,
             "read_request": read_request,
         }

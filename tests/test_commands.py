@@ -78,6 +78,11 @@ plan_experiment lab/exp1 'set ns [new Simulator]\\n$ns run\\n'
 create_experiment lab/exp1 'set ns [new Simulator]'
 create_experiment lab/exp1 blob:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef swap_in=True wait=0
 create_experiment lab/exp1 'set ns [new Simulator]' token=t1
+create_experiment lab/exp1 'node.web = {}' format=toml packing=10 qemu_nics=9 force_partition=True
+create_experiment lab/exp1 'set ns [new Simulator]' size=2 pass_pack=0:1,1:20 pass_size=1:10 pass_pnodes=0:pc,fast;1:pc
+plan_experiment lab/exp1 '<e/>' nodes_only=True pass_nodes_only=1,3 hosts=[{'name': 'h1', 'cores': 4}]
+check_topology 'set ns [new Simulator]' format=ns
+modify_experiment lab/exp1 '<experiment/>' packing=None
 swap_in lab/exp1
 swap_in lab/exp1 wait=10m token=abc
 swap_out lab/exp1
@@ -223,7 +228,7 @@ class UsageTests(SynchronousTestCase):
             "unwatch [TOPIC..]",
             "watch TOPIC.. [since=CURSOR]",
             "node_reboot PROJECT/EXPERIMENT NODE.. [wait=SECONDS] [token=WORD]",
-            "modify_experiment PROJECT/EXPERIMENT TEXT [wait=SECONDS] [token=WORD]",
+            "swap_out PROJECT/EXPERIMENT [wait=SECONDS] [token=WORD]",
             "add_user USER [uid=UID] [keys=[KEY, ..]] [certificate=[NAME, ..]] [operator=BOOL] [token=WORD]",
         ):
             self.assertEqual(TABLE[usage.partition(" ")[0]].usage, usage)

@@ -26,6 +26,8 @@ FOR_SERVER = frozenset(
         "psutil",
         "pyasn1",
         "pyasn1_modules",
+        "pymetis",
+        "qemu",
         "service_identity",
         "uvloop",
     }

@@ -50,11 +50,26 @@ def _ticket(name: str) -> dict[str, Any]:
     return {"text": text, "roots": (_TICKETS / "root.pem").read_text(), "revoked": "", "now": 1.9e9}
 
 
+def _linked(count: int) -> str:
+    ends = "<interface><substrate>l</substrate></interface>"
+    nodes = "".join(f"<elements><computer><name>n{at}</name>{ends}</computer></elements>" for at in range(count))
+    return f"<experiment><substrates><name>l</name></substrates>{nodes}</experiment>"
+
+
+def _plan(text: str, **options: int) -> dict[str, Any]:
+    hosts = [{"name": "a"}, {"name": "b", "memory_bytes": 1}]
+    return {"text": text, "options": options, "hosts": hosts, "means": {"kinds": {"process": ""}}}
+
+
 def _inputs() -> dict[str, list[Any]]:
     topology = "<experiment><elements><elemnts/><computer><name>a</name></computer></elements></experiment>"
     source = {"url": "http://127.0.0.1:9/", "method": "json", "node_id": 1, "auth": None, "ca": "", "plain": True}
     return {
         "check_topology": ["<experiment>", topology, "", "<!DOCTYPE a>"],
+        "plan": [
+            _plan(topology),
+            *(_plan(_linked(4), **options) for options in ({"size": 2}, {"size": 9}, {"siz": 1})),
+        ],
         "read_payload": [_PAYLOAD | {"text": text} for text in _RECORDS],
         "read_response": [_PAYLOAD | {"text": text} for text in _RECORDS],
         "poll_authority": [_PAYLOAD | {"source": source | {"timeout_s": 5.0, "bytes": 10000}}],

@@ -15,9 +15,9 @@ LINKED = repr(
     "<experiment><version>1.0</version><substrates><name>lan0</name></substrates>"
     "<elements><computer><name>a</name><interface><substrate>lan0</substrate><name>eth0</name></interface></computer>"
     "</elements><elements><computer><name>b</name><interface><substrate>lan0</substrate><name>eth0</name></interface>"
-    "<attribute><attribute>containers:node_type</attribute><value>qemu</value></attribute></computer></elements>"
-    "</experiment>"
+    "</computer></elements></experiment>"
 )
+QEMU = "<attribute><attribute>containers:node_type</attribute><value>qemu</value></attribute>"
 
 
 class AskingCase(SynchronousTestCase):
@@ -207,29 +207,18 @@ class ListingTests(AskingCase):
         self.assertEqual(len({node["interfaces"][0]["mac"] for node in body["nodes"].values()}), 2)
         self.assertEqual(plan["placement"], {"a": "hv:process:pnode-0000", "b": "hv:process:pnode-0000"})
 
-    def test_warnsOfAnotherKind(self) -> None:
+    def test_refusesAKindThatIsNotHere(self) -> None:
         """
-        A node that asks for a kind this host does not run is warned of with its line, when planned and when made.
+        A node of a kind that this host does not run is an error with its line, when planned and when made.
         """
-        (plan,) = self.ann.body(f"plan_experiment lab/net {LINKED}")["warnings"]
-        self.assertIn("node b asks for kind qemu", plan["text"])
-        self.assertGreater(plan["line"], 0)
-        (warning,) = self.ann.body(f"create_experiment lab/net {LINKED}")["warnings"]
-        self.assertEqual(warning, f"line {plan['line']}: {plan['text']}")
-
-    def test_warnsOfWhatIsNotActedOn(self) -> None:
-        """
-        A ghost, and a node that may fail, are told that this version treats them like any other.
-        """
-        attributes = "".join(
-            f"<attribute><attribute>{name}</attribute><value>{value}</value></attribute>"
-            for name, value in (("containers:ghost", "1"), ("failureaction", "nonfatal"))
+        text = LINKED.replace(
+            "</interface></computer></elements></exp", f"</interface>{QEMU}</computer></elements></exp"
         )
-        text = f"<e><elements><computer><name>a</name>{attributes}</computer></elements></e>"
-        found = self.ann.body(f"create_experiment lab/ghosts {text!r}")["warnings"]
-        self.assertEqual(len(found), 2)
-        self.assertIn("nonfatal", found[0])
-        self.assertIn("ghost", found[1])
+        self.assertNotEqual(text, LINKED)
+        (error,) = self.ann.body(f"plan_experiment lab/net {text}")["errors"]
+        self.assertIn("kind qemu cannot be had here", error["text"])
+        self.assertGreater(error["line"], 0)
+        self.assertEqual(self.ann.code(f"create_experiment lab/net {text}"), "BAD_TOPOLOGY")
 
     def test_saysWhatIsWrongWithATopology(self) -> None:
         """

@@ -6,10 +6,40 @@ from __future__ import annotations
 
 from hostline.protocol import kinds, shapes
 from hostline.protocol.command import FOR_ANYONE, FOR_MEMBERS, FOR_USERS, Command
-from hostline.protocol.kinds import EXPERIMENT, FLAG, NODE, SECONDS, TEXT, listing
+from hostline.protocol.kinds import EXPERIMENT, FLAG, NODE, SECONDS, TEXT, listing, maybe
 
 _EXPERIMENT = (("experiment", EXPERIMENT),)
 _NODES = (("experiment", EXPERIMENT), ("nodes", NODE))
+_FORMAT = (
+    "format",
+    maybe(
+        kinds.choice("LANGUAGE", "TopDL if it begins with <, else NS, if nothing else is said", "topdl", "ns", "toml")
+    ),
+    None,
+)
+_AT_LEAST_ONE = maybe(kinds.number("N", "a whole number from 1", 1))
+_BY_PASS = maybe(kinds.Kind("PASS:N,..", "a number by pass: 0:1,1:20", kinds.STRING.fits))
+#: How nodes are placed on hosts; what is left out of modify_experiment stays as it was asked for.
+_PACKING = (
+    ("packing", _AT_LEAST_ONE, None),
+    ("size", _AT_LEAST_ONE, None),
+    ("nodes_only", maybe(FLAG), None),
+    ("force_partition", maybe(FLAG), None),
+    ("pass_pack", _BY_PASS, None),
+    ("pass_size", _BY_PASS, None),
+    (
+        "pass_pnodes",
+        maybe(kinds.Kind("PASS:TYPE,..;..", "types of hosts by pass: 0:pc,fast;1:pc", kinds.STRING.fits)),
+        None,
+    ),
+    ("pass_nodes_only", maybe(kinds.Kind("PASS,..", "passes: 1,3", kinds.STRING.fits)), None),
+    (
+        "qemu_nics",
+        maybe(kinds.number("N", "interfaces that a QEMU machine may have: 7 if nothing else is said", 1, 24)),
+        None,
+    ),
+    _FORMAT,
+)
 
 ROWS: tuple[Command, ...] = (
     Command(
@@ -47,13 +77,16 @@ ROWS: tuple[Command, ...] = (
         shapes.PLAN,
         FOR_USERS,
         "Read a topology and say what is in it and what is wrong, with lines; nothing is kept.",
+        options=(_FORMAT,),
     ),
     Command(
         "plan_experiment",
         (("experiment", EXPERIMENT), ("text", TEXT)),
         shapes.PLAN,
         FOR_MEMBERS,
-        "What create_experiment would make of the topology: addresses and placement; nothing is kept.",
+        "What create_experiment would make of the topology: addresses, placement; of hosts= instead of this one; "
+        "nothing is kept.",
+        options=(*_PACKING, ("hosts", maybe(kinds.several(shapes.HOST_OFFERED)), None)),
         target="new experiment",
     ),
     Command(
@@ -62,7 +95,7 @@ ROWS: tuple[Command, ...] = (
         shapes.EXPERIMENT_BODY,
         FOR_MEMBERS,
         "Make an experiment from a topology; swap_in=True starts it at once.",
-        options=(("swap_in", FLAG, False),),
+        options=(("swap_in", FLAG, False), *_PACKING),
         target="new experiment",
         changes=True,
         slow=True,
@@ -105,6 +138,7 @@ ROWS: tuple[Command, ...] = (
         shapes.MODIFIED,
         FOR_MEMBERS,
         "Make the experiment what the topology says; nodes that it does not change go on undisturbed.",
+        options=_PACKING,
         target="experiment",
         changes=True,
         slow=True,

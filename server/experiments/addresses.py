@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network, collapse_addresses
 from itertools import count
+from typing import Any
 
 from attrs import define, evolve, field
 
@@ -68,6 +69,22 @@ def mac_address(serial: int, node: str, interface: str, attempt: int = 0) -> str
     """
     text = f"{serial}/{node}/{interface}" + (f"/{attempt}" if attempt else "")
     return ":".join(["02", *(f"{byte:02x}" for byte in hashlib.sha256(text.encode()).digest()[:5])])
+
+
+def fill_macs(value: dict[str, Any], serial: int) -> None:
+    """
+    Give each interface that has none the MAC that L{assign} gives it.
+
+    @param value: a topology, as L{Topology.as_value}; changed in place.
+    @param serial: the experiment's.
+    """
+    holders = {one["mac"] for node in value["nodes"] for one in node["interfaces"]}
+    for node in value["nodes"]:
+        for one in node["interfaces"]:
+            if one["mac"] is None:
+                tried = (mac_address(serial, node["name"], one["name"], attempt) for attempt in count())
+                one["mac"] = next(mac for mac in tried if mac not in holders)
+                holders.add(one["mac"])
 
 
 @define

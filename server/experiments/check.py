@@ -38,7 +38,7 @@ def check_topology(asked: Any) -> dict[str, Any]:
     topology = read(asked["text"], asked.get("format")) if isinstance(asked, dict) else read(asked)
     addressed = topology if topology.errors else assign(topology, 0)
     value: dict[str, Any] = {
-        "nodes": [_node(one, before) for one, before in zip(addressed.nodes, topology.nodes, strict=True)],
+        "nodes": [node_body(one, before) for one, before in zip(addressed.nodes, topology.nodes, strict=True)],
         "links": [{**one.body(), "line": one.line} for one in addressed.links],
         "warnings": said(addressed.warnings),
         "errors": said(addressed.errors),
@@ -73,7 +73,11 @@ def said(findings: Iterable[Finding]) -> list[dict[str, Any]]:
     return [{"line": one.line, "text": one.text} for one in findings]
 
 
-def _node(node: TopologyNode, before: TopologyNode) -> dict[str, Any]:
+def node_body(node: TopologyNode, before: TopologyNode) -> dict[str, Any]:
+    """
+    @param node: addressed; C{before}: as it was written.
+    @return: a node as it goes on the wire.
+    """
     given = {one.name: one.mac for one in before.interfaces}
     return {
         "node": node.name,

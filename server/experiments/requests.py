@@ -7,13 +7,11 @@ from __future__ import annotations
 from typing import Any
 
 from hostline.protocol.commands import TABLE
-from hostline.protocol.errors import BadTopology, Exists, OperationFailed, Timeout
+from hostline.protocol.errors import Exists, OperationFailed, Timeout, WrongState
 from hostline.protocol.names import node_name
 from hostline.server import rights
 from hostline.server.asking import Ask, responds
-from hostline.server.experiments import check, topdl, views
-from hostline.server.experiments.addresses import assign
-from hostline.server.experiments.topology import Topology
+from hostline.server.experiments import plans, topdl, views
 from hostline.server.records import Experiment, Operation, Plan, Project
 from hostline.server.slivers.plan import STOPPED
 from hostline.server.status import StatusText
@@ -57,31 +55,42 @@ def extra_nodes(ask: Ask, project: str, name: str) -> list[str]:
 
 
 @responds(TABLE["check_topology"])
-async def check_topology(ask: Ask, text: str) -> dict[str, Any]:
+async def check_topology(ask: Ask, text: str, *, format: str | None) -> dict[str, Any]:
     """
     Read a topology and say what is wrong with it.
     """
     ask.waiting = True
-    return _plan(await _found(ask, text))
+    found = await ask.daemon.offload.call(
+        "check_topology", lambda: {"text": ask.text(text), "format": format}, who=ask.principal
+    )
+    return {key: found[key] for key in ("nodes", "links", "warnings", "errors")} | {"placement": {}}
 
 
 @responds(TABLE["plan_experiment"])
-async def plan_experiment(ask: Ask, name: str, text: str) -> dict[str, Any]:
+async def plan_experiment(
+    ask: Ask, name: str, text: str, *, hosts: list[dict[str, Any]] | None, **options: Any
+) -> dict[str, Any]:
     """
     Say what an experiment of this topology would be.
     """
     ask.waiting = True
-    return _plan(await _found(ask, text))
+    found = await plans.found(ask, text, options, hosts=hosts)
+    settled = found.get("settled", {})
+    return {
+        **{key: found[key] for key in ("nodes", "links", "warnings", "errors")},
+        "placement": {node: f"hv:{one['kind']}:{one['pnode']}" for node, one in settled.items()},
+        "pnodes": found.get("pnodes", {}),
+    }
 
 
 @responds(TABLE["create_experiment"])
-async def create_experiment(ask: Ask, name: str, text: str, swap_in: bool) -> dict[str, Any]:
+async def create_experiment(ask: Ask, name: str, text: str, *, swap_in: bool, **options: Any) -> dict[str, Any]:
     """
     Make an experiment.
     """
     if ask.host.get(Experiment, name) is not None:
         raise Exists(f"experiment {name} exists")
-    read = await _read(ask, text)
+    found = await plans.found(ask, text, options)
     ask.look_again()
     project: Project = ask.target
     experiment = Experiment(
@@ -92,9 +101,7 @@ async def create_experiment(ask: Ask, name: str, text: str, swap_in: bool) -> di
         state="swapped",
         created=ask.now,
     )
-    topology, warnings = _addressed(read, experiment.serial)
-    plan = Plan(serial=experiment.serial, topology=topology.as_value(), warnings=warnings)
-    ask.daemon.lifecycle.create(ask.change, experiment, plan)
+    ask.daemon.lifecycle.create(ask.change, experiment, plans.plan_of(found, experiment.serial))
     if swap_in:
         ask.operation = ask.daemon.lifecycle.swap_in(ask.change, experiment, ask.principal, "create_experiment")
     return experiment_body(ask, experiment)
@@ -128,16 +135,17 @@ def terminate(ask: Ask, name: str) -> dict[str, Any]:
 
 
 @responds(TABLE["modify_experiment"])
-async def modify_experiment(ask: Ask, name: str, text: str) -> dict[str, list[str]]:
+async def modify_experiment(ask: Ask, name: str, text: str, **options: Any) -> dict[str, list[str]]:
     """
     Make an experiment what another topology says.
     """
-    read = await _read(ask, text)
+    before = ask.host.plan_of(ask.target)
+    found = await plans.found(ask, text, options, before)
     ask.look_again()
     experiment: Experiment = ask.target
-    previous = ask.host.plan_of(experiment).built
-    topology, warnings = _addressed(read, experiment.serial, previous)
-    plan = Plan(serial=experiment.serial, topology=topology.as_value(), warnings=warnings)
+    if ask.host.plan_of(experiment) is not before:
+        raise WrongState(f"{name} was modified meanwhile")
+    plan = plans.plan_of(found, experiment.serial)
     ask.operation, said = ask.daemon.lifecycle.modify(ask.change, experiment, plan, ask.principal)
     return said
 
@@ -236,65 +244,11 @@ def result(ask_body: Any, host: Any, operation: Operation) -> Any:
     return [body["nodes"][node] for node in operation.nodes if node in body["nodes"]] if operation.nodes else body
 
 
-async def _found(ask: Ask, text: str) -> Any:
-    return await ask.daemon.offload.call("check_topology", lambda: ask.text(text), who=ask.principal)
-
-
-async def _read(ask: Ask, text: str) -> Topology:
-    found = await _found(ask, text)
-    _refuse(found["errors"], found["warnings"])
-    return Topology.from_value(found["topology"])
-
-
-def _addressed(read: Topology, serial: int, previous: Topology | None = None) -> tuple[Topology, list[dict[str, Any]]]:
-    addressed = assign(read, serial, previous)
-    _refuse(check.said(addressed.errors), [])
-    warnings = check.said(addressed.warnings)
-    for one in addressed.nodes:
-        warnings += _unmet(one.line, one.name, one.kind, one.failure_action, one.ghost)
-    return addressed, warnings
-
-
-def _refuse(errors: list[dict[str, Any]], warnings: list[dict[str, Any]]) -> None:
-    if errors:
-        first = errors[0]
-        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        raise BadTopology(f"line {first['line']}: {first['text']}{more}", errors=errors, warnings=warnings)
-
-
-def _unmet(line: int, node: str, kind: str | None, failure_action: str, ghost: bool) -> list[dict[str, Any]]:
-    """
-    What a node asks for and does not get from this version.
-    """
-    texts = []
-    if kind not in (None, views.KIND):
-        texts.append(f"node {node} asks for kind {kind}; this host runs every node as a {views.KIND}")
-    if failure_action != "fatal":
-        texts.append(f"node {node} asks for failureaction {failure_action}; here a node that fails is always fatal")
-    if ghost:
-        texts.append(f"node {node} is a ghost; here it is started like any other")
-    return [{"line": line, "text": text} for text in texts]
-
-
-def _plan(found: dict[str, Any]) -> dict[str, Any]:
-    warnings = list(found["warnings"])
-    for one in found["nodes"]:
-        warnings += _unmet(one["line"], one["node"], one["kind"], one["failure_action"], one["ghost"])
-    placement = {node["node"]: f"hv:{views.KIND}:{views.PNODE}" for node in found["nodes"]}
-    return {
-        "nodes": found["nodes"],
-        "links": found["links"],
-        "placement": {} if found["errors"] else placement,
-        "warnings": warnings,
-        "errors": found["errors"],
-    }
-
-
 def _nodes(ask: Ask, experiment: Experiment) -> dict[str, dict[str, Any]]:
     plan = ask.host.get(Plan, str(experiment.serial))
     if plan is None:
         return {}
-    return views.nodes_of(ask.host, experiment, plan.built, ask.daemon.sync.status)
+    return views.nodes_of(ask.host, experiment, plan, ask.daemon.sync.status)
 
 
 def _is_so(ask: Ask, experiment: Experiment, state: str) -> bool:

@@ -1,0 +1,1 @@
+Nodes of experiments are made as the kind and from the image that the topology names (process, container, qemu, embedded, account), are given resources by hostline:RESOURCE attributes, and get static routes; what cannot be had is an error with its line.

@@ -1,0 +1,1 @@
+plan_experiment, create_experiment and modify_experiment place nodes by METIS with packing=, size=, nodes_only=, partitions and passes, within the processors, memory and interfaces of each host; plan_experiment hosts= plans for hosts that are given.

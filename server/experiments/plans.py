@@ -1,0 +1,133 @@
+"""
+Plans of experiments: what is asked of the offload child for one, with all that it needs to know of this host, and the
+record that its answer makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hostline.protocol.errors import BadTopology, HostError
+from hostline.server.asking import Ask
+from hostline.server.experiments.addresses import fill_macs
+from hostline.server.experiments.placing import CONTAINER, EMBEDDED, NICS, QEMU
+from hostline.server.experiments.rooms import memory_of_host
+from hostline.server.records import Image, Plan
+
+#: Every kind that a host that is only thought of may have.
+_KINDS = ("process", CONTAINER, QEMU, "account", EMBEDDED)
+
+
+async def found(
+    ask: Ask,
+    text: str,
+    options: Mapping[str, Any],
+    before: Plan | None = None,
+    hosts: list[dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """
+    What L{hostline.server.experiments.planning.plan} says of a text.
+
+    @param text: as it stands in the request.
+    @param options: those of the request that tell how to pack, C{format} and C{qemu_nics} among them.
+    @param before: of the experiment that is to become this; what options leave out is as it was asked for then.
+    @param hosts: those that are there instead of this one.
+    @raise BadTopology: if there are errors, and it is not only asked about.
+    """
+    form = options.get("format")
+    said = {name: value for name, value in options.items() if name != "format" and value is not None}
+    kept = {**before.options, **said} if before is not None else said
+    answer: dict[str, Any] = await ask.daemon.offload.call(
+        "plan", lambda: _asked(ask, text, form, kept, before, hosts), who=ask.principal
+    )
+    answer["options"] = kept
+    if ask.row.changes:
+        refuse(answer["errors"], answer["warnings"])
+    return answer
+
+
+def plan_of(answer: Mapping[str, Any], serial: int) -> Plan:
+    """
+    @param answer: of L{found}; it is the record's from now on.
+    @param serial: the experiment's.
+    """
+    fill_macs(answer["topology"], serial)
+    return Plan(
+        serial=serial,
+        topology=answer["topology"],
+        warnings=answer["warnings"],
+        settled=answer["settled"],
+        pnodes=answer["pnodes"],
+        routes=answer["routes"],
+        options=answer["options"],
+    )
+
+
+def refuse(errors: list[dict[str, Any]], warnings: list[dict[str, Any]]) -> None:
+    """
+    @raise BadTopology: if there are errors.
+    """
+    if errors:
+        first = errors[0]
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        raise BadTopology(f"line {first['line']}: {first['text']}{more}", errors=errors, warnings=warnings)
+
+
+def _asked(
+    ask: Ask,
+    text: str,
+    form: str | None,
+    options: Mapping[str, Any],
+    before: Plan | None,
+    hosts: list[dict[str, Any]] | None,
+) -> dict[str, Any]:
+    asked: dict[str, Any] = {
+        "text": ask.text(text),
+        "format": form,
+        "options": {name: value for name, value in options.items() if name != "qemu_nics"},
+        "means": _means(ask, options.get("qemu_nics", NICS), hosts),
+        "hosts": [_this(ask)] if hosts is None else hosts,
+    }
+    if before is not None:
+        asked["previous"] = {**before.topology, "findings": [], "document": None}
+        asked["kept"] = {
+            "placement": {node: one["pnode"] for node, one in before.settled.items()},
+            "pnodes": before.pnodes,
+        }
+    return asked
+
+
+def _this(ask: Ask) -> dict[str, Any]:
+    return {
+        "name": ask.host.name,
+        "cores": ask.daemon.cores,
+        "memory_bytes": memory_of_host(),
+    }
+
+
+def _means(ask: Ask, nics: int, hosts: list[dict[str, Any]] | None) -> dict[str, Any]:
+    config = ask.daemon.config.experiments
+    there = ask.daemon.sync.drivers
+    if hosts is None:
+        kinds = {kind: ask.daemon.missing.get(kind, "this host has no driver for it") for kind in _KINDS}
+        kinds |= dict.fromkeys(there, "")
+    else:
+        kinds = dict.fromkeys(_KINDS, "")
+    return {
+        "kinds": kinds,
+        "kind": config.kind,
+        "images": [_image(ask, one) for one in ask.host.tables[Image.table].values() if isinstance(one, Image)],
+        "defaults": {CONTAINER: config.container_image, QEMU: config.qemu_image},
+        "embedded": config.embedded or hosts is not None,
+        "nics": nics,
+    }
+
+
+def _image(ask: Ask, image: Image) -> dict[str, Any]:
+    try:
+        ask.daemon.images.for_sliver(image.name)
+        why = ""
+    except HostError as error:
+        why = error.message
+    return {"name": image.name, "serial": image.serial, "kind": image.kind, "why": why}
