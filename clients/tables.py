@@ -68,6 +68,10 @@ def readable(word: str, body: Any) -> str:
         return "".join(f"--- {name}\n{ended(text)}" for name, text in body.items() if text) or "(nothing yet)\n"
     if word == "doctor_reply" and isinstance(body, list) and all(isinstance(one, dict) for one in body):
         return _findings(body)
+    if word in ("why_reply", "activity_reply", "set_swap_reply", "history_reply"):
+        from hostline.clients import upkeep
+
+        return upkeep.READERS[word](body)
     if word == "topology_reply" and isinstance(body, dict):
         return ended(body["text"])
     if isinstance(body, dict):

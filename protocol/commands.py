@@ -10,7 +10,19 @@ from __future__ import annotations
 from hostline.protocol.command import ANYONE, BY_GRANT, KNOWN, MEMBER, OPERATOR, OWNER, SELF, STRANGER, Command
 from hostline.protocol.errors import UnknownCommand
 from hostline.protocol.names import near, shown
-from hostline.protocol.rows import authority, experiments, host, images, loans, people, slivers, streams, tickets, trust
+from hostline.protocol.rows import (
+    authority,
+    experiments,
+    host,
+    images,
+    loans,
+    people,
+    slivers,
+    streams,
+    tickets,
+    trust,
+    upkeep,
+)
 
 __all__ = [
     "ANYONE",
@@ -38,6 +50,7 @@ ROWS: tuple[Command, ...] = (
     *images.ROWS,
     *trust.ROWS,
     *tickets.ROWS,
+    *upkeep.ROWS,
 )
 
 TABLE: dict[str, Command] = {row.name: row for row in ROWS}

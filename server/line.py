@@ -46,6 +46,7 @@ from hostline.server import (  # noqa: F401  (they register their responders)
     people,
     rights,
     tickets,
+    upkeep,
     work,
 )
 from hostline.server.asking import RESPONDERS, Ask, Session

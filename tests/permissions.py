@@ -129,5 +129,9 @@ ca_renew x                              no  no  no  no  no  no  no  no  no  no  
 ca_revoke nosuch.example.org            -  no  no  no  no  no  no  no  no  no  -  no  no
 ca_revoked                              ok  ok  ok  ok  ok  no  ok  ok  no  ok  ok  ok  no
 certificates                            ok  no  no  no  no  no  no  no  no  no  ok  no  no
+set_swap lab/exp1 idle=1h               ok  ok  ok  -   ok  -   -   ok  -   ok  ok  -   -
+activity lab/exp1                       ok  ok  ok  -   ok  -   -   ok  -   ok  ok  -   -
+history lab/exp1                        ok  ok  ok  -   ok  -   -   ok  -   ok  ok  -   -
+why lab/exp1 web                        ok  ok  ok  -   ok  -   -   ok  -   ok  ok  -   -
 data {{}}                               BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE  BAD_VALUE
 """

@@ -120,6 +120,14 @@ ca_revoke e4a38bd89d6b5f00a5a23134ec855f9b unknown=True
 ca_revoke host.example.org
 ca_revoked
 certificates
+set_swap lab/exp1
+set_swap lab/exp1 idle=2h most=3d
+set_swap lab/exp1 idle=site most=site token=t1
+set_swap lab/exp1 no_idle='a demonstration on Friday'
+activity lab/exp1
+history lab/exp1
+history lab/exp1 since=1700000000.5 limit=10
+why lab/exp1 web
 """
 
 

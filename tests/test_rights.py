@@ -154,7 +154,14 @@ class HidingTests(SynchronousTestCase):
         hidden |= {"project": ("lab", "lib"), "new experiment": ("lab/exp1", "lib/exp1")}
         hidden |= {"user": ("ann", "amy"), "delegate": ("granted", "grinted"), "operation": (str(operation), "999")}
         hidden |= {"sliver": ("lab_web", "lab_wob")}
-        others = {"user": " cy", "text": f" {TEXT}", "nodes": " web", "state": " active", "loans": " []"}
+        others = {
+            "node": " web",
+            "user": " cy",
+            "text": f" {TEXT}",
+            "nodes": " web",
+            "state": " active",
+            "loans": " []",
+        }
         others |= {"argv": " ls", "path": " f"}
         for caller in ("other", "unknown", "bare"):
             client = daemon.connect(UIDS[caller])

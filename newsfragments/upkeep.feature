@@ -1,0 +1,1 @@
+Experiments that nobody uses are swapped out by themselves, if the site or their owner wants so (`experiments.idle_swap`, `set_swap`, `activity`), after warnings that a program of yours may be given; `history` says what became of an experiment, and `why` why a node is as it is.
