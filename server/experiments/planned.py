@@ -11,6 +11,7 @@ from ipaddress import IPv4Interface
 from attrs import frozen
 
 from hostline.server.drivers.driver import Interface
+from hostline.server.experiments.naming import Names
 from hostline.server.experiments.topology import TopologyNode
 from hostline.server.host import Host
 from hostline.server.records import Plan, Sliver
@@ -50,7 +51,7 @@ class Planned:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._read: dict[int, tuple[Plan, dict[str, PlannedNode]]] = {}
-        self._hosts: dict[int, tuple[Plan, str]] = {}
+        self._names: dict[int, tuple[Plan, Names]] = {}
 
     def nodes(self, experiment: int) -> Mapping[str, PlannedNode]:
         """
@@ -74,16 +75,17 @@ class Planned:
 
     def hosts(self, sliver: Sliver) -> str:
         """
-        @return: what a sliver's node finds in C{/etc/hosts} of all nodes of its experiment: the same text for all.
+        @return: what a sliver's node finds in C{/etc/hosts} of the nodes of its experiment.
         """
         plan = self._host.get(Plan, str(sliver.experiment))
         if plan is None:
-            self._hosts.pop(sliver.experiment, None)
+            self._names.pop(sliver.experiment, None)
             return ""
-        known = self._hosts.get(sliver.experiment)
+        node, _, domain = sliver.name.partition(".")
+        known = self._names.get(sliver.experiment)
         if known is None or known[0] is not plan:
-            known = self._hosts[sliver.experiment] = plan, _hosts(plan, sliver.name.partition(".")[2])
-        return known[1]
+            known = self._names[sliver.experiment] = plan, Names(plan.built, domain)
+        return known[1].hosts(node)
 
     def on_failure(self, sliver: Sliver) -> str:
         """
@@ -115,14 +117,3 @@ def _node(plan: Plan, node: TopologyNode) -> PlannedNode:
         ),
         tuple((to, by) for to, by in plan.routes.get(node.name, ())),
     )
-
-
-def _hosts(plan: Plan, domain: str) -> str:
-    lines = []
-    for node in plan.built.nodes:
-        for number, one in enumerate(node.interfaces):
-            names = [f"{node.name}-{one.link}", f"{node.name}-{number}"]
-            if number == 0:
-                names += [node.name, f"{node.name}.{domain}"]
-            lines.append(f"{one.ip4}\t{' '.join(names)}\n")
-    return "".join(lines)
