@@ -184,7 +184,9 @@ def unknown(name: str) -> Usage:
     """
     What to say of a command that is not in the table.
     """
-    return Usage(f"no command {name}{near(name, [*ROWS, *LOCAL])}; 'hostline --help' lists them")
+    from hostline.clients.emulab import FORMS
+
+    return Usage(f"no command {name}{near(name, [*ROWS, *LOCAL, *FORMS])}; 'hostline --help' lists them")
 
 
 def usage(row: Command) -> str:

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from hostline.clients.arguments import LOCAL, ROWS, is_list
 from hostline.clients.client import Client
+from hostline.clients.emulab import FORMS
 from hostline.clients.output import say
 from hostline.clients.settings import OK, Settings, Usage
 from hostline.protocol import kinds
+from hostline.protocol.emulab import STATES
 from hostline.protocol.errors import HostError
 from hostline.protocol.kinds import Kind
 
@@ -28,6 +30,7 @@ _BASH = """\
 declare -A _hostline_options=( %(options)s )
 declare -A _hostline_arguments=( %(arguments)s )
 declare -A _hostline_words=( %(words)s )
+declare -A _hostline_flags=( %(flags)s )
 
 _hostline_live() {  # KIND [EXPERIMENT]: the words that a value may be
     if [[ -z ${1#-} ]]; then
@@ -80,7 +83,8 @@ _hostline() {
         word=${kinds[$at]-}
         [[ -z $word && ${#kinds[@]} != 0 && ${kinds[-1]} == *.. ]] && word=${kinds[-1]}
         COMPREPLY=($(compgen -W "$(_hostline_live "${word%%..}" $before)" -- "$current"))
-        COMPREPLY+=($(compgen -W "${_hostline_options[$command]-}" -- "$current"))
+        COMPREPLY+=($(compgen -W "${_hostline_options[$command]-} ${_hostline_flags[$command]-}" -- "$current"))
+        [[ " %(files)s " == *" $command "* && $current != -* ]] && COMPREPLY+=($(compgen -f -- "$current"))
     fi
     [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *= ]] && compopt -o nospace 2>/dev/null
     return 0
@@ -104,6 +108,7 @@ _ZSH = """\
 typeset -gA _hostline_options=( %(options)s )
 typeset -gA _hostline_arguments=( %(arguments)s )
 typeset -gA _hostline_words=( %(words)s )
+typeset -gA _hostline_flags=( %(flags)s )
 
 _hostline_live() {  # KIND [EXPERIMENT]: offer the words that a value may be
     local -a found
@@ -155,6 +160,8 @@ _hostline() {
         [[ -z $word && ${kinds[-1]} == *.. ]] && word=${kinds[-1]}
         [[ -n $word ]] && _hostline_live "${word%%..}" $before
         compadd -S '' -- ${=_hostline_options[$command]}
+        compadd -- ${=_hostline_flags[$command]}
+        [[ " %(files)s " == *" $command "* && $PREFIX != -* ]] && _files
     fi
 }
 
@@ -196,17 +203,28 @@ def script(shell: str) -> str:
     words["CA"] = " ".join(name[3:] for name in ROWS if name.startswith("ca_"))
     for name in ("ca_enrol", "ca_renew"):  # as 'ca enrol' they take no arguments of the command's own
         options[name], arguments[name] = "", ""
+    flags = {name: " ".join([*_letters(form.letters), *form.long]) for name, form in FORMS.items()}
+    for name, more in {"swapexp": "in out", "expwait": " ".join(STATES)}.items():
+        flags[name] += f" {more}"
+    for name in FORMS:
+        arguments.setdefault(name, f"{kinds.EXPERIMENT.name}..")
     arguments["help"] = "COMMAND"
     words["COMMAND"] = " ".join(ROWS)
     return _SCRIPTS[shell] % {
         "options": _pairs(options),
         "arguments": _pairs(arguments),
         "words": _pairs(words),
-        "commands": " ".join([*ROWS, *LOCAL]),
+        "flags": _pairs(flags),
+        "files": " ".join(name for name, form in FORMS.items() if "FILE" in form.usage),
+        "commands": " ".join(dict.fromkeys([*ROWS, *LOCAL, *FORMS])),
         "global": " ".join(GLOBAL),
         "alone": " ".join(dict.fromkeys(alone)),
         "node_list": " ".join(NODE_LIST),
     }
+
+
+def _letters(letters: str) -> list[str]:
+    return [f"-{letter}" for letter in letters if letter != ":"]
 
 
 def _choices(kind: Kind) -> tuple[str, ...]:

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 #: Commands that are more than one line there and one back.
 _MORE = frozenset(("shell", "completion", "watch", "exec", "attach", "push", "pull"))
 _SAFE = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:+,-"
+#: Emulab's own commands; and those of which there is one of ours by the same name.
+_EMULAB = frozenset(
+    [
+        *("startexp", "batchexp", "swapexp", "modexp", "endexp", "expinfo", "expwait", "nscheck"),
+        *("qemu_experiment", "mixed_experiment"),
+    ]
+)
+_BOTH = ("node_list", "node_reboot", "delay_config")
 #: Replies to what should not have been sent.
 _WRONG = (b"UNKNOWN_COMMAND", b"BAD_ARGUMENTS", b"UNKNOWN_OPTION")
 
@@ -38,6 +46,8 @@ def run(words: list[str]) -> int:
             status = _trust(rest, settings)
             if status is not None:
                 return status
+        if rest[0] in _EMULAB or (rest[0] in _BOTH and _is_emulabs(rest)):
+            return _emulab(rest, settings)
         return _plain(rest, settings) if _is_plain(rest) else _full(rest, settings)
     except Usage as error:
         complain(f"hostline: {error}")
@@ -61,6 +71,30 @@ def _is_plain(words: list[str]) -> bool:
     if words[0] in _MORE or not words[0].isidentifier() or terminal():
         return False
     return all(word and word[0] != "-" and not word.strip(_SAFE) for word in words)
+
+
+def _is_emulabs(words: list[str]) -> bool:
+    """
+    Whether a command is meant as Emulab has it: with flags of one letter, the links' parameters in capitals, or nodes
+    without their experiment before them.
+    """
+    if any(len(one) > 1 and one[0] == "-" and one[1].isalpha() and one != "-h" for one in words):
+        return True
+    if words[0] == "node_list":
+        return False
+    plain = [one for one in words[1:] if one[0:1] != "-"]
+    capital = any(one[:1].isupper() and ("=" in one or "#" in one) for one in plain)
+    return capital or (words[0] == "node_reboot" and bool(plain) and all("." in one for one in plain))
+
+
+def _emulab(words: list[str], settings: Settings) -> int:
+    if words[0] == "node_list":
+        from hostline.clients import node_list
+
+        return node_list.shown(words[1:], settings)
+    from hostline.clients import emulab
+
+    return emulab.run(words, settings)
 
 
 def _trust(words: list[str], settings: Settings) -> int | None:

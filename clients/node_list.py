@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from hostline.clients.connection import Connection
+    from hostline.clients.settings import Settings
 
 USAGE = """\
 usage: node_list [-e | --extra]
@@ -209,6 +210,23 @@ def run(words: list[str]) -> tuple[int, str, str]:
         return 124, "", f"error: {error.message}\n"
     except HostError as error:
         return 1, "", f"error: {error.message}\n"
+
+
+def shown(words: list[str], settings: Settings) -> int:
+    """
+    The same as a command of C{hostline}.
+
+    @param settings: those that stood before it.
+    @return: the exit status.
+    """
+    from hostline.clients.output import complain, say
+
+    before = [f"--{name}={value}" for name in ("socket", "host", "trust") if (value := getattr(settings, name))]
+    status, out, complaint = run([*before, *words])
+    if complaint:
+        complain(complaint.rstrip("\n"))
+    say(out)
+    return status
 
 
 def main() -> None:

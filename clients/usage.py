@@ -5,6 +5,7 @@ Usage for people, from the command table.
 from __future__ import annotations
 
 from hostline.clients.arguments import LOCAL, ROWS
+from hostline.clients.emulab import FORMS
 from hostline.protocol.commands import Command
 
 SYNOPSIS = """\
@@ -37,12 +38,21 @@ Commands:
 """
 
 
+_EMULAB = """
+Commands as Emulab has them, with its flags and its exit statuses (docs/emulab.md): 0; 1 arguments, 2 refused, 3 not
+allowed, 5 no daemon, or one that fails, 6 too big, 7 too busy, 8 the time is over; 255 usage. PROJECT/EXPERIMENT and
+PROJECT EXPERIMENT are taken for -e PROJECT,EXPERIMENT. 'hostline node_list' with such a flag is the program node_list.
+
+"""
+
+
 def whole() -> str:
     """
     What C{hostline --help} says.
     """
     rows = [f"  {row.usage}\n      {row.help}\n" for row in ROWS.values()]
     rows += [f"  {usage}\n      {text}\n" for usage, text in LOCAL.values()]
+    rows += [_EMULAB, *(f"  {name} {form.usage}\n      {form.help}\n" for name, form in FORMS.items())]
     return SYNOPSIS.partition("\n")[0] + "\n" + OPTIONS + "".join(rows)
 
 

@@ -14,6 +14,20 @@ if TYPE_CHECKING:
 
 #: The codes of its replies.
 SUCCESS, BAD_ARGUMENTS, ERROR, FORBIDDEN, BAD_VERSION, SERVER_ERROR, TOO_BIG, REFUSED, TIMED_OUT = range(9)
+#: Those of errors of ours; of the others it is ERROR.
+_CODES = {
+    "BAD_ARGUMENTS": BAD_ARGUMENTS,
+    "UNKNOWN_OPTION": BAD_ARGUMENTS,
+    "BAD_VALUE": BAD_ARGUMENTS,
+    "BAD_LITERAL": BAD_ARGUMENTS,
+    "BAD_LINE": BAD_ARGUMENTS,
+    "LINE_TOO_LONG": TOO_BIG,
+    "DENIED": FORBIDDEN,
+    "TIMEOUT": TIMED_OUT,
+    "TOO_MANY": REFUSED,
+    "STORE_FAILED": SERVER_ERROR,
+    "INTERNAL": SERVER_ERROR,
+}
 #: What stands where an experiment has no nodes on any host.
 INACTIVE = "Experiment is not active!"
 #: What C{expinfo} says while there is nothing to say.
@@ -43,6 +57,14 @@ def experiment_of(text: str) -> str:
     if not (mark and legal(project) and legal(name)):
         raise BadValue(f"want PROJECT,EXPERIMENT, got {shown(text)}")
     return f"{project}/{name}"
+
+
+def code_of(error: str) -> int:
+    """
+    @param error: the code of an error of ours.
+    @return: that of Emulab's.
+    """
+    return _CODES.get(error, ERROR)
 
 
 def is_true(value: Any) -> bool:

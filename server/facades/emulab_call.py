@@ -33,20 +33,6 @@ _LARGEST = 2**31 - 1
 #: Faults that XML-RPC knows: what came is no call, there is no such method, there is a bug.
 NOT_A_CALL, NO_METHOD, BUG = -32700, -32601, -32603
 
-_CODES = {
-    "BAD_ARGUMENTS": emulab.BAD_ARGUMENTS,
-    "UNKNOWN_OPTION": emulab.BAD_ARGUMENTS,
-    "BAD_VALUE": emulab.BAD_ARGUMENTS,
-    "BAD_LITERAL": emulab.BAD_ARGUMENTS,
-    "BAD_LINE": emulab.BAD_ARGUMENTS,
-    "LINE_TOO_LONG": emulab.TOO_BIG,
-    "DENIED": emulab.FORBIDDEN,
-    "TIMEOUT": emulab.TIMED_OUT,
-    "TOO_MANY": emulab.REFUSED,
-    "STORE_FAILED": emulab.SERVER_ERROR,
-    "INTERNAL": emulab.SERVER_ERROR,
-}
-
 
 @frozen
 class Response:
@@ -184,7 +170,7 @@ def response_to(error: HostError, project: str = "", experiment: str = "") -> Re
 
     @param project: the one that was asked for, and C{experiment} in it.
     """
-    code = _CODES.get(error.code, emulab.ERROR)
+    code = emulab.code_of(error.code)
     text = error.message
     if error.code == "NO_SUCH_EXPERIMENT":
         text = f"No such experiment: {project}/{experiment}" if project else text

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from hostline.protocol import emulab
-from hostline.protocol.errors import BadValue, NoSuchExperiment, Timeout
+from hostline.protocol.errors import BadValue, HostError, NoSuchExperiment, Timeout
 from hostline.protocol.names import shown
 from hostline.server.facades import emulab_views as views
 from hostline.server.facades.emulab_arguments import Arguments, refusal
@@ -27,43 +27,45 @@ async def start(arguments: Arguments) -> Response:
     starts at once, and what has none is refused.
     """
     experiment, text = arguments.experiment, arguments.topology
-    options, said = _of_life(arguments)
+    limits, said = _of_life(arguments)
     swap_in = not arguments.is_true("noswapin")
-    reply = await arguments.inward.reply(
-        "create_experiment", experiment, text, swap_in=swap_in, wait=arguments.wait, **options
-    )
-    body = reply.body
-    if reply.word == "operation_reply":
-        said.insert(0, f"{experiment} is being swapped in (operation {body['operation']})")
-    else:
-        said.insert(0, f"{experiment} is {emulab.shown_state(body['state'])}")
-        said += body["warnings"]
-    return Response(output="\n".join(said))
+    at_once = swap_in and not limits
+    reply = await arguments.inward.reply("create_experiment", experiment, text, swap_in=at_once, wait=arguments.wait)
+    said += reply.body.get("warnings", [])
+    if limits:
+        try:
+            await arguments.say("set_swap", experiment, **limits)
+        except HostError:
+            await arguments.say("terminate", experiment, wait=WHOLE)
+            raise
+    if swap_in and not at_once:
+        reply = await arguments.inward.reply("swap_in", experiment, wait=arguments.wait)
+    return Response(output="\n".join([_said(experiment, reply).output, *said]))
 
 
 def _of_life(arguments: Arguments) -> tuple[dict[str, Any], list[str]]:
     """
-    @return: options of C{create_experiment}, and what is said of arguments that mean nothing here.
+    @return: options of C{set_swap}, and what is said of arguments that mean nothing here.
     """
-    options: dict[str, Any] = {}
+    limits: dict[str, Any] = {}
     said = []
     if not arguments.is_true("swappable", True):
-        if not arguments.text("noswap_reason"):
+        limits["no_idle"] = arguments.text("noswap_reason")
+        if not limits["no_idle"]:
             raise Refusal(emulab.BAD_ARGUMENTS, "Must supply noswap reason!")
-        options["no_idle_swap"] = arguments.text("noswap_reason")
-    idle = arguments.number("idleswap") if not isinstance(arguments.given.get("idleswap"), bool) else None
-    if idle == 0 or ("idleswap" in arguments.given and idle is None):
-        if not arguments.text("noidleswap_reason"):
+    idle = 0.0 if arguments.given.get("idleswap") is False else arguments.number("idleswap")
+    if idle == 0:
+        limits["no_idle"] = arguments.text("noidleswap_reason")
+        if not limits["no_idle"]:
             raise Refusal(emulab.BAD_ARGUMENTS, "Must supply noidleswap reason!")
-        options["no_idle_swap"] = arguments.text("noidleswap_reason")
-    elif idle:
-        options["idle_s"] = idle * 60
+    elif idle is not None:
+        limits["idle"] = idle * 60
     longest = arguments.number("max_duration" if "max_duration" in arguments.given else "autoswap")
     if longest:
-        options["most_s"] = longest * 60
+        limits["most"] = longest * 60
     if "group" in arguments.given and arguments.text("group") not in ("", arguments.text("proj")):
         said.append("projects have no groups here: 'group' counts for nothing")
-    return options, said
+    return limits, said
 
 
 async def swap(arguments: Arguments) -> Response:
@@ -325,11 +327,11 @@ async def ready_count(arguments: Arguments) -> Response:
 
 async def history(arguments: Arguments) -> Response:
     """
-    C{history}: what was done with the experiment.
+    C{history}: what was done with the experiment, by whom and how it ended.
     """
     body = await arguments.say("experiment", arguments.experiment)
-    events = await arguments.say("events", topic=f"experiment/{body['name']}")
-    return Response(value={"stats": views.metadata(body), "resources": [views.event(one) for one in events]})
+    past = await arguments.say("history", arguments.experiment)
+    return Response(value={"stats": views.metadata(body), "resources": [views.past(one) for one in past]})
 
 
 async def echo(arguments: Arguments) -> Response:

@@ -185,15 +185,18 @@ def ready(experiment: Body, names: list[str]) -> dict[str, bool]:
     }
 
 
-def event(body: Body) -> dict[str, Any]:
+def past(body: Body) -> dict[str, Any]:
     """
-    @return: an event, as a row of what was done.
+    @return: something that was done with an experiment, as a row of what its resources were used for.
     """
+    ended = body["time"] + body["seconds"] if body["seconds"] is not None else None
     return {
-        "idx": body["cursor"],
         "action": body["what"],
+        "uid": body["name"] or body["who"],
         "start_time": moment(body["time"]),
-        **{key: value for key, value in body.items() if isinstance(value, str) and key not in ("topic", "what")},
+        "end_time": moment(ended),
+        "outcome": body["outcome"],
+        "reason": body["reason"],
     }
 
 

@@ -1,0 +1,276 @@
+"""
+Emulab's commands about one experiment: startexp, swapexp, modexp, endexp, expinfo, expwait, nscheck, and Benito's two.
+"""
+
+from __future__ import annotations
+
+import time
+
+from hostline.clients.emulab_flags import WrongFlags
+from hostline.clients.output import complain, say
+from hostline.clients.settings import OK
+from hostline.protocol import emulab
+from hostline.protocol.errors import HostError, NoSuchExperiment, OperationFailed, Timeout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from hostline.clients.emulab_flags import Asked
+
+#: Seconds that a command waits which is to wait for its end.
+WHOLE = 1e8
+#: Seconds between two looks, where a state is waited for of which nobody tells.
+LOOK_S = 1.0
+#: States that our own C{wait_for} waits for.
+_WAITED = ("swapped", "active", "failed")
+
+
+def wait_of(asked: Asked) -> float:
+    """
+    For C{wait=}: to the end, or not at all.
+    """
+    return WHOLE if "w" in asked.flags else 0
+
+
+def start(asked: Asked) -> int:
+    """
+    C{startexp}.
+    """
+    flags = asked.flags
+    if not ("p" in flags and "e" in flags):
+        raise WrongFlags("want -p PROJECT and -e EXPERIMENT")
+    experiment = _named(flags["p"], flags["e"])
+    limits = _limits(asked)
+    text = asked.text(asked.one("FILE"))
+    asked.last()
+    made(asked, experiment, text, limits, swap_in="f" not in flags)
+    return OK
+
+
+def _named(project: str, name: str) -> str:
+    try:
+        return emulab.experiment_of(name if name.startswith((f"{project},", f"{project}/")) else f"{project},{name}")
+    except HostError as error:
+        raise WrongFlags(error.message) from None
+
+
+def _limits(asked: Asked) -> dict[str, Any]:
+    """
+    @return: options of C{set_swap}.
+    """
+    limits: dict[str, Any] = {}
+    for letter in ("S", "L"):
+        if letter in asked.flags:
+            if not asked.flags[letter].strip():
+                raise WrongFlags(f"-{letter} wants a reason")
+            limits["no_idle"] = asked.flags[letter]
+    for letter, option in (("l", "idle"), ("a", "most")):
+        minutes = asked.number(letter, "minutes")
+        if minutes is not None:
+            limits[option] = minutes * 60
+    if "no_idle" in limits and "idle" in limits:
+        raise WrongFlags("want -l or a reason why not, got both")
+    return limits
+
+
+def made(asked: Asked, experiment: str, text: str, limits: dict[str, Any], *, swap_in: bool, **options: Any) -> None:
+    """
+    Make an experiment, and say what became of it.
+
+    @param limits: for C{set_swap}; what is refused there is not made.
+    @param options: of C{create_experiment}.
+    """
+    at_once = swap_in and not limits
+    reply = asked.reply("create_experiment", experiment, text, swap_in=at_once, wait=wait_of(asked), **options)
+    warnings = reply.body.get("warnings") or []
+    if limits:
+        try:
+            asked.ask("set_swap", experiment, **limits)
+        except HostError:
+            asked.ask("terminate", experiment, wait=WHOLE)
+            raise
+    if swap_in and not at_once:
+        reply = asked.reply("swap_in", experiment, wait=wait_of(asked))
+    for warning in warnings:
+        complain(f"warning: {warning}")
+    _tell(asked, experiment, reply)
+
+
+def _tell(asked: Asked, experiment: str, reply: Any) -> None:
+    """
+    Say what became of it, and where to look.
+    """
+    if "q" in asked.flags:
+        return
+    if reply.word == "operation_reply":
+        number = reply.body["operation"]
+        say(f"{experiment}: {reply.body['command']} goes on as operation {number}; hostline wait {number}\n")
+    elif "state" in reply.body:
+        now = "gone" if reply.body["state"] == "terminating" else emulab.shown_state(reply.body["state"])
+        say(f"{experiment} is {now}\n")
+
+
+def swap(asked: Asked) -> int:
+    """
+    C{swapexp}.
+    """
+    experiment = asked.experiment()
+    direction = asked.flags.get("s") or asked.one("in or out")
+    asked.last()
+    if direction not in ("in", "out"):
+        raise WrongFlags(f"want in or out, got {direction}")
+    _tell(asked, experiment, asked.reply(f"swap_{direction}", experiment, wait=wait_of(asked)))
+    return OK
+
+
+def modify(asked: Asked) -> int:
+    """
+    C{modexp}.
+    """
+    experiment = asked.experiment()
+    text = asked.text(asked.one("FILE"))
+    asked.last()
+    wait = WHOLE if "r" in asked.flags else wait_of(asked)
+    reply = asked.reply("modify_experiment", experiment, text, wait=wait)
+    if reply.word == "operation_reply":
+        _tell(asked, experiment, reply)
+        return OK
+    for what, names in reply.body.items():
+        if isinstance(names, list) and names:
+            say(f"{what}: {', '.join(names)}\n")
+    if "r" in asked.flags:
+        names = placed(asked, experiment)
+        if names:
+            asked.ask("node_reboot", experiment, *names, wait=wait_of(asked))
+    return OK
+
+
+def placed(asked: Asked, experiment: str) -> list[str]:
+    """
+    @return: the nodes of an experiment that stand on a host.
+    """
+    body = asked.ask("experiment", experiment)
+    return [name for name, one in body["nodes"].items() if one["host"] is not None]
+
+
+def end(asked: Asked) -> int:
+    """
+    C{endexp}.
+    """
+    experiment = asked.experiment()
+    asked.last()
+    _tell(asked, experiment, asked.reply("terminate", experiment, wait=wait_of(asked)))
+    return OK
+
+
+def info(asked: Asked) -> int:
+    """
+    C{expinfo}.
+    """
+    experiment = asked.experiment()
+    asked.last()
+    letters = "nmld" if "a" in asked.flags else asked.flags
+    parts = [part for letter, part in zip("nmld", emulab.SHOWN, strict=True) if letter in letters]
+    say(emulab.expinfo(asked.ask("experiment", experiment), parts))
+    return OK
+
+
+def wait(asked: Asked) -> int:
+    """
+    C{expwait}.
+    """
+    experiment = asked.experiment()
+    state = "started" if "--nodes-started" in asked.flags else asked.one("a state")
+    asked.last()
+    if state not in (*emulab.STATES, "started"):
+        raise WrongFlags(f"want one of {', '.join(emulab.STATES)}, got {state}")
+    timeout = asked.number("t", "seconds")
+    own = emulab.own_state(state)
+    if own in (*_WAITED, "started"):
+        asked.ask("wait_for", experiment, own, timeout=WHOLE if timeout is None else timeout)
+    else:
+        _looked(asked, experiment, own, None if timeout is None else time.monotonic() + timeout)
+    return OK
+
+
+def _looked(asked: Asked, experiment: str, state: str, deadline: float | None) -> None:
+    seen = False
+    while True:
+        try:
+            now = asked.ask("experiment", experiment)["state"]
+        except NoSuchExperiment:
+            if not (seen and state in emulab.GONE):
+                raise
+            return
+        if now == state:
+            return
+        if now == "failed" and state not in emulab.GONE:
+            raise OperationFailed(f"{experiment} failed")
+        seen = True
+        if deadline is not None and time.monotonic() >= deadline:
+            raise Timeout(f"{experiment} is {emulab.shown_state(now)}, not {emulab.shown_state(state)}")
+        time.sleep(LOOK_S if deadline is None else max(0.0, min(LOOK_S, deadline - time.monotonic())))
+
+
+def check(asked: Asked) -> int:
+    """
+    C{nscheck}.
+    """
+    text = asked.text(asked.one("FILE"))
+    asked.last()
+    found = asked.ask("check_topology", text)
+    if found["warnings"] or found["errors"]:
+        say(emulab.checked(found))
+    return emulab.ERROR if found["errors"] else OK
+
+
+def of_qemu(asked: Asked) -> int:
+    """
+    Benito's C{qemu_experiment}.
+    """
+    experiment = asked.experiment()
+    text = asked.text(asked.one("FILE"))
+    packing = asked.one("PACKING")
+    asked.last()
+    if not (packing.isascii() and packing.isdigit() and 0 < int(packing) < 10**6):
+        raise WrongFlags(f"PACKING: want a whole number from 1, got {packing}")
+    _of_kinds(asked, experiment, text, lambda _: "qemu", packing=int(packing))
+    return OK
+
+
+def mixed(asked: Asked) -> int:
+    """
+    Benito's C{mixed_experiment}.
+    """
+    experiment = asked.experiment()
+    text = asked.text(asked.one("FILE"))
+    asked.last()
+    if not text.lstrip("\ufeff \t\r\n").startswith("<"):
+        raise WrongFlags("want TopDL, which begins with '<'")
+    _of_kinds(asked, experiment, text, lambda partition: "qemu" if partition else "embedded")
+    return OK
+
+
+def _of_kinds(asked: Asked, experiment: str, text: str, kind: Any, **options: Any) -> None:
+    """
+    Make an experiment, each of its nodes of a kind if it names none itself.
+
+    @param kind: tells that of a node by whether it has a partition.
+    """
+    from hostline.clients.kinds_of_nodes import with_kinds
+
+    if not text.lstrip("\ufeff \t\r\n").startswith("<"):
+        # Of another language the daemon makes TopDL; so it stands there for a moment as it was written.
+        asked.ask("create_experiment", experiment, text, **options)
+        try:
+            own = asked.ask("topology", experiment)["text"]
+            asked.ask("modify_experiment", experiment, with_kinds(own, kind), wait=WHOLE, **options)
+        except BaseException:
+            asked.ask("terminate", experiment, wait=WHOLE)
+            raise
+    else:
+        asked.ask("create_experiment", experiment, with_kinds(text, kind), **options)
+    say(f"{experiment} is swapped; look at it with: hostline experiment {experiment}\n")
+    reply = asked.reply("swap_in", experiment, wait=wait_of(asked))
+    _tell(asked, experiment, reply)
