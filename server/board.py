@@ -36,6 +36,8 @@ class Board:
             return
         node = sliver.name.partition(".")[0]
         where = (sliver.experiment, hypervisor(sliver), node)
+        if self._placed.get(sliver.serial, where) != where:
+            self.remove(sliver.serial)
         if self._holders.get(where, 0) > sliver.serial:
             return  # still on its way out, while another has its node already
         self._holders[where] = sliver.serial
@@ -44,6 +46,13 @@ class Board:
         boot, code = (status.boot, status.code) if status is not None else (None, None)
         if text.set(where[1], node, boot, code):
             self._host.touched()
+
+    def moved(self, sliver: Sliver) -> bool:
+        """
+        Whether a node stands where it is no longer.
+        """
+        where = self._placed.get(sliver.serial)
+        return where is not None and where[1] != hypervisor(sliver)
 
     def remove(self, serial: int) -> None:
         """

@@ -4,11 +4,15 @@ Who asks: callers, the principals that they are, and what is so of them whatever
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from attrs import field, frozen
 
 from hostline.protocol.commands import ANYONE, BY_GRANT, KNOWN, OPERATOR, SELF, STRANGER
-from hostline.server.host import Host
 from hostline.server.records import Delegate, Sliver, User
+
+if TYPE_CHECKING:
+    from hostline.server.host import Host
 
 #: The way in of who has no certificate yet.
 ENROL = "enrol"

@@ -168,6 +168,8 @@ class Sync:
             if serial not in self._told:
                 self._told[serial] = None
                 self._board.place(sliver, None)
+            elif self._board.moved(sliver):
+                self._board.place(sliver, self.status(serial))
             if serial in self._busy or (serial in self._held and sliver.aim == plan.STARTED):
                 continue  # looks again at its end
             if self._next(sliver) is not None:

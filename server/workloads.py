@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
 from hostline.server.doors import Doors
 from hostline.server.drivers.driver import Workload
 from hostline.server.experiments.planned import Planned
-from hostline.server.host import Host
 from hostline.server.records import Image, Sliver
 from hostline.server.slivers import plan
+
+if TYPE_CHECKING:
+    from hostline.server.host import Host
 
 
 class Workloads:
@@ -123,7 +125,7 @@ def once(command: str) -> str:
     @return: one that runs it until it has ended by itself once, and from then on ends as it did.
     """
     return f"""first=${{HOSTLINE_LOG:-/var/log/hostline}}/start_command.once
-if read -r status <"$first" 2>/dev/null; then exit "$status"; fi
+if [ -s "$first" ] && read -r status <"$first"; then exit "$status"; fi
 /bin/sh -c {shlex.quote(command)}
 status=$?
 echo $status >"$first"

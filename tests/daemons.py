@@ -30,6 +30,7 @@ from hostline.protocol.commands import ROWS
 from hostline.protocol.errors import StoreFailed
 from hostline.protocol.wire import Reply
 from hostline.server import database, tally
+from hostline.server.board import hypervisor
 from hostline.server.callers import Caller
 from hostline.server.config import Config
 from hostline.server.connection import Connection
@@ -39,6 +40,7 @@ from hostline.server.doors import Doors
 from hostline.server.drivers.fake import FakeDriver, FakeHost
 from hostline.server.experiments.check import check_topology
 from hostline.server.experiments.planning import plan
+from hostline.server.facades.emulab_call import read_call
 from hostline.server.gate import Gate
 from hostline.server.host import Host
 from hostline.server.record import Record
@@ -197,6 +199,7 @@ class FakeOffload:
             "plan": plan,
             "read_payload": read_payload,
             "read_request": read_request,
+            "read_call": read_call,
         }
         reads["read_ticket"] = read_ticket
         return reads[name](argument())
@@ -682,7 +685,7 @@ class MemoryDaemon:
             for node, sliver in slivers.items():
                 status = self.daemon.sync.status(sliver.serial)
                 now = [status.boot, status.code] if status else [None, None]
-                assert self.daemon.board.text(experiment).get("hv:process:pnode-0000", node) == now, sliver.name
+                assert self.daemon.board.text(experiment).get(hypervisor(sliver), node) == now, sliver.name
         assert self.host._next_serial >= again._next_serial - 64
 
     def lab(self, *, member: int = 5001, other: int = 5002) -> Client:

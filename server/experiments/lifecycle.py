@@ -209,8 +209,11 @@ class Lifecycle:
             wanted, boots = (STOPPED, 0) if node.node.ghost else (STARTED, 1)
             return attrs.evolve(fresh, image=node.image, wanted=wanted, boots=boots)
         anew = sliver.image != node.image
-        packages = old is not None and old.node.packages != node.node.packages
-        if not anew and not packages and sliver.start_command == node.node.start_command:
+        before = old if old is not None else node
+        again = before.node.packages != node.node.packages
+        if sliver.kind == "process":  # one that is on no link runs in the host's network
+            again = again or bool(before.interfaces) != bool(node.interfaces)
+        if not anew and not again and sliver.start_command == node.node.start_command:
             return fresh
         status = self._operations.status(sliver.serial)
         builds = max(sliver.builds, status.builds if status is not None else 0) + 1 if anew else sliver.builds

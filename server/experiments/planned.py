@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import IPv4Interface
+from typing import TYPE_CHECKING
 
 from attrs import frozen
 
 from hostline.server.drivers.driver import Interface
 from hostline.server.experiments.naming import Names
 from hostline.server.experiments.topology import TopologyNode
-from hostline.server.host import Host
 from hostline.server.records import Plan, Sliver
+
+if TYPE_CHECKING:
+    from hostline.server.host import Host
 
 
 @frozen

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 
 from hostline.protocol.errors import NoRoom
 from hostline.server.experiments.planned import Planned, PlannedNode
-from hostline.server.host import Host
 from hostline.server.records import Sliver
 from hostline.server.slivers.admission import room
 from hostline.server.slivers.plan import ABSENT
+
+if TYPE_CHECKING:
+    from hostline.server.host import Host
 
 
 def memory_of_host() -> int:
