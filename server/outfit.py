@@ -12,6 +12,7 @@ from hostline.server.config import Config
 from hostline.server.drivers.account import AccountDriver, find_login
 from hostline.server.drivers.container import ContainerDriver
 from hostline.server.drivers.driver import Driver
+from hostline.server.drivers.embedded import EmbeddedDriver
 from hostline.server.drivers.process import ProcessDriver
 from hostline.server.network.links import Links
 from hostline.server.network.network import Network
@@ -26,16 +27,17 @@ from hostline.server.supervise.uids import UidRange
 from hostline.server.sync import Ground
 
 
-def ranges(config: Config) -> tuple[UidRange, UidRange, SubuidRange]:
+def ranges(config: Config) -> tuple[UidRange, UidRange, UidRange, SubuidRange]:
     """
-    @return: the uids of process slivers, of accounts (an eighth of what is configured for both), and the blocks of
-        containers.
+    @return: the uids of process slivers, of accounts (an eighth of what is configured for all), of embedded nodes (a
+        part of that), and the blocks of containers.
     """
     slivers = config.slivers
-    of_accounts = slivers.uid_count // 8
-    processes = UidRange(slivers.uid_first, slivers.uid_count - of_accounts)
-    accounts = UidRange(slivers.uid_first + processes.size, of_accounts)
-    return processes, accounts, SubuidRange(slivers.container_uid_first, slivers.container_uid_count)
+    eighth, of_embedded = slivers.uid_count // 8, slivers.uid_count // 64
+    processes = UidRange(slivers.uid_first, slivers.uid_count - eighth)
+    accounts = UidRange(slivers.uid_first + processes.size, eighth - of_embedded)
+    embedded = UidRange(accounts.first + accounts.size, of_embedded)
+    return processes, accounts, embedded, SubuidRange(slivers.container_uid_first, slivers.container_uid_count)
 
 
 async def find_drivers(
@@ -64,7 +66,7 @@ async def find_drivers(
     @param common: what every driver is given.
     @return: the links of experiments; None if there can be none.
     """
-    processes, accounts, blocks = ranges(config)
+    processes, accounts, of_embedded, blocks = ranges(config)
     spawner, clock = common["spawner"], common["clock"]
     found, no_network = await Network.find(config.network, instance, state / "network", spawner, clock)
     links, no_links = await Links.find(instance, spawner, clock)
@@ -82,7 +84,8 @@ async def find_drivers(
         **common,
     )
     if shelf is None:
-        missing |= dict.fromkeys(("account", "container"), "the daemon does not run as root")
+        of_root = ("account", "container", *(["embedded"] if config.experiments.embedded else []))
+        missing |= dict.fromkeys(of_root, "the daemon does not run as root")
         return links
     drivers["account"] = AccountDriver(
         state / "accounts",
@@ -93,6 +96,17 @@ async def find_drivers(
         cgroups=cgroups,
         **common,
     )
+    if config.experiments.embedded:
+        drivers["embedded"] = EmbeddedDriver(
+            state / "embedded",
+            run / "embedded",
+            instance=instance,
+            uids=of_embedded,
+            cgroups=cgroups,
+            hidden=[state / "images", state / "roots"],
+            **wired,
+            **common,
+        )
     try:
         at_end(claim(UidRange(blocks.first, blocks.size), key="slivers.container_uid").close)
     except Claimed as error:

@@ -33,6 +33,8 @@ from hostline.server.supervise.uids import UidRange
 
 #: How often processes are looked for that came in without asking.
 SWEEP_S = 5.0
+#: Characters of a login name.
+_LOGIN_MOST = 32
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -42,6 +44,17 @@ def find_login() -> Path:
     """
     beside = Path(sys.executable).parent / "hostline-login"
     return beside if beside.exists() else Path(which("hostline-login", path=PATH) or "/usr/local/bin/hostline-login")
+
+
+def login_name(workload: Workload) -> str:
+    """
+    @return: by which name people come in: that of a free sliver; of a node its full name, in small letters, its end cut
+        off for its serial where it is longer than a login name may be.
+    """
+    if "." not in workload.name:
+        return workload.name
+    name, tail = workload.name.lower(), f".{workload.serial}"
+    return name if len(name) <= _LOGIN_MOST else name[: _LOGIN_MOST - len(tail)].rstrip("-.") + tail
 
 
 class AccountDriver(ProcessDriver):
@@ -158,7 +171,7 @@ class AccountDriver(ProcessDriver):
         root = self._directory / str(sliver.serial)
         name = root / "account"
         if not name.exists():
-            homes.write_note(name, workload.name, lasting=True)
+            homes.write_note(name, login_name(workload), lasting=True)
         door = "" if workload.door is None else str(workload.door / "hostline.sock")
         homes.write_note(root / "door", door)
         (root / "door").chmod(0o644)
@@ -211,7 +224,7 @@ class AccountDriver(ProcessDriver):
         uid = self._uids.ensure(serial)
         home = self._starting.home(workload).home
         up = serial in self._open_doors
-        await self._accounts.ensure(serial, workload.name, uid, home, up=up)
+        await self._accounts.ensure(serial, login_name(workload), uid, home, up=up)
 
     def _write_keys(self, serial: int, workload: Workload) -> None:
         assert self._uids is not None

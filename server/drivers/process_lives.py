@@ -37,13 +37,13 @@ class ProcessLives(ProcessSlivers):
             await self._ensure_home(sliver, workload)
             await self._configure(sliver, workload)
             await self._open(workload)
+            if not self._outlets.apart(workload):
+                await self._outlets.configure(sliver, workload)
             argv = self._starting.prepare(sliver, workload, self._tag(serial))
             environment = {"PATH": shim.PATH, shim.TAG: self._tag(serial)}
             ended = partial(self._keeper_ended, sliver, workload.boots)
             sliver.keeper = self._spawner.spawn(argv, environment=environment, ended=ended)
             self._members.keeper_started(serial, sliver.keeper.pid)
-            if not self._outlets.apart(workload):
-                await self._outlets.configure(sliver, workload)
         except (OSError, ValueError) as e:
             sliver.failure = str(e)
         self._tell(sliver)

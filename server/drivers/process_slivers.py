@@ -62,6 +62,7 @@ class ProcessSlivers:
     #: Whether it can do without the root that it has: slivers get mounts of their own where they can.
     with_mounts = True
     thorough = False
+    outlets = Outlets
     log_limit = 64 << 20
     changed: Callable[[int], None]
     _log = Logger()
@@ -121,7 +122,7 @@ class ProcessSlivers:
         self._bell: Bell | None = None
         self._trash = Trash(directory / ".trash", spawner)
         self._traces = Traces(directory, run)
-        self._outlets = Outlets(directory, wires, network, no_links)
+        self._outlets = self.outlets(directory, wires, network, no_links)
         self._starting = Starting(directory, self._traces, self._uids, cgroups, wall, self._outlets)
         self._starting.hidden = hidden
         self._slivers: dict[int, ProcessSliver] = {}
