@@ -20,10 +20,17 @@ toward() {
     tc filter replace dev "$1" ingress prio 1 handle 800::1 protocol all u32 match u32 0 0 \
         action mirred egress redirect dev "$2"
 }
+taps() {
+    while [ $# -gt 1 ]; do
+        ip link show dev "$2" >/dev/null 2>&1 || ip tuntap add dev "$2" mode tap user "$uid" || exit 11
+        ip link set dev "$2" addrgenmode none up || exit 12
+        shift 2
+    done
+}
+taps "$@"
 while [ $# -gt 1 ]; do
     mtu=$(ip -o link show dev "$1" | sed -n "s/.* mtu \([0-9]*\) .*/\1/p")
-    ip link show dev "$2" >/dev/null 2>&1 || ip tuntap add dev "$2" mode tap user "$uid" || exit 11
-    ip link set dev "$2" addrgenmode none mtu "${mtu:-1500}" up || exit 12
+    ip link set dev "$2" mtu "${mtu:-1500}"
     ip link set dev "$1" addrgenmode none up || exit 12
     toward "$1" "$2" && toward "$2" "$1" || exit 13
     shift 2

@@ -89,7 +89,7 @@ async def find_runtime(
         except (OSError, ValueError) as error:
             reasons.append(f"{name} does not work here: {error}")
             continue
-        version = ", ".join([await _version(spawner, program), await _version(spawner, conmon)])
+        version = ", ".join([await version_of(spawner, program), await version_of(spawner, conmon)])
         with suppress(OSError):
             note.write_text(f"{stamp}\n{version}\n")
         return Found(runtime, version=version, seccomp=filter_)
@@ -143,7 +143,7 @@ async def _try(
         rmtree(place, ignore_errors=True)
 
 
-async def _version(spawner: Spawner, program: str) -> str:
+async def version_of(spawner: Spawner, program: str) -> str:
     """
     @return: its own words: C{runc version 1.1.5}.
     """

@@ -89,16 +89,18 @@ class Ended:
     oom: bool = False
 
 
-def conmon_argv(conmon: str, program: str, root: Path, bundle: Bundle, log: Path) -> list[str]:
+def conmon_argv(
+    conmon: str, program: str, root: Path, bundle: Bundle, log: Path, most: int = console.MOST
+) -> list[str]:
     """
     @param program: of the runtime; C{root}: where it keeps its state.
-    @param log: where the container's output goes.
+    @param log: where the container's output goes; begun anew at C{most} bytes.
     @return: what creates a container and stays with it.
     """
     path = str(bundle.path)
     return [
         conmon, "-c", bundle.name, "-u", bundle.name, "-r", program, "-b", path, "-p", f"{path}/pid",
-        "-P", f"{path}/conmon.pid", "-l", f"k8s-file:{log}", "--log-size-max", str(console.MOST), "--no-sync-log",
+        "-P", f"{path}/conmon.pid", "-l", f"k8s-file:{log}", "--log-size-max", str(most), "--no-sync-log",
         "--log-level", "error", "--exit-dir", f"{path}/kept", "--persist-dir", f"{path}/kept", "--full-attach", "-t",
         "--runtime-arg", f"--root={root}",
     ]  # fmt: skip
@@ -217,12 +219,18 @@ class Runtime:
         self.clock = clock
 
     async def create(
-        self, bundle: Bundle, config: dict[str, Any], log: Path, users: int | None = None
+        self,
+        bundle: Bundle,
+        config: dict[str, Any],
+        log: Path,
+        users: int | None = None,
+        *,
+        most: int = console.MOST,
     ) -> tuple[int, Process]:
         """
         Create a container; its own process waits to be started.
 
-        @param log: where its output goes; begun anew.
+        @param log: where its output goes; begun anew, now and at C{most} bytes.
         @param users: descriptor of the user namespace that it is to be in, with the uids of its configuration; None:
             the runtime makes one.
         @return: the pid of its own process, and its conmon.
@@ -238,7 +246,7 @@ class Runtime:
         reading, writing = os.pipe()
         try:
             # conmon leaves a file in its own directory when the kernel kills for want of memory: the bundle's.
-            conmon = conmon_argv(self._conmon, self.program, self.root, bundle, log)
+            conmon = conmon_argv(self._conmon, self.program, self.root, bundle, log, most)
             argv = [*limited(open_files(), str(path)), *conmon]
             environment = {"PATH": PATH, "_OCI_SYNCPIPE": "3"}
             # Where it makes a socket for a moment; a daemon that dies in that moment leaves it (L{tidy}).

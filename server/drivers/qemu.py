@@ -1,0 +1,164 @@
+"""
+The QEMU driver: a sliver that is a machine of its own, with its own kernel.
+
+QEMU runs in a cell much like a container's, kept by conmon and an OCI runtime, as a user of its own without any
+capability; so all that is so of containers' lives is so of guests' too, and is not said again here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.interfaces import IReactorTime
+
+from hostline.server.drivers.container import ContainerDriver
+from hostline.server.drivers.driver import Activity, Status
+from hostline.server.drivers.qemu_boot import MachineBooting
+from hostline.server.drivers.qemu_commands import GuestCommands
+from hostline.server.drivers.qemu_lives import MachineLives
+from hostline.server.drivers.wires import Wires
+from hostline.server.network.network import Network
+from hostline.server.network.taps import Taps
+from hostline.server.supervise.acceleration import Acceleration, find_acceleration
+from hostline.server.supervise.cgroups import Cgroups
+from hostline.server.supervise.disks import Disks
+from hostline.server.supervise.probe import Found, version_of
+from hostline.server.supervise.said import Ear
+from hostline.server.supervise.seccomp import PROFILE, read_profile, seccomp
+from hostline.server.supervise.spawn import Spawner
+from hostline.server.supervise.subuids import SubuidRange
+
+#: The program on this machine's processors.
+PROGRAM = "qemu-system-x86_64"
+
+
+class QemuDriver(ContainerDriver):
+    """
+    Runs slivers as QEMU guests.
+    """
+
+    kind = "qemu"
+    holds = "memory, processor, disk and what is sent are held, for QEMU as a whole; pids_max means nothing to a guest"
+
+    def __init__(
+        self,
+        directory: Path,
+        run: Path,
+        *,
+        program: str,
+        images: Callable[[int], Path],
+        network: Network | None,
+        taps: Taps | None,
+        wires: Wires | None = None,
+        spawner: Spawner,
+        loop: asyncio.AbstractEventLoop,
+        clock: IReactorTime,
+        uids: SubuidRange,
+        cgroups: Cgroups | None = None,
+        no_links: str = "no links: this host is not set up for them",
+        grace_s: float = 10.0,
+        accelerator: str | None = None,
+        **more: Any,
+    ) -> None:
+        """
+        @param directory: C{STATE/machines}; C{run}: C{RUN/machines}; both as for L{ContainerDriver}.
+        @param program: QEMU's path.
+        @param images: finds the directory of an image by its serial.
+        @param taps: None if there is no iproute2.
+        @param uids: each guest has a block, of which QEMU uses the first uid.
+        @param accelerator: C{tcg} or C{kvm}; None: find out by trying.
+        @param more: as for L{ContainerDriver}.
+        """
+        disks = Disks(directory, images, spawner)
+        super().__init__(
+            directory, run, files=disks, network=network, wires=wires, spawner=spawner, loop=loop, clock=clock,
+            uids=uids, cgroups=cgroups, no_links=no_links, grace_s=grace_s, **more,
+        )  # fmt: skip
+        self._program = program
+        self._accelerator = accelerator
+        self._booting: MachineBooting = MachineBooting(
+            self._kept, disks, network, cgroups, self._uids, wires, no_links,
+            disks=disks, control=network, taps=taps, program=program,
+        )  # fmt: skip
+        commands = GuestCommands(self._kept, spawner, loop, clock, cgroups)
+        self._commands = commands
+        self._lives: MachineLives = MachineLives(loop, self._booting, commands, spawner, clock, self._tell)
+        commands.watching = self._lives.watch
+        self._lives.ear = _NoEar()
+        self._acceleration = Acceleration("tcg")
+
+    def status(self) -> Mapping[int, Status]:
+        return self._statuses
+
+    def problems(self) -> list[str]:
+        unusable = self._booting.unusable if self._booting.runtime is None else ""
+        slow = self._acceleration.name == "tcg" and self._acceleration.why
+        return [
+            *([f"no QEMU machine can run: {unusable}"] if unusable else []),
+            *([f"QEMU machines are slow, for there is no KVM: {slow}"] if slow else []),
+            *self._standing,
+            *([self._strays] if self._strays else []),
+        ]
+
+    def in_force(self, serial: int) -> Mapping[str, int]:
+        found = dict(super().in_force(serial))
+        found.pop("pids_max", None)
+        return found
+
+    def read_log(self, serial: int, stream: str, offset: int, most: int) -> tuple[bytes, int]:
+        watch = self._lives.watch(serial)
+        if watch is not None and stream != "console":
+            watch.want_logs()
+        found, end = super().read_log(serial, stream, offset, most)
+        # The guest ends its lines as a terminal wants it, and so does the terminal.
+        return (found.replace(b"\r\n", b"\n") if stream == "console" else found), end
+
+    async def activity(self, serial: int) -> Activity | None:
+        return None
+
+    def close(self) -> None:
+        super().close()
+        self._lives.close()
+
+    async def _look_around(self) -> Found:
+        found = await super()._look_around()
+        if found.runtime is None:
+            return found
+        try:
+            if self._accelerator is None:
+                tried = await find_acceleration(self._program, self._run, self._spawner, self._clock)
+            else:
+                tried = Acceleration(self._accelerator)
+            version = await version_of(self._spawner, self._program)
+            # Of what containers may do QEMU needs nothing that takes a capability.
+            filter_ = seccomp(read_profile(PROFILE), ())
+        except (OSError, ValueError, KeyError) as error:
+            return Found(None, str(error))
+        self._acceleration = tried
+        self._booting.accelerator = tried.name
+        said = f"{version.partition(' (')[0]} under {tried.name.upper()}"
+        if tried.why:
+            said += f" ({tried.why})"
+        return evolve(found, version=f"{said}, {found.version}", seccomp=filter_)
+
+
+class _NoEar(Ear):
+    """
+    What a guest says is not in files of ours.
+    """
+
+    def __init__(self) -> None:
+        pass
+
+    def watch(self, serial: int, directory: Path) -> None:
+        pass
+
+    def forget(self, serial: int) -> None:
+        pass
+
+    def close(self) -> None:
+        pass

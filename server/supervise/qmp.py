@@ -1,0 +1,149 @@
+"""
+Talking with QEMU itself, by QMP (qemu.qmp): commands, and news of what happens to a guest.
+
+The socket is in a directory that QEMU's own user may write to, and whoever broke out of a guest is that user: it is
+opened without following a link, and what comes out of it is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from qemu.qmp import QMPClient, QMPError, Runstate
+from twisted.internet.defer import Deferred
+
+from hostline.server.supervise import within
+
+T = TypeVar("T")
+
+#: Bytes of one message.
+_MOST = 1 << 20
+#: Seconds that QEMU may take to answer.
+_LIMIT_S = 10.0
+_ERRORS = (QMPError, EOFError, asyncio.TimeoutError, ValueError)
+
+
+def joined(state: Path, name: str) -> socket.socket:
+    """
+    @param state: a directory that somebody else may write to.
+    @return: a connection to a socket in it.
+    @raise OSError: if there is none, or nobody answers.
+    """
+    link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        with within.opened(state, name, os.O_PATH | os.O_NOFOLLOW) as fd:
+            if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+                raise OSError(f"{name} is no socket")
+            link.connect(f"/proc/self/fd/{fd}")
+    except OSError:
+        link.close()
+        raise
+    return link
+
+
+class Qmp:
+    """
+    One connection with one QEMU.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        heard: Callable[[Mapping[str, Any]], None],
+        lost: Callable[[], None],
+    ) -> None:
+        """
+        @param heard: called with each event.
+        @param lost: called once a connection has ended that was not closed by us.
+        """
+        self._loop = loop
+        self._heard = heard
+        self._lost = lost
+        self._client: QMPClient | None = None
+        self._staying: asyncio.Task[None] | None = None
+
+    @property
+    def joined(self) -> bool:
+        """
+        Whether there is a connection.
+        """
+        return self._client is not None
+
+    async def join(self, state: Path, name: str) -> None:
+        """
+        Connect.
+
+        @raise OSError: if QEMU is not there, or does not answer.
+        """
+        if self._client is None:
+            await self._until_done(self._join(joined(state, name)))
+
+    async def execute(self, command: str, arguments: Mapping[str, object] | None = None) -> Any:
+        """
+        @return: what QEMU answers.
+        @raise OSError: if it cannot be asked, or says no.
+        """
+        client = self._client
+        if client is None:
+            raise OSError("QEMU cannot be asked")
+
+        async def asked() -> object:
+            return await asyncio.wait_for(client.execute(command, arguments), _LIMIT_S)
+
+        return await self._until_done(asked())
+
+    def close(self) -> None:
+        """
+        Leave; QEMU goes on.
+        """
+        client, self._client = self._client, None
+        if client is not None and not self._loop.is_closed():
+            self._loop.create_task(_leave(client))
+        if self._staying is not None:
+            self._staying.cancel()
+            self._staying = None
+
+    async def _join(self, link: socket.socket) -> None:
+        client = QMPClient(readbuflen=_MOST)
+        try:
+            await asyncio.wait_for(client.connect(link), _LIMIT_S)
+        except BaseException:
+            link.close()
+            raise
+        self._client = client
+        self._staying = self._loop.create_task(self._stay(client))
+
+    async def _stay(self, client: QMPClient) -> None:
+        listening = self._loop.create_task(self._listen(client))
+        try:
+            if client.runstate == Runstate.RUNNING:
+                await client.runstate_changed()
+        finally:
+            listening.cancel()
+        if self._client is client:
+            self._client = self._staying = None
+            await _leave(client)
+            self._lost()
+
+    async def _listen(self, client: QMPClient) -> None:
+        async for event in client.events:
+            if self._client is client:
+                self._heard(dict(event))
+
+    async def _until_done(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        try:
+            return await Deferred.fromFuture(asyncio.ensure_future(coroutine, loop=self._loop))
+        except _ERRORS as error:
+            raise OSError(f"QEMU: {str(error)[:300] or type(error).__name__}") from error
+
+
+async def _leave(client: QMPClient) -> None:
+    with suppress(*_ERRORS, OSError):
+        await client.disconnect()

@@ -1,0 +1,74 @@
+"""
+The QEMU driver with real guests: what every driver promises, and what only machines do.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import unittest
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from hostline.server.drivers.driver import Driver, Workload
+from hostline.server.drivers.qemu import QemuDriver
+from tests import needs
+from tests.drivers import DriverContract, Heard
+from tests.live.machines import IMAGE, MachineHost
+from tests.scale import SOAK
+
+
+class Machines(unittest.TestCase):
+    """
+    One state directory, one driver at a time; at the end nothing of it may be left.
+    """
+
+    def setUp(self) -> None:
+        self.host = MachineHost({1: IMAGE})
+        self.addCleanup(self.host.close)
+        self.driver: Driver = self.make()
+        self.heard: list[int] = []
+        self.addCleanup(self.clean)
+        self.go(self.driver.recover({}))
+
+    def make(self) -> QemuDriver:
+        return self.host.driver()
+
+    def go(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return self.host.go(coroutine)
+
+    def until(self, true: Callable[[], object]) -> None:
+        self.host.until(true)
+
+    def clean(self) -> None:
+        self.driver.close()
+        self.driver = self.make()
+        self.go(self.driver.recover({}))
+        left = self.host.left()
+        self.driver.close()
+        self.assertEqual(left, [])
+
+
+@needs.needs_root
+class QemuContract(Machines, DriverContract):
+    """
+    What every driver promises.
+    """
+
+    def kill_node(self, serial: int) -> None:
+        pid = self.status(serial).pid
+        assert pid is not None
+        kept = self.host.run / "bundles" / str(serial) / str(self.status(serial).boots) / "kept/exit"
+        os.kill(pid, signal.SIGKILL)
+        self.until(kept.exists)
+
+    def make_unstartable(self, serial: int) -> None:
+        self.host.directory.joinpath("notes", str(serial)).write_text("in the way")
+
+    def write_log(self, serial: int, stream: str, text: bytes) -> None:
+        self.start(Workload(serial, self.web))
+        name = f"/var/log/hostline/start_command.{stream}"
+        heard = Heard()
+        self.driver.execute(serial, ["sh", "-c", 'printf %s "$1" >"$2"', "sh", text.decode(), name], heard)
+        self.until(lambda: heard.ends)
+        self.until(lambda: self.driver.read_log(serial, stream, 0, 100)[0])
