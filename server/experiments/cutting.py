@@ -128,8 +128,7 @@ class Links:
         for seed in range(_SEED, _SEED + (3 if len(items) <= _FEW else 1)):
             cut, found = pymetis.part_graph(
                 count,
-                xadj=starts,
-                adjncy=others,
+                pymetis.CSRAdjacency(starts, others),
                 vweights=weighs,
                 eweights=prices,
                 recursive=count <= 64,
