@@ -17,7 +17,7 @@ import resource
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from hostline.protocol.errors import HostError, OperationFailed
 
@@ -46,6 +46,8 @@ _LATE = (
 #: Bytes of address space.
 MEMORY_MAX = 1024**3
 MEMORY_TEXT = "1 GiB"
+#: What must be made ready while the child may still start a thread, if the work is to use it: a function of the module.
+_READY = ("hostline.server.experiments.tcl_guard", "prepare")
 _FILES_MAX = 16
 _NOBODY = 65534
 _PR_SET_DUMPABLE = 4
@@ -66,13 +68,40 @@ def main(arguments: Sequence[str], names: Mapping[str, tuple[str, str]] = NAMES)
         work: Callable[[Any], Any] = getattr(importlib.import_module(module), function)
         for one in _LATE:
             importlib.import_module(one)
+        module, function = _READY
+        if module in sys.modules:
+            _no_new_privileges()
+            getattr(sys.modules[module], function)(_last_words)
         confine(int(seconds))
         reply = answer(work, sys.stdin.buffer.read())
     except BaseException:
         reply = json.dumps({"bug": traceback.format_exc()})
+    _written(reply)
+
+
+def _written(reply: str) -> NoReturn:
     with open(1, "wb", closefd=False) as out:
         out.write(reply.encode())
     os._exit(0)  # without the seconds that a big tree takes to be torn down
+
+
+def _last_words(error: HostError) -> NoReturn:
+    _written(_refusal(error))
+
+
+def _refusal(error: HostError) -> str:
+    return json.dumps({"error": {"code": error.code, "message": error.message, **error.details}})
+
+
+def _no_new_privileges() -> None:
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def _prctl(option: int, value: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, value, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def confine(seconds: int) -> None:
@@ -98,11 +127,8 @@ def confine(seconds: int) -> None:
         os.setgroups([])
         os.setresgid(_NOBODY, _NOBODY, _NOBODY)
         os.setresuid(_NOBODY, _NOBODY, _NOBODY)
-    libc = ctypes.CDLL(None, use_errno=True)
-    for option, value in ((_PR_SET_NO_NEW_PRIVS, 1), (_PR_SET_DUMPABLE, 0)):
-        if libc.prctl(option, value, 0, 0, 0) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
+    _no_new_privileges()
+    _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def answer(work: Callable[[Any], Any], asked: bytes) -> str:
@@ -112,7 +138,7 @@ def answer(work: Callable[[Any], Any], asked: bytes) -> str:
     try:
         return json.dumps({"value": work(json.loads(asked))}, allow_nan=False)
     except HostError as error:
-        return json.dumps({"error": {"code": error.code, "message": error.message, **error.details}})
+        return _refusal(error)
     except MemoryError:
         pass  # said below, when the frames of the work are gone
     late = OperationFailed(f"reading the input took more memory than {MEMORY_TEXT}")

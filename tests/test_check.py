@@ -63,14 +63,23 @@ class CheckTests(SynchronousTestCase):
         self.assertEqual([one["line"] for one in said["errors"]], [4])
         self.assertNotIn("topology", said)
 
-    def test_notTopDL(self) -> None:
+    def test_noTopology(self) -> None:
         """
-        Anything that does not begin like XML is refused, and told what is wanted.
+        What cannot be a topology is refused, and told what is wanted.
         """
-        for text in ("set ns [new Simulator]", "", " \n", "[nodes]", None, 5, ["<e/>"]):
+        for text in ("", " \n", "[nodes]\na = 1", None, 5, ["<e/>"], {"text": "x", "format": "yaml"}):
             ((one),) = check_topology(text)["errors"]
             self.assertEqual(one["line"], 1)
             self.assertTrue(one["text"].startswith("want "), one)
+
+    def test_ns(self) -> None:
+        """
+        What does not begin with C{<} is NS, unless its format says otherwise.
+        """
+        said = check_topology("\n set ns [new Simulator]\nset a [$ns node]\n$ns run\n")
+        self.assertEqual(([one["node"] for one in said["nodes"]], said["errors"]), (["a"], []))
+        said = check_topology({"text": "set ns [new Simulator]", "format": "topdl"})
+        self.assertIn("not well-formed XML", said["errors"][0]["text"])
 
     def test_blanks(self) -> None:
         """

@@ -6,10 +6,11 @@ A pure function from text to JSON value, so that it can run in the offload child
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
-from hostline.server.experiments import topdl
+from hostline.server.experiments import ns, topdl
 from hostline.server.experiments.addresses import assign
 from hostline.server.experiments.document import BLANKS
 from hostline.server.experiments.topology import (
@@ -20,9 +21,9 @@ from hostline.server.experiments.topology import (
     quoted,
 )
 
-
 #: The languages that a topology may be written in.
 FORMATS = ("topdl", "ns", "toml")
+_TABLE = re.compile(r"\[[A-Za-z0-9_.-]+\]\s*(#.*)?$", re.MULTILINE)
 
 
 def check_topology(asked: Any) -> dict[str, Any]:
@@ -56,10 +57,19 @@ def read(text: Any, form: str | None = None) -> Topology:
     """
     if not isinstance(text, str):
         return _refused(f"want the text of a topology, got {quoted(text)}")
-    body = text.lstrip(BLANKS)
-    if not body.startswith("<"):
-        return _refused(f"want TopDL XML, which begins with '<', got {quoted(body[:40])}")
-    return topdl.read(text)
+    if form is None:
+        body = text.lstrip(BLANKS)
+        if not body:
+            return _refused("want the text of a topology, got nothing")
+        if _TABLE.match(body):
+            return _refused("want TopDL or NS; this looks like TOML, which wants format=toml")
+        form = "topdl" if body.startswith("<") else "ns"
+    if form not in FORMATS:
+        return _refused(f"want one of {', '.join(FORMATS)} as format, got {quoted(form)}")
+    return _READERS[form](text)
+
+
+_READERS = {"topdl": topdl.read, "ns": ns.read}
 
 
 def _refused(text: str) -> Topology:

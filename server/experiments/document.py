@@ -166,6 +166,13 @@ class _Builder:
                 self._last.tail = text
 
 
+def legal(text: str) -> bool:
+    """
+    @return: whether XML can say C{text}.
+    """
+    return _ILLEGAL.search(text) is None
+
+
 def parsed(text: str) -> Element:
     """
     Read XML text.
@@ -252,7 +259,7 @@ def _name(name: str) -> str:
 
 
 def _legal(text: str) -> str:
-    if _ILLEGAL.search(text):
+    if not legal(text):
         raise BadValue(f"want characters that XML allows, got {quoted(text)}")
     return text
 

@@ -3,13 +3,16 @@ The names that a TopDL text may use, and what to say of one that looks like a sl
 
 The ancestor took any attribute and said nothing: files with C{container:partition} ran for years with every node in
 the wrong place. Attributes of the user's own are welcome; a warning is for what is close to a name that means
-something, and for unknown names under the prefixes that were the ancestor's own.
+something, and for unknown names under the prefixes that were the ancestor's own, or are ours.
 """
 
 from __future__ import annotations
 
 from difflib import get_close_matches
 from functools import lru_cache
+
+from hostline.server.experiments.draft import DIRECTIONAL
+from hostline.server.slivers.rspec import ALIASES, RESOURCES
 
 #: Child elements by parent (fedd's topdl.xsd).
 ELEMENTS: dict[str, frozenset[str]] = {
@@ -38,16 +41,18 @@ ATTRIBUTES: dict[str, frozenset[str]] = {
         | {"containers:openvz_template", "containers:openvz_diskspace", "containers:maverick_url"}
         | {"benito:node_type"}
         | _PARTITION
+        | {f"hostline:{name}" for name in (*RESOURCES, *ALIASES, "packages", "start_once", "exclusive")}
     ),
     "interface": frozenset(
         {"ip4_address", "ip4_netmask", "loss"}
         | {f"{prefix}:{name}" for prefix in ("benito", "containers") for name in ("mac_address", "vde_switch")}
         | {"benito:vde_port", "containers:vde_port"}
+        | {f"hostline:{name}" for name in DIRECTIONAL}
     ),
     "substrates": frozenset({"loss"}),
     "os": frozenset({"osid"}),
 }
-_PREFIXES = ("containers", "benito")
+_PREFIXES = ("containers", "benito", "hostline")
 #: Slips too far from the right name for a search by likeness.
 _SLIPS = {
     "startcmd": "startup",

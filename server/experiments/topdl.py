@@ -18,12 +18,14 @@ from attrs import define, field
 
 from hostline.server.experiments import document
 from hostline.server.experiments.document import Element, Unreadable
-from hostline.server.experiments.elements import Elements
+from hostline.server.experiments.draft import DIRECTIONAL, PREFIX
+from hostline.server.experiments.elements import DELAY_MAX, RATE_MAX, Elements
 from hostline.server.experiments.spelling import ELEMENTS
 from hostline.server.experiments.topology import (
     FAILURE_ACTIONS,
     LINKS_MAX,
     NODES_MAX,
+    Findings,
     Topology,
     TopologyInterface,
     TopologyLink,
@@ -47,6 +49,11 @@ CONTROL_NET = "control_net"
 _INTERFACE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,62}")
 _INTERFACE_RULE = "at most 63 of A-Z, a-z, 0-9, '_', '-', '.' and ':', beginning with none of the last three"
 _MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}")
+_WAYS = {
+    "rate_kbps": ("a rate in kbit/s above 0", RATE_MAX),
+    "delay_ms": (f"a time from 0 to {DELAY_MAX:.0f} ms", DELAY_MAX),
+    "loss": ("a loss from 0 to 1", 1.0),
+}
 _TYPE_ATTRIBUTES = ("containers:node_type", "benito:node_type")
 _PARTITION_ATTRIBUTES = ("containers:partition", "benito:partition", "partition")
 _MAC_ATTRIBUTES = ("containers:mac_address", "benito:mac_address")
@@ -59,12 +66,23 @@ def read(text: str) -> Topology:
     @return: it never raises: what is wrong is in C{findings}. Where there are errors, C{nodes} and C{links} hold what
         could be read. C{document} is None if the text is not XML that we read.
     """
-    reading = _Reading()
+    findings = Findings()
     try:
         whole = document.parsed(text)
     except Unreadable as error:
-        reading.findings.error(error.line, error.text)
-        return Topology(findings=reading.findings.told())
+        findings.error(error.line, error.text)
+        return Topology(findings=findings.told())
+    return understood(whole, findings)
+
+
+def understood(whole: Element, findings: Findings) -> Topology:
+    """
+    The topology that a TopDL tree describes, whatever it was made from.
+
+    @param whole: the node L{document.WHOLE}.
+    @param findings: those there are already.
+    """
+    reading = _Reading(findings)
     reading.topology(whole.elements[0])
     return Topology(
         nodes=reading.nodes,
@@ -97,6 +115,7 @@ class _Reading(Elements):
 
     def topology(self, root: Element) -> None:
         """Read all; the root's prefix, if it has one, is that of every element of TopDL here."""
+        wrong = self.findings.wrong
         self.prefix = root.tag[: root.tag.find(":") + 1]
         self.lint(root, "topology")
         version = self.leaf(root, "version")
@@ -107,7 +126,7 @@ class _Reading(Elements):
         computers: list[Element] = []
         for one in self.all(root, "elements"):
             computers += self.computers(one)
-        if not computers:
+        if not computers and not wrong:
             self.findings.error(root.line, "want at least one <elements> with a <computer>: there is no node here")
         for limit, there, what in (
             (NODES_MAX, len(computers), "nodes"),
@@ -256,9 +275,10 @@ class _Reading(Elements):
                 self.findings.warning(one.line, text)
             attributes = self.attributes(one, "interface")
             shape = self.shape(one, attributes)
+            ways: dict[str, Any] = {way: self.way(one, attributes, way) for way in DIRECTIONAL}
             address = self.address(one, attributes)
             for link in links:
-                found.append(TopologyInterface(name, link, *address, *shape))
+                found.append(TopologyInterface(name, link, *address, *shape, **ways))
                 address = (None, None, None)
                 name = next(free) if link is not links[-1] else name
         return found
@@ -275,6 +295,17 @@ class _Reading(Elements):
             elif part.value != CONTROL_NET:
                 self.findings.error(part.line, f"there is no substrate {quoted(part.value)}")
         return list(dict.fromkeys(links))
+
+    def way(self, one: Element, attributes: dict[str, str], name: str) -> float | None:
+        """@return: what holds of one direction alone, as far as it is given."""
+        given = attributes.get(PREFIX + name)
+        if given is None:
+            return None
+        rule, most = _WAYS[name.partition("_")[2]]
+        value = self.number(one, given, f"{PREFIX}{name} to be {rule}", most)
+        if value == 0 and most == RATE_MAX:
+            self.findings.error(one.line, f"want {PREFIX}{name} to be {rule}, got {quoted(given)}")
+        return value
 
     def address(self, one: Element, attributes: dict[str, str]) -> tuple[str | None, str | None, str | None]:
         """@return: IPv4 address, netmask and MAC, as far as they are given."""

@@ -340,6 +340,13 @@ class Findings:
         else:
             self._left_out[finding.severity] += 1
 
+    @property
+    def wrong(self) -> bool:
+        """
+        @return: whether there is an error among them.
+        """
+        return bool(self._kept[ERROR])
+
     def told(self) -> tuple[Finding, ...]:
         """
         @return: all that was kept, by line; what was left out is counted at the end.
