@@ -19,6 +19,8 @@ class Shared:
 
     def __init__(self, network: Network) -> None:
         self.address = network.address
+        self.hardware = network.hardware
+        self.place = network.place
         self.connect = network.connect
         self.shape = network.shape
         self.in_force = network.in_force
