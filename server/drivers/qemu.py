@@ -21,7 +21,7 @@ from hostline.server.drivers.qemu_boot import MachineBooting
 from hostline.server.drivers.qemu_commands import GuestCommands
 from hostline.server.drivers.qemu_lives import MachineLives
 from hostline.server.drivers.wires import Wires
-from hostline.server.network.network import Network
+from hostline.server.network.shared import Shared
 from hostline.server.network.taps import Taps
 from hostline.server.supervise.acceleration import Acceleration, find_acceleration
 from hostline.server.supervise.cgroups import Cgroups
@@ -29,6 +29,7 @@ from hostline.server.supervise.disks import Disks
 from hostline.server.supervise.probe import Found, version_of
 from hostline.server.supervise.said import Ear
 from hostline.server.supervise.seccomp import PROFILE, read_profile, seccomp
+from hostline.server.supervise.shelf import GuestFiles
 from hostline.server.supervise.spawn import Spawner
 from hostline.server.supervise.subuids import SubuidRange
 
@@ -50,8 +51,8 @@ class QemuDriver(ContainerDriver):
         run: Path,
         *,
         program: str,
-        images: Callable[[int], Path],
-        network: Network | None,
+        images: Callable[[int], GuestFiles],
+        network: Shared | None,
         taps: Taps | None,
         wires: Wires | None = None,
         spawner: Spawner,
@@ -67,7 +68,7 @@ class QemuDriver(ContainerDriver):
         """
         @param directory: C{STATE/machines}; C{run}: C{RUN/machines}; both as for L{ContainerDriver}.
         @param program: QEMU's path.
-        @param images: finds the directory of an image by its serial.
+        @param images: finds the files of an image by its serial.
         @param taps: None if there is no iproute2.
         @param uids: each guest has a block, of which QEMU uses the first uid.
         @param accelerator: C{tcg} or C{kvm}; None: find out by trying.

@@ -17,16 +17,17 @@ from attrs import define, field
 from hostline.server.drivers.container_boot import Booting, Unstartable, cgroups_path
 from hostline.server.drivers.containers import NO_WIRES, ContainerSliver
 from hostline.server.drivers.driver import Workload
-from hostline.server.network.network import Network
+from hostline.server.network.shared import Shared
 from hostline.server.network.taps import Taps
 from hostline.server.supervise import bundle as oci
 from hostline.server.supervise import machine, machine_bundle
 from hostline.server.supervise.bundle import Bind
-from hostline.server.supervise.disks import DISK, LOGS, Disks
+from hostline.server.supervise.disks import LOGS, Disks
 from hostline.server.supervise.guest import Card, Seed
 from hostline.server.supervise.machine import BadGuest, Machine
 from hostline.server.supervise.machine_bundle import Cell
 from hostline.server.supervise.runtime import Bundle
+from hostline.server.supervise.shelf import GuestFiles
 from hostline.server.supervise.shim import Process
 
 #: Bytes for a workload that does not say.
@@ -55,7 +56,7 @@ class MachineBooting(Booting):
     """
 
     disks: Disks = field(kw_only=True)
-    control: Network | None = field(kw_only=True)
+    control: Shared | None = field(kw_only=True)
     taps: Taps | None = field(kw_only=True)
     program: str = field(kw_only=True)
     accelerator: str = "tcg"
@@ -67,7 +68,7 @@ class MachineBooting(Booting):
         await self.make(sliver, workload)
         serial = workload.serial
         try:
-            image, manner = self.disks.manner(serial)
+            image, manner = self.disks.image(serial)
             self.seed(workload).text()
         except (OSError, BadGuest) as error:
             raise Unstartable(f"its image cannot be used: {error}") from error
@@ -94,6 +95,8 @@ class MachineBooting(Booting):
             cpus=machine.cpus(workload.rspec, os.cpu_count() or 1),
             macs=[card.mac for card in cards],
             disk=None if disk is None else str(disk),
+            kernel=image.kernel is not None,
+            initrd=image.initrd is not None,
         )
         cell = self._cell(sliver, workload, bundle, image, disk, machine.argv(told))
         log = self.kept.place(serial) / "console"
@@ -180,7 +183,7 @@ class MachineBooting(Booting):
         sliver: ContainerSliver,
         workload: Workload,
         bundle: Bundle,
-        image: Path,
+        image: GuestFiles,
         disk: Path | None,
         argv: list[str],
     ) -> Cell:
@@ -189,14 +192,15 @@ class MachineBooting(Booting):
         state.mkdir(mode=0o700)
         os.chown(state, uid, uid)
         binds = [*machine_bundle.lay(bundle.path / "root"), Bind(state, machine.STATE, writable=True)]
-        binds += [Bind(image / name, f"{machine.IMAGE}/{name}") for name in ("kernel", "initrd")]
+        for file, name in ((image.kernel, "kernel"), (image.initrd, "initrd")):
+            if file is not None:
+                binds.append(Bind(file, f"{machine.IMAGE}/{name}"))
         if disk is not None:
-            base = (image / DISK).resolve()
-            binds += [Bind(base, str(base)), Bind(disk, str(disk), writable=True)]
+            binds.append(Bind(disk, str(disk), writable=True))
             os.chown(disk, uid, uid)
-        for file in image.glob("*"):  # only ours can come so far as to read them
-            if file.is_file():
-                file.chmod(file.stat().st_mode | 0o444)
+            if image.disk is not None:  # at the place that is noted in the other
+                base = image.disk.resolve()
+                binds.append(Bind(base, str(base)))
         group = None
         if self.cgroups is not None:
             procs, problems = self.cgroups.prepare(serial, held(workload.rspec))

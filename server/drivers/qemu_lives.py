@@ -67,7 +67,7 @@ class MachineLives(Lives):
             return
         bundle = self._bundle(sliver)
         try:
-            ready = self._booting.disks.manner(sliver.serial)[1].ready
+            ready = self._booting.disks.image(sliver.serial)[1].ready
         except (OSError, BadGuest):
             ready = "agent"
 

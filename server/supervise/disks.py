@@ -7,21 +7,19 @@ which image that is. C{SERIAL/seen} is a tree with what we have seen of the gues
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from hostline.server.supervise import homes
-from hostline.server.supervise.machine import BadGuest, Manner
+from hostline.server.supervise.machine import Manner
 from hostline.server.supervise.running import run
+from hostline.server.supervise.shelf import GuestFiles
 from hostline.server.supervise.spawn import Spawner
 
-#: What of an image a guest needs, and what it may have.
-NEEDED, DISK, NOTE = ("kernel", "initrd"), "disk.qcow2", "guest.json"
+DISK = "disk.qcow2"
 LOGS = Path("var/log/hostline")
-_LARGEST = 1 << 20
 
 
 class Disks:
@@ -29,10 +27,10 @@ class Disks:
     All of them, by serial; fits L{hostline.server.drivers.container_boot.Files}.
     """
 
-    def __init__(self, directory: Path, images: Callable[[int], Path], spawner: Spawner) -> None:
+    def __init__(self, directory: Path, images: Callable[[int], GuestFiles], spawner: Spawner) -> None:
         """
         @param directory: C{STATE/machines}, one directory for each sliver, which somebody else makes and removes.
-        @param images: the directory of an image, by its serial.
+        @param images: the files of an image, by its serial (L{hostline.server.supervise.shelf.Shelf.guest}).
         """
         self._directory = directory
         self._images = images
@@ -50,15 +48,15 @@ class Disks:
         @raise OSError: if that fails; or the image is not here.
         """
         place = self._directory / str(serial)
-        base = self._images(image)
+        base = self._images(image).disk
         homes.write_note(place / "image", str(image), lasting=True)
         (place / "seen" / LOGS).mkdir(parents=True, exist_ok=True)
         disk = place / DISK
-        if (base / DISK).exists() and not disk.exists():
+        if base is not None and not disk.exists():
             fresh = place / f"{DISK}.new"
             fresh.unlink(missing_ok=True)
-            size = max(disk_kib * 1024, _virtual(base / DISK))
-            words = ["-f", "qcow2", "-F", "qcow2", "-b", str((base / DISK).resolve()), str(fresh), str(size)]
+            size = max(disk_kib * 1024, _virtual(base))
+            words = ["-f", "qcow2", "-F", "qcow2", "-b", str(base.resolve()), str(fresh), str(size)]
             await run(self._spawner, "qemu-img", "create", "-q", *words)
             fresh.chmod(0o600)
             _give(fresh, first_uid)
@@ -110,27 +108,17 @@ class Disks:
             return None
         return f"the disk stays at {now} KiB: it does not get smaller" if disk_kib < now else None
 
-    def manner(self, serial: int) -> tuple[Path, Manner]:
+    def image(self, serial: int) -> tuple[GuestFiles, Manner]:
         """
-        @return: the directory of its image, and what that says.
-        @raise OSError: if it is not here, or not whole.
+        @return: the files of a guest's image, and what it says of guests.
+        @raise OSError: if it is not here.
         @raise BadGuest: if it says what makes no sense.
         """
         noted = homes.read_note(self._directory / str(serial) / "image")
         if len(noted) != 1:
             raise FileNotFoundError("no image is noted")
-        base = self._images(noted[0])
-        for name in NEEDED:
-            if not (base / name).is_file():
-                raise FileNotFoundError(f"the image has no {name}")
-        try:
-            with (base / NOTE).open("rb") as file:
-                body = json.loads(file.read(_LARGEST))
-        except FileNotFoundError:
-            body = {}
-        except (ValueError, RecursionError) as error:
-            raise BadGuest(f"{NOTE} cannot be read") from error
-        return base, Manner.read(body)
+        files = self._images(noted[0])
+        return files, Manner.read(files.about, files.kernel is not None)
 
     def own_disk(self, serial: int) -> Path | None:
         """

@@ -53,9 +53,10 @@ class Manner:
     least: int = _LEAST
 
     @classmethod
-    def read(cls, body: object) -> Manner:
+    def read(cls, body: object, direct: bool = True) -> Manner:
         """
         @param body: of C{guest.json}.
+        @param direct: whether there is a kernel; if not, the machine's own BIOS begins its disk.
         @raise BadGuest: if it makes no sense.
         """
         if not isinstance(body, Mapping):
@@ -69,6 +70,8 @@ class Manner:
             raise BadGuest("append: want a kernel's command line")
         if found.kind not in KINDS:
             raise BadGuest(f"machine: want {' or '.join(KINDS)}, got {found.kind!r}")
+        if not direct and found.kind == "microvm":
+            raise BadGuest("machine: a microvm has no BIOS that begins a disk; want a kernel or q35")
         if type(found.least) is not int or not 0 <= found.least < 1 << 50:
             raise BadGuest(f"memory_least: want a number of bytes, got {found.least!r}")
         rule(found.ready)
@@ -99,6 +102,7 @@ class Machine:
     @ivar memory: bytes that the guest has.
     @ivar macs: of its network cards, in order; the tap of the first is C{tap0}.
     @ivar disk: the path of its disk; None if it has none.
+    @ivar kernel: whether there is one, C{initrd}: whether there is one.
     """
 
     name: str
@@ -109,6 +113,8 @@ class Machine:
     cpus: int = 1
     macs: Sequence[str] = ()
     disk: str | None = None
+    kernel: bool = True
+    initrd: bool = True
 
 
 def memory(limit: int, accelerator: str) -> int:
@@ -156,16 +162,18 @@ def argv(machine: Machine) -> list[str]:
         "-m", f"{machine.memory >> 20}M", "-smp", str(machine.cpus),
         # A guest that restarts itself, or whose kernel panics, ends: its next boot is for us to begin.
         "-action", "reboot=shutdown,panic=exit-failure,shutdown=poweroff",
-        "-kernel", f"{IMAGE}/kernel", "-initrd", f"{IMAGE}/initrd", "-append", machine.guest.append,
         "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
     ]  # fmt: skip
+    if machine.kernel:
+        found += ["-kernel", f"{machine.image}/kernel", "-append", machine.guest.append]
+        found += ["-initrd", f"{machine.image}/initrd"] if machine.initrd else []
     for name in (QMP, OPERATORS):
-        found += [*_socket(name), "-mon", f"chardev={name},mode=control"]
+        found += [*_socket(machine.state, name), "-mon", f"chardev={name},mode=control"]
     found += ["-device", f"virtio-serial-{bus},id=ports"]
     ports = [(AGENT, AGENT_PORT)]
     ports += [(port(stream, number),) * 2 for number in range(TALKS) for stream in STREAMS]
     for name, seen in ports:
-        found += [*_socket(name), "-device", f"virtserialport,bus=ports.0,chardev={name},id={name},name={seen}"]
+        found += [*_socket(machine.state, name), "-device", f"virtserialport,bus=ports.0,chardev={name},id={name},name={seen}"]
     found += ["-object", "rng-builtin,id=random", "-device", f"virtio-rng-{bus},rng=random"]
     if not small:
         found += ["-device", "pvpanic-pci"]
@@ -198,8 +206,8 @@ def why_over(event: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _socket(name: str) -> list[str]:
-    return ["-chardev", f"socket,id={name},path={STATE}/{name},server=on,wait=off"]
+def _socket(state: str, name: str) -> list[str]:
+    return ["-chardev", f"socket,id={name},path={state}/{name},server=on,wait=off"]
 
 
 def _quoted(text: str) -> str:
