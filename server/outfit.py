@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 from hostline.server.config import Config
@@ -14,30 +15,37 @@ from hostline.server.drivers.container import ContainerDriver
 from hostline.server.drivers.driver import Driver
 from hostline.server.drivers.embedded import EmbeddedDriver
 from hostline.server.drivers.process import ProcessDriver
+from hostline.server.drivers.qemu import PROGRAM, QemuDriver
+from hostline.server.network.ip import Tools
 from hostline.server.network.links import Links
 from hostline.server.network.network import Network
 from hostline.server.network.shared import Shared
+from hostline.server.network.taps import Taps
 from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise.claim import Claimed, claim
 from hostline.server.supervise.means import Means
 from hostline.server.supervise.rootfs import Rootfs
 from hostline.server.supervise.shelf import Shelf
-from hostline.server.supervise.subuids import SubuidRange
+from hostline.server.supervise.shim import PATH
+from hostline.server.supervise.subuids import BLOCK, SubuidRange
 from hostline.server.supervise.uids import UidRange
 from hostline.server.sync import Ground
 
 
-def ranges(config: Config) -> tuple[UidRange, UidRange, UidRange, SubuidRange]:
+def ranges(config: Config) -> tuple[UidRange, UidRange, UidRange, SubuidRange, SubuidRange]:
     """
     @return: the uids of process slivers, of accounts (an eighth of what is configured for all), of embedded nodes (a
-        part of that), and the blocks of containers.
+        part of that), the blocks of containers, and those of QEMU machines (an eighth of what is configured for both).
     """
     slivers = config.slivers
     eighth, of_embedded = slivers.uid_count // 8, slivers.uid_count // 64
     processes = UidRange(slivers.uid_first, slivers.uid_count - eighth)
     accounts = UidRange(slivers.uid_first + processes.size, eighth - of_embedded)
     embedded = UidRange(accounts.first + accounts.size, of_embedded)
-    return processes, accounts, embedded, SubuidRange(slivers.container_uid_first, slivers.container_uid_count)
+    of_machines = slivers.container_uid_count // BLOCK // 8 * BLOCK
+    containers = SubuidRange(slivers.container_uid_first, slivers.container_uid_count - of_machines)
+    machines = SubuidRange(containers.first + containers.size, of_machines)
+    return processes, accounts, embedded, containers, machines
 
 
 async def find_drivers(
@@ -66,7 +74,7 @@ async def find_drivers(
     @param common: what every driver is given.
     @return: the links of experiments; None if there can be none.
     """
-    processes, accounts, of_embedded, blocks = ranges(config)
+    processes, accounts, of_embedded, blocks, of_machines = ranges(config)
     spawner, clock = common["spawner"], common["clock"]
     found, no_network = await Network.find(config.network, instance, state / "network", spawner, clock)
     links, no_links = await Links.find(instance, spawner, clock)
@@ -84,7 +92,7 @@ async def find_drivers(
         **common,
     )
     if shelf is None:
-        of_root = ("account", "container", *(["embedded"] if config.experiments.embedded else []))
+        of_root = ("account", "container", "qemu", *(["embedded"] if config.experiments.embedded else []))
         missing |= dict.fromkeys(of_root, "the daemon does not run as root")
         return links
     drivers["account"] = AccountDriver(
@@ -108,9 +116,9 @@ async def find_drivers(
             **common,
         )
     try:
-        at_end(claim(UidRange(blocks.first, blocks.size), key="slivers.container_uid").close)
+        at_end(claim(UidRange(blocks.first, blocks.size + of_machines.size), key="slivers.container_uid").close)
     except Claimed as error:
-        missing["container"] = str(error)
+        missing |= dict.fromkeys(("container", "qemu"), str(error))
         return links
     means = await Means.find(state / "roots", spawner, clock, note=state / "means")
     drivers["container"] = driver = ContainerDriver(
@@ -125,4 +133,20 @@ async def find_drivers(
         **common,
     )
     driver.holds = f"{driver.holds}: {means.describe()}; what they receive from the network is not limited"
+    qemu = which(PROGRAM, path=PATH)
+    if qemu is None or which("qemu-img", path=PATH) is None:
+        missing["qemu"] = f"there is no {PROGRAM} (Debian: apt install qemu-system-x86 qemu-utils)"
+        return links
+    drivers["qemu"] = QemuDriver(
+        state / "machines",
+        run / "machines",
+        program=qemu,
+        images=shelf.guest,
+        taps=Taps(Tools(spawner, clock)),
+        uids=of_machines,
+        cgroups=cgroups.of("q") if cgroups is not None else None,
+        no_network=no_network,
+        **wired,
+        **common,
+    )
     return links
