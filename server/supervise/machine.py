@@ -103,6 +103,11 @@ class Machine:
     @ivar macs: of its network cards, in order; the tap of the first is C{tap0}.
     @ivar disk: the path of its disk; None if it has none.
     @ivar kernel: whether there is one, C{initrd}: whether there is one.
+    @ivar image: where its kernel is, C{state}: where its sockets are to be.
+    @ivar ram: the path of a file that is its memory, from which it goes on; empty: memory of its own.
+    @ivar keeps: whether what it does to that file stays there.
+    @ivar waits: it does not begin, but goes on from a state that it is told of.
+    @ivar taps: whether its cards are joined to anything.
     """
 
     name: str
@@ -115,6 +120,12 @@ class Machine:
     disk: str | None = None
     kernel: bool = True
     initrd: bool = True
+    image: str = IMAGE
+    state: str = STATE
+    ram: str = ""
+    keeps: bool = False
+    waits: bool = False
+    taps: bool = True
 
 
 def memory(limit: int, accelerator: str) -> int:
@@ -164,6 +175,12 @@ def argv(machine: Machine) -> list[str]:
         "-action", "reboot=shutdown,panic=exit-failure,shutdown=poweroff",
         "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
     ]  # fmt: skip
+    if machine.ram:
+        size = f"{machine.memory >> 20}M,share={'on' if machine.keeps else 'off'}"
+        found += ["-object", f"memory-backend-file,id=ram,mem-path={machine.ram},size={size}"]
+        found += ["-machine", "memory-backend=ram"]
+    if machine.waits:
+        found += ["-incoming", "defer"]
     if machine.kernel:
         found += ["-kernel", f"{machine.image}/kernel", "-append", machine.guest.append]
         found += ["-initrd", f"{machine.image}/initrd"] if machine.initrd else []
@@ -173,13 +190,15 @@ def argv(machine: Machine) -> list[str]:
     ports = [(AGENT, AGENT_PORT)]
     ports += [(port(stream, number),) * 2 for number in range(TALKS) for stream in STREAMS]
     for name, seen in ports:
-        found += [*_socket(machine.state, name), "-device", f"virtserialport,bus=ports.0,chardev={name},id={name},name={seen}"]
+        device = f"virtserialport,bus=ports.0,chardev={name},id={name},name={seen}"
+        found += [*_socket(machine.state, name), "-device", device]
     found += ["-object", "rng-builtin,id=random", "-device", f"virtio-rng-{bus},rng=random"]
     if not small:
         found += ["-device", "pvpanic-pci"]
     for number, mac in enumerate(machine.macs):
         # Without vnet_hdr whole frames only come and go: what shapes and delays them counts them as they are.
-        found += ["-netdev", f"tap,id=net{number},ifname={tap(number)},script=no,downscript=no,vnet_hdr=off"]
+        end = f"tap,id=net{number},ifname={tap(number)},script=no,downscript=no,vnet_hdr=off"
+        found += ["-netdev", end if machine.taps else f"hubport,id=net{number},hubid={number}"]
         found += ["-device", f"virtio-net-{bus},netdev=net{number},mac={mac}{nic}"]
     if machine.disk is not None:
         # What the host has no room for is an error inside, and the guest goes on.

@@ -99,6 +99,17 @@ class Qmp:
 
         return await self._until_done(asked())
 
+    async def give(self, name: str, fd: int) -> None:
+        """
+        Let QEMU have a descriptor, by a name.
+
+        @raise OSError: if it does not take it.
+        """
+        if self._client is None:
+            raise OSError("QEMU cannot be asked")
+        self._client.send_fd_scm(fd)
+        await self.execute("getfd", {"fdname": name})
+
     def close(self) -> None:
         """
         Leave; QEMU goes on.

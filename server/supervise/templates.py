@@ -1,0 +1,378 @@
+"""
+Guests that have booted once for all those like them: the memory and the devices of one, from which others go on.
+
+A template is two files that are in memory only: the guest's memory, sealed so that nobody can write to it any more, and
+what QEMU says of its devices. A clone maps the memory as its own (what it does not change it shares with all others)
+and reads the devices' state; so it answers in some hundredths of what a boot takes. Nothing of a template is on the
+disk but while it is made: it ends with the daemon, and the next one makes it again; clones go on.
+
+What all clones of a template would share is made new by the seed: random numbers, clock, names, addresses of cards.
+Only guests without a disk have templates: what a file system is to a guest's kernel is not only on its disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from attrs import define, evolve, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from hostline.server.supervise import machine
+from hostline.server.supervise.agent import Agent
+from hostline.server.supervise.guest import Guest
+from hostline.server.supervise.machine import Machine
+from hostline.server.supervise.qmp import Qmp
+from hostline.server.supervise.running import program
+from hostline.server.supervise.shim import PATH, SHELL
+from hostline.server.supervise.spawn import Child, Spawner
+from hostline.server.supervise.trash import Trash
+
+#: Where a clone finds the memory and the state: descriptors that QEMU is started with.
+RAM, STATE = 3, 4
+#: How many templates are kept, and how many failures there may be before one is given up for good.
+MOST, TRIES = 4, 2
+_LIMIT_S, _SETTLE_S, _APART_S = 180.0, 1.0, 0.3
+_NOBODY = "65534"
+_SEALS = 0x2 | 0x4 | 0x8  # SHRINK, GROW, WRITE
+_ADD_SEALS = 1033
+_CAPABILITY = {"capabilities": [{"capability": "x-ignore-shared", "state": True}]}
+#: The last word is how what an earlier daemon began is known again.
+_MARK = "hostline-template"
+_SCRIPT = 'cd "$1" || exit 1; shift 2; exec "$@"'
+
+
+def mac(number: int) -> str:
+    """
+    @return: what the card of this number has in every template, and a clone has until its seed is applied.
+    """
+    return f"02:1b:ff:ff:{number >> 8 & 255:02x}:{number & 255:02x}"
+
+
+@frozen
+class Template:
+    """
+    One that is whole.
+
+    @ivar ram: descriptor of the memory; C{state}: of the devices' state.
+    """
+
+    ram: int
+    state: int
+
+    def like(self, told: Machine) -> Machine:
+        """
+        @return: a machine that goes on from this, if it is started with L{opened} and L{revive} is called.
+        """
+        return evolve(told, ram=f"/proc/self/fd/{RAM}", waits=True)
+
+    def opened(self) -> list[int]:
+        """
+        @return: descriptors for a clone, C{RAM} and C{STATE} in this order; whoever asks closes them.
+        @raise OSError: if there are no more descriptors.
+        """
+        ram = os.open(f"/proc/self/fd/{self.ram}", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            return [ram, os.open(f"/proc/self/fd/{self.state}", os.O_RDONLY | os.O_CLOEXEC)]
+        except OSError:
+            os.close(ram)
+            raise
+
+    def close(self) -> None:
+        """
+        Let go of it; its clones go on.
+        """
+        os.close(self.ram)
+        os.close(self.state)
+
+
+async def revive(qmp: Qmp, clock: IReactorTime, limit_s: float = 20.0) -> None:
+    """
+    Have a clone go on; may be repeated after a crash in the midst of it.
+
+    @raise OSError: if it cannot.
+    """
+    until = clock.seconds() + limit_s
+    with suppress(OSError):  # said before
+        await qmp.execute("migrate-set-capabilities", _CAPABILITY)
+        await qmp.execute("migrate-incoming", {"uri": f"fd:{STATE}"})
+    pause = 0.002
+    while (await _status(qmp)) == "inmigrate":
+        if clock.seconds() > until:
+            raise TimeoutError("the template's state is not read")
+        await deferLater(clock, pause)
+        pause = min(pause * 1.5, 0.1)
+    await qmp.execute("cont")
+
+
+async def _status(qmp: Qmp) -> str:
+    said = await qmp.execute("query-status")
+    return str(said.get("status")) if isinstance(said, dict) else ""
+
+
+@define
+class _Kept:
+    template: Template | None = None
+    failures: int = 0
+
+
+class Templates:
+    """
+    The templates of this host, made as they are wanted, one at a time.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        directory: Path,
+        spawner: Spawner,
+        loop: asyncio.AbstractEventLoop,
+        clock: IReactorTime,
+        most: Callable[[], int] = lambda: MOST,
+    ) -> None:
+        """
+        @param directory: for what is there while one is made; C{STATE/templates}, on the file system of the images.
+        @param most: how many are kept; 0: none are made.
+        """
+        self._directory = directory
+        self._spawner = spawner
+        self._loop = loop
+        self._clock = clock
+        self._most = most
+        self._kept: dict[str, _Kept] = {}  # the one that was used last is the last
+        self._making: tuple[str, Child | None] | None = None
+        self._trash = Trash(directory / ".trash", spawner)
+        self._closed = False
+
+    async def recover(self) -> None:
+        """
+        End and remove what an earlier daemon was making.
+
+        @raise OSError: if that cannot be done.
+        """
+        self._directory.mkdir(mode=0o711, exist_ok=True)
+        for pid in makers(self._directory):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            while pid in makers(self._directory):
+                await deferLater(self._clock, 0.01)
+        self._trash.resume()
+        for one in self._directory.iterdir():
+            if one.name != ".trash":
+                await self._trash.throw(one)
+
+    def find(self, told: Machine, image: Path) -> Template | None:
+        """
+        @param told: a guest that is to be started.
+        @param image: the directory of its image.
+        @return: what it can go on from; None if there is nothing, and then it is made in the background.
+        """
+        if told.disk is not None or told.guest.ready != "agent" or self._closed or self._most() <= 0:
+            return None
+        pattern = like(told)
+        try:
+            key = key_of(pattern, image)
+        except OSError:
+            return None
+        kept = self._kept.setdefault(key, _Kept())
+        self._kept[key] = self._kept.pop(key)
+        if kept.template is None and kept.failures < TRIES and self._making is None:
+            self._making = key, None
+            made = Deferred.fromCoroutine(self._make(key, pattern, image))
+            made.addErrback(lambda failure: self._log.failure("a template", failure))
+        return kept.template
+
+    def failed(self, template: Template) -> None:
+        """
+        A clone of it did not come up: there is something wrong with it.
+        """
+        for kept in self._kept.values():
+            if kept.template is template:
+                kept.template = None
+                kept.failures += 1
+                template.close()
+
+    def ready(self) -> int:
+        """
+        @return: how many there are.
+        """
+        return sum(kept.template is not None for kept in self._kept.values())
+
+    def close(self) -> None:
+        """
+        End what is being made, and let go of all.
+        """
+        self._closed = True
+        if self._making is not None and self._making[1] is not None:
+            _end(self._making[1])
+        for kept in self._kept.values():
+            if kept.template is not None:
+                kept.template.close()
+                kept.template = None
+        self._kept.clear()
+        self._trash.close()
+
+    async def _make(self, key: str, pattern: Machine, image: Path) -> None:
+        place = self._directory / key[:16]
+        try:
+            template = await self._boot(key, place, pattern, image)
+            if self._closed or key not in self._kept:
+                template.close()
+            else:
+                self._kept[key].template = template
+                self._drop_old()
+        except OSError as error:
+            if key in self._kept and not self._closed:
+                self._kept[key].failures += 1
+                self._log.warn("no template of {image}: {why}", image=image, why=str(error))
+        finally:
+            self._making = None
+            with suppress(OSError):
+                if not self._closed:
+                    await self._trash.throw(place)
+
+    async def _boot(self, key: str, place: Path, pattern: Machine, image: Path) -> Template:
+        place.mkdir(mode=0o700)
+        for name in ("kernel", "initrd"):
+            os.link(image / name, place / name)
+        os.chown(place, int(_NOBODY), int(_NOBODY))
+        ram = os.memfd_create("hostline-ram", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
+        state = os.memfd_create("hostline-state", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
+        child: Child | None = None
+        ended: Deferred[int | None] = Deferred()
+        try:
+            os.truncate(ram, pattern.memory)
+            argv = confined(place, machine.argv(evolve(pattern, ram=f"/proc/self/fd/{RAM}", keeps=True)))
+            child = self._spawner.spawn(
+                argv,
+                environment={"PATH": PATH, "LC_ALL": "C"},
+                file_actions=[(os.POSIX_SPAWN_DUP2, ram, RAM)],
+                ended=ended.callback,
+            )
+            self._making = key, child
+            await self._grow_up(place, child, state)
+            _end(child)
+            await ended
+            child = None
+            for fd in (ram, state):
+                fcntl.fcntl(fd, _ADD_SEALS, _SEALS)
+            return Template(ram, state)
+        except BaseException:
+            if child is not None:
+                _end(child)
+            os.close(ram)
+            os.close(state)
+            raise
+
+    async def _grow_up(self, place: Path, child: Child, state: int) -> None:
+        """
+        Wait until a guest has booted, stop it, and have its devices' state written.
+        """
+        guest = Guest(Agent(place / machine.AGENT, self._loop, self._clock), self._clock)
+        qmp = Qmp(self._loop, lambda _: None, lambda: None)
+        until = self._clock.seconds() + _LIMIT_S
+        try:
+            while not (place / machine.AGENT).exists() or not (place / machine.QMP).exists():
+                if not child.alive or self._clock.seconds() > until:
+                    raise OSError("QEMU did not start")
+                await deferLater(self._clock, 0.02)
+            await guest.ready(_LIMIT_S)
+            # What is begun at a boot comes to rest; nobody is connected any more.
+            await deferLater(self._clock, _SETTLE_S)
+            await guest.agent.call("guest-ping")
+            guest.close()
+            await deferLater(self._clock, _APART_S)
+            await qmp.join(place, machine.QMP)
+            await qmp.execute("stop")
+            await qmp.execute("migrate-set-capabilities", _CAPABILITY)
+            await qmp.give("state", state)
+            await qmp.execute("migrate", {"uri": "fd:state"})
+            while True:
+                said: Any = await qmp.execute("query-migrate")
+                word = said.get("status") if isinstance(said, dict) else None
+                if word == "completed":
+                    return
+                if word == "failed" or self._clock.seconds() > until:
+                    raise OSError("QEMU does not write the state of its devices")
+                await deferLater(self._clock, 0.02)
+        finally:
+            guest.close()
+            qmp.close()
+
+    def _drop_old(self) -> None:
+        whole = [key for key, kept in self._kept.items() if kept.template is not None]
+        for key in whole[: max(len(whole) - max(self._most(), 1), 0)]:
+            kept = self._kept.pop(key)
+            if kept.template is not None:
+                kept.template.close()
+
+
+def like(told: Machine) -> Machine:
+    """
+    @return: the machine that all are like from which this one differs by name and addresses only.
+    """
+    cards = [mac(number) for number in range(len(told.macs))]
+    return evolve(told, name="template", macs=cards, image=".", state=".", taps=False)
+
+
+def key_of(pattern: Machine, image: Path) -> str:
+    """
+    @return: what is another for another QEMU, command line or image.
+    @raise OSError: if QEMU or the image is not there.
+    """
+    digest = hashlib.sha256()
+    for file in (Path(pattern.program), image / "kernel", image / "initrd"):
+        about = file.stat()
+        digest.update(f"{file} {about.st_ino} {about.st_size} {about.st_mtime_ns}\0".encode())
+    for word in machine.argv(pattern):
+        digest.update(word.encode() + b"\0")
+    return digest.hexdigest()
+
+
+def confined(place: Path, argv: Sequence[str]) -> list[str]:
+    """
+    @return: what starts QEMU as nobody, with a network, processes and mounts of its own, in a directory; all of it ends
+        when the first of them is killed.
+    """
+    return [
+        *(program("unshare"), "-mpnif", "--kill-child", "--propagation", "private", "--mount-proc"),
+        *(SHELL, "-c", _SCRIPT, "sh", str(place), _MARK),
+        *(program("setpriv"), f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", "--no-new-privs"),
+        *("--bounding-set=-all", "--inh-caps=-all"),
+        *(program("nice"), "-n", "5"),
+        *argv,
+    ]
+
+
+def makers(directory: Path) -> list[int]:
+    """
+    @return: pids of what makes templates under a directory.
+    """
+    found = []
+    unshare = os.path.realpath(program("unshare"))
+    for name in os.listdir("/proc"):  # noqa: PTH208
+        if name.isdigit():
+            with suppress(OSError):
+                words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
+                if (
+                    _MARK.encode() in words
+                    and any(one.startswith(os.fsencode(f"{directory}/")) for one in words)
+                    and os.readlink(f"/proc/{name}/exe") == unshare  # noqa: PTH115
+                ):
+                    found.append(int(name))
+    return found
+
+
+def _end(child: Child) -> None:
+    child.kill(signal.SIGKILL)  # unshare: its child goes with it, and with that one all the others
