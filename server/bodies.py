@@ -30,7 +30,11 @@ class Bodies:
         """
         host = self._daemon.host
         owner = callers.shown_principal(host, experiment.owner)
-        return views.experiment_body(host, experiment, self._daemon.sync.status, owner)
+        return views.experiment_body(host, experiment, self._daemon.sync.status, owner, self._shaped_by)
+
+    def _shaped_by(self, experiment: int, link: str) -> str | None:
+        wires = self._daemon.wires
+        return wires.shaped_by(f"{experiment}/{link}") if wires is not None else None
 
     def sliver(self, sliver: Sliver) -> dict[str, Any]:
         """
