@@ -146,7 +146,7 @@ class Idle:
         """
         The body of C{activity}.
         """
-        now, kept = self._now(), self._kept.get(experiment.serial)
+        now = self._now()
         terms, diary = self.terms(experiment), history.of(self._daemon.host, experiment.serial)
         body: dict[str, Any] = {
             "experiment": experiment.name,
@@ -164,8 +164,9 @@ class Idle:
             "warned": experiment.warned or diary.told.get(idleness.MOST_WARNING),
             "nodes": [],
         }
-        if kept is None or experiment.state not in _PLACED:
+        if experiment.state not in _PLACED or not experiment.slivers:
             return body
+        kept = self._kept.setdefault(experiment.serial, _Kept(Watched(now)))
         watched, seen = kept.watched, self._seen(experiment, kept)
         used, rule, node = watched.newest()
         due = idleness.due(terms, seen)

@@ -54,7 +54,7 @@ class Notices:
         """
         Give what earlier daemons did not; the records are loaded.
         """
-        for diary in self._daemon.host.table(Diary).values():
+        for diary in self._daemon.host.table(Diary).values() if self._spawner is not None else ():
             for one in diary.owed:
                 self._waiting[diary.serial, int(one.get("number", 0))] = 0
         self._go()

@@ -17,7 +17,7 @@ from hostline.server.records import Experiment, Operation
 #: Topics that one connection may watch.
 TOPICS = 100
 #: What happens to the host and says to which slivers.
-_NAMING = ("held", "expiry")
+_NAMING = ("held", "expiry", "unused")
 #: Events that are looked at in one turn.
 _AT_ONCE = 4
 
