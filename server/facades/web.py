@@ -55,7 +55,7 @@ class WebConnection(asyncio.Protocol):
         self._body = bytearray()
         self._counted = 0
         self._ahead = 0
-        self._posted = self._begun = self._over = False
+        self._posted = self._begun = self._over = self._within = False
         self._late: asyncio.TimerHandle | None = None
         self._answer: Deferred[None] | None = None
 
@@ -128,6 +128,15 @@ class WebConnection(asyncio.Protocol):
         """
         Go on with what came.
         """
+        if self._within:  # further out this goes on
+            return
+        self._within = True
+        try:
+            self._read_on()
+        finally:
+            self._within = False
+
+    def _read_on(self) -> None:
         while not (self._over or self._begun):
             try:
                 event = self._http.next_event()
@@ -177,6 +186,7 @@ class WebConnection(asyncio.Protocol):
         """
         self._in_time()
         self._begun, self._ahead = True, 0
+        self._tally.spend()
         if self._tally.budget > 0:
             self._start()
         else:
