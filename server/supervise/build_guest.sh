@@ -102,7 +102,9 @@ pack() { # TREE FILE
 
 ours() { # TREE: what of ours is in every guest
     mkdir -p "$1/usr/lib/hostline" "$1/sbin" &&
-        cp "$here/inguest/up.sh" "$1/usr/lib/hostline/up" && chmod 0755 "$1/usr/lib/hostline/up" &&
+        for one in up services; do
+            cp "$here/inguest/$one.sh" "$1/usr/lib/hostline/$one" && chmod 0755 "$1/usr/lib/hostline/$one" || return 1
+        done &&
         rm -f "$1/sbin/shutdown" && cp "$here/inguest/shutdown.sh" "$1/sbin/shutdown" && chmod 0755 "$1/sbin/shutdown"
 }
 

@@ -9,6 +9,7 @@ it is found again.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import resource
@@ -226,6 +227,7 @@ class Runtime:
         users: int | None = None,
         *,
         most: int = console.MOST,
+        keep: Sequence[int] = (),
     ) -> tuple[int, Process]:
         """
         Create a container; its own process waits to be started.
@@ -233,6 +235,7 @@ class Runtime:
         @param log: where its output goes; begun anew, now and at C{most} bytes.
         @param users: descriptor of the user namespace that it is to be in, with the uids of its configuration; None:
             the runtime makes one.
+        @param keep: descriptors of ours that its own process is to have, from 3 on.
         @return: the pid of its own process, and its conmon.
         @raise Failed: if it could not be created; the runtime may have left something for L{delete}.
         @raise OSError: if conmon could not be started, or files not written.
@@ -244,21 +247,27 @@ class Runtime:
         (path / "kept").mkdir(exist_ok=True)
         log.unlink(missing_ok=True)
         reading, writing = os.pipe()
+        theirs: list[int] = []
         try:
             # conmon leaves a file in its own directory when the kernel kills for want of memory: the bundle's.
             conmon = conmon_argv(self._conmon, self.program, self.root, bundle, log, most)
+            if keep:
+                conmon += ["--runtime-opt=--preserve-fds", f"--runtime-opt={len(keep)}"]
             argv = [*limited(open_files(), str(path)), *conmon]
-            environment = {"PATH": PATH, "_OCI_SYNCPIPE": "3"}
+            environment = {"PATH": PATH, "_OCI_SYNCPIPE": str(3 + len(keep))}
             # Where it makes a socket for a moment; a daemon that dies in that moment leaves it (L{tidy}).
             if len(str(self.root.parent)) + len(_SOCKET) < _LONGEST_PATH:
                 environment["TMPDIR"] = str(self.root.parent)
-            duplicated = [(os.POSIX_SPAWN_DUP2, writing, 3)]
+            # From numbers above those that they get, or one would be taken for another.
+            theirs += [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 4 + len(keep)) for fd in (*keep, writing)]
+            duplicated = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(theirs, 3)]
             self.spawner.spawn(argv, environment=environment, file_actions=duplicated, ended=lambda _: None)
         except OSError:
             os.close(reading)
             raise
         finally:
-            os.close(writing)
+            for fd in (writing, *theirs):
+                os.close(fd)
         pid = said_by_sync(await self._line(reading))
         keeper = int((path / "conmon.pid").read_text())
         known = start_time(keeper)

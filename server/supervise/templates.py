@@ -178,7 +178,8 @@ class Templates:
         @param image: the directory of its image.
         @return: what it can go on from; None if there is nothing, and then it is made in the background.
         """
-        if told.disk is not None or told.guest.ready != "agent" or self._closed or self._most() <= 0:
+        whole = told.kernel and told.initrd and told.disk is None and told.guest.ready == "agent"
+        if not whole or self._closed or self._most() <= 0:
             return None
         pattern = like(told)
         try:

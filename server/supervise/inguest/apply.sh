@@ -50,6 +50,10 @@ interface() { # NOW MAC NAME MTU ADDRESS..
 whole() { # FILE MODE BASE64: never half of it
     mkdir -p "${1%/*}" && text "$3" >"$1.new" && chmod "$2" "$1.new" && mv -f "$1.new" "$1" || problem "$1 is not written"
 }
+services() { # of images that we made
+    [ -x /usr/lib/hostline/services ] || return 0
+    /usr/lib/hostline/services </dev/null >/dev/null 2>&1 &
+}
 begin() { # what a boot does once, in the background; nothing of it keeps what we write to
     (
         printf '%s\n' "$boot" >$here/boot
@@ -135,5 +139,8 @@ while read -r word rest; do
             ;;
     esac
 done
-[ -z "$first" ] || begin
+if [ -n "$first" ]; then
+    services
+    begin
+fi
 echo applied

@@ -1,6 +1,6 @@
 #!/bin/sh
-# What a guest does: it is process 1. A shell on the serial line, ssh if there is a server, and the agent, by which the
-# host makes it the node that it is to be. There is no other init: whoever wants a service begins it.
+# What a guest does: it is process 1. A shell on the serial line, and the agent, by which the host makes it the node that
+# it is to be (and has it begin its services then). There is no other init: whoever wants a service begins it.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=linux
 umask 022
 mkdir -p /dev/pts /dev/shm
@@ -27,15 +27,6 @@ if [ -c /dev/ttyS0 ]; then
             sleep 1
         done
     ) &
-fi
-if [ -x /usr/sbin/sshd ]; then
-    (
-        ssh-keygen -A >/dev/null 2>&1 # each guest its own, at its first boot
-        exec /usr/sbin/sshd
-    ) &
-elif [ -x /usr/sbin/dropbear ]; then
-    mkdir -p /etc/dropbear
-    /usr/sbin/dropbear -R -s 2>/dev/null
 fi
 while :; do
     for port in /sys/class/virtio-ports/*; do
