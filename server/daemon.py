@@ -55,6 +55,7 @@ from hostline.server.rounds import Rounds
 from hostline.server.slivers.admission import admit
 from hostline.server.slivers.lent import LoanClock
 from hostline.server.slivers.life import SliverLife
+from hostline.server.slivers.plan import ABSENT
 from hostline.server.slivers.trusted_time import Moment
 from hostline.server.store import Loaded, Store
 from hostline.server.supervise.shelf import Shelf
@@ -283,7 +284,9 @@ class Daemon:
         """
         known = self.host.slivers_by_serial.get(serial)
         name = known.name if known is not None else "a new sliver"
-        admit(self.host.ledger, self.cores, name, rspec, known.rspec if known is not None else None)
+        slivers = self.host.slivers_by_serial.values() if rspec.get("cpu_min") else ()
+        nodes = sum(one.rspec.get("cpu_min", 0) for one in slivers if not one.free and one.wanted != ABSENT)
+        admit(self.host.ledger, self.cores, name, rspec, known.rspec if known is not None else None, nodes)
 
     # Connections.
 

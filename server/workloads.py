@@ -16,6 +16,7 @@ from hostline.server.drivers.driver import Workload
 from hostline.server.experiments.planned import Planned
 from hostline.server.records import Image, Sliver
 from hostline.server.slivers import plan
+from hostline.server.supervise.packages import with_packages
 
 if TYPE_CHECKING:
     from hostline.server.host import Host
@@ -63,9 +64,13 @@ class Workloads:
         node = None if sliver.free else self._planned.node(sliver)
         if node is None:
             return common
+        if node.node.once and command is not None:
+            command = once(command)
+        if node.node.packages and sliver.kind == "qemu":  # there is nothing of ours in it that would do it before
+            command = with_packages(node.node.packages, command)
         return evolve(
             common,
-            start_command=once(command) if node.node.once and command is not None else command,
+            start_command=command,
             interfaces=node.interfaces,
             routes=node.routes,
             forwards=node.forwards,

@@ -24,7 +24,14 @@ def room(cores: int) -> int:
     return cores * PROMISED
 
 
-def admit(ledger: Ledger, cores: int, name: str, rspec: Mapping[str, int], before: Mapping[str, int] | None) -> None:
+def admit(
+    ledger: Ledger,
+    cores: int,
+    name: str,
+    rspec: Mapping[str, int],
+    before: Mapping[str, int] | None,
+    nodes: int = 0,
+) -> None:
     """
     Check that the host can promise what a sliver is about to be given.
 
@@ -32,11 +39,12 @@ def admit(ledger: Ledger, cores: int, name: str, rspec: Mapping[str, int], befor
     @param name: the sliver's, for the error.
     @param rspec: what it is to have, before loans; C{before}: what it has, None if it is new. Who asks for no more than
         it has is never refused: a host that has lost cores keeps its slivers.
+    @param nodes: what the nodes of experiments are promised.
     @raise NoRoom: if it cannot, saying what is left.
     """
     had = before.get("cpu_min", 0) if before is not None else 0
     wants = rspec.get("cpu_min", 0)
-    left = max(0, room(cores) - ledger.total("cpu_min") + had)
+    left = max(0, room(cores) - ledger.total("cpu_min") - nodes + had)
     if wants > had and wants > left:
         raise NoRoom(
             f"{name}: cpu_min {wants} wanted, {left} left of the {room(cores)} per mille of a core that this host's "

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from attrs import frozen
 
+from hostline.server.network import fabric
 from hostline.server.supervise import syscalls
 from hostline.server.supervise.means import clear, mounts_below
 from tests.live.support import DEADLINE_S, living
@@ -23,7 +24,8 @@ from tests.live.support import DEADLINE_S, living
 _GROUP = re.compile("[a-z][0-9]+")
 #: Below the state directory: where each sliver has something of its own, while it is there.
 _PLACES = (
-    "slivers", "slivers/.trash", "accounts", "accounts/.trash", "containers", "roots", "roots/.trash",
+    "slivers", "slivers/.trash", "embedded", "embedded/.trash", "run/embedded/slivers", "accounts",
+    "accounts/.trash", "containers", "roots", "roots/.trash",
     "network/addresses", "run/slivers", "run/accounts/slivers", "run/containers/bundles", "run/containers/state-*",
     "run/doors", "delegates/[0-9]*",
 )  # fmt: skip
@@ -101,14 +103,21 @@ class Remains:
         @return: the host's interfaces that bear our tag.
         """
         links = json.loads(_said("ip", "-j", "link", "show") or "[]")
-        return [link["ifname"] for link in links if link.get("ifalias", "").startswith(f"hostline {self.instance}/")]
+        tags = f"hostline {self.instance}/", f"hostline-links {self.instance} "
+        start = fabric.Names(self.instance).start
+        return [
+            link["ifname"]
+            for link in links
+            if link.get("ifalias", "").startswith(tags) or link["ifname"].startswith(start)
+        ]
 
     def tables(self) -> list[str]:
         """
         @return: the nftables tables that are named after us, with their families.
         """
         lines = _said("nft", "list", "tables").splitlines()
-        return [line.removeprefix("table ") for line in lines if line.endswith(f" hostline_{self.instance[:8]}")]
+        names = tuple(f" hostline_{links}{self.instance[:8]}" for links in ("", "links_"))
+        return [line.removeprefix("table ") for line in lines if line.endswith(names)]
 
     def mounts(self) -> list[Path]:
         """

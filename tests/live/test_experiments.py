@@ -1,0 +1,255 @@
+"""
+Experiments for real: containers and processes on the same links, the host itself and accounts among them, from the text
+to the last trace.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.live.experiments import Node, chain, text, uptime_of
+from tests.live.hosted import Hosted, until
+from tests.live.killing import KilledTest
+from tests.live.support import living
+from tests.needs import needs_root, needs_tool
+
+_CONFIG = """
+[experiments]
+container_image = "tiny"
+embedded = true
+"""
+
+
+@needs_root
+@needs_tool("conmon", "runc", "catatonit", "busybox", "ping")
+class ExperimentsCase(KilledTest):
+    """
+    A host with a small image, and the project lab.
+    """
+
+    def setUp(self) -> None:
+        self.helpers = set()
+        self.host = Hosted(self, _CONFIG)
+        self.host.start()
+        self.host.ask("image_build tiny base=busybox", 60)
+        self.host.ask("add_project lab")
+
+    def swap_in(self, nodes: dict[str, Node]) -> Any:
+        return self.host.ask(f"create_experiment lab/x {text(nodes)} swap_in=True wait=60", 90)
+
+    def run_in(self, node: str, command: str) -> Any:
+        """
+        @return: how a command in a node ends, and what it says.
+        """
+        return self.host.ask(f"exec {node}.x.lab ['/bin/sh','-c',{command!r}]", 60)
+
+    def assertReaches(self, node: str, other: str) -> None:
+        """
+        One ping is answered, within some seconds of trying.
+        """
+        said = {}
+
+        def reaches() -> bool:
+            nonlocal said
+            said = self.run_in(node, f"ping -c 1 -W 1 {other}")
+            return bool(said["exit"] == 0)
+
+        until(reaches, 10, lambda: (said, self.run_in(node, "ip addr; ip route; cat /etc/hosts")["out"]))
+
+    def nodes(self) -> Any:
+        return self.host.ask("experiment lab/x")["nodes"]
+
+
+class MixedTests(ExperimentsCase):
+    """
+    Kinds beside each other.
+    """
+
+    def test_fromTheTextToTheLastTrace(self) -> None:
+        """
+        Five nodes of two kinds in a row are booted with their start commands' codes, reach each other by name over all
+        hops, go on as they are while one is rebooted and one is added, and leave nothing.
+        """
+        nodes = chain(5) | {"n4": Node("process", ["l3"], "exit 7")}
+        body = self.swap_in(nodes)
+        self.assertEqual([one["problems"] for one in body["nodes"].values()], [[]] * 5)
+        self.assertEqual(
+            self.host.ask("status_request lab/x"),
+            {
+                "hv:container:pnode-0000": {"n1": ["booted", 1], "n3": ["booted", 3]},
+                "hv:process:pnode-0000": {"n0": ["booted", 0], "n2": ["booted", 2], "n4": ["booted", 7]},
+            },
+        )
+        for node, other in (("n0", "n4"), ("n4", "n0"), ("n1", "n3"), ("n3", "n0")):
+            self.assertReaches(node, other)
+        others = uptime_of(self.nodes(), "n0", "n1", "n3", "n4")
+        (again,) = self.host.ask("node_reboot lab/x n2 wait=30", 60)
+        self.assertEqual((again["boots"], again["boot"], again["code"]), (2, "booted", 2))
+        self.assertReaches("n0", "n4")
+        said = self.host.ask(
+            f"modify_experiment lab/x {text(nodes | {'n5': Node('container', ['l3', 'l0'], 'exit 5')})} wait=60", 90
+        )
+        self.assertEqual((said["added"], said["removed"], said["kept"]), (["n5"], [], sorted(nodes)))
+        self.assertReaches("n5", "n0")
+        self.assertReaches("n1", "n5")
+        self.assertEqual(uptime_of(self.nodes(), *others), others)
+        self.host.ask("swap_out lab/x wait=30", 60)
+        until(lambda: not self.host.left_over(), 10, self.host.left_over)
+        self.host.ask("terminate lab/x")
+        self.assertNothingLeft()
+
+    def test_linksComeAndGoWhileNodesRun(self) -> None:
+        """
+        A node is given a further interface, and loses it again, without a restart.
+        """
+        first = {"a": Node("container", ["l0"]), "b": Node("process", ["l0"]), "c": Node("process", ["l1"])}
+        self.swap_in(first)
+        before = uptime_of(self.nodes(), *first)
+        more = first | {"a": Node("container", ["l0", "l1"]), "b": Node("process", ["l0", "l1"])}
+        self.host.ask(f"modify_experiment lab/x {text(more)} wait=30", 60)
+        self.assertReaches("a", "c")
+        self.assertReaches("c", "b-l1")
+        self.host.ask(f"modify_experiment lab/x {text(first)} wait=30", 60)
+        for node in "ab":
+            self.assertNotIn("inf001", self.run_in(node, "ip addr")["out"])
+            self.assertNotEqual(self.run_in(node, "ping -c 1 -W 1 c")["exit"], 0)
+        self.assertEqual(uptime_of(self.nodes(), *first), before)
+        self.host.ask("terminate lab/x")
+        self.assertNothingLeft()
+
+    def test_theDaemonComesBackToRunningLinks(self) -> None:
+        """
+        Killed and started again, the daemon finds the links in use, and they are not interrupted.
+        """
+        self.swap_in(chain(3))
+        before = uptime_of(self.nodes(), "n0", "n1", "n2")
+        self.run_in("n0", "ping -i 0.1 -W 1 n2 >$HOME/pings 2>&1 & echo $! >$HOME/pid")
+        time.sleep(0.5)
+        self.kill()
+        time.sleep(0.3)
+        self.host.start()
+        time.sleep(1)
+        said = self.run_in("n0", "kill -INT $(cat $HOME/pid); sleep 0.3; cat $HOME/pings")["out"]
+        self.assertRegex(said, r" 0% packet loss")
+        self.assertEqual(uptime_of(self.nodes(), "n0", "n1", "n2"), before)
+        self.assertEqual([one["problems"] for one in self.nodes().values()], [[]] * 3)
+        self.host.ask("terminate lab/x")
+        self.assertNothingLeft()
+
+    def test_aBootThatWaitsForItsLinksIsTakenUp(self) -> None:
+        """
+        However soon after the wish the daemon dies, each boot that waits at its gate goes on with the next one.
+        """
+        nodes = {f"n{at}": Node("process", ["l0"], "exit 4") for at in range(6)}
+        self.host.ask(f"create_experiment lab/x {text(nodes)}")
+        wanted = {"hv:process:pnode-0000": {name: ["booted", 4] for name in nodes}}
+        for moment in (0.0, 0.02, 0.05, 0.1, 0.2):
+            self.host.ask("swap_in lab/x wait=0")
+            time.sleep(moment)
+            self.kill()
+            self.host.start()
+            self.host.ask("wait_for lab/x active timeout=20", 30)
+            until(
+                lambda: self.host.ask("status_request lab/x") == wanted,
+                10,
+                lambda: self.host.ask("status_request lab/x"),
+            )
+            self.assertReaches("n0", "n5")
+            self.host.ask("swap_out lab/x wait=30", 60)
+        self.host.ask("terminate lab/x")
+        self.assertNothingLeft()
+
+    def test_aProcessSeesItsOwnNetworkOnly(self) -> None:
+        """
+        A process on a link has no interface of the host's, its own names, and cannot change either.
+        """
+        self.swap_in({"a": Node("process", ["l0"]), "b": Node("process", ["l0"])})
+        seen = self.run_in("a", "ip -o link | cut -d' ' -f2 | cut -d@ -f1")["out"].split()
+        self.assertLessEqual(set(seen), {"lo:", "eth0", "eth0:", "inf000", "inf000:"})
+        self.assertNotEqual(self.run_in("a", "echo >>/etc/hosts")["exit"], 0)
+        self.assertNotEqual(self.run_in("a", "ip link set dev inf000 down")["exit"], 0)
+        self.assertNotIn("b.x.lab", Path("/etc/hosts").read_text())
+        self.host.ask("terminate lab/x")
+        self.assertNothingLeft()
+
+
+class OtherKindsTests(ExperimentsCase):
+    """
+    The host itself, and its accounts.
+    """
+
+    def test_theHostTakesPart(self) -> None:
+        """
+        An embedded node is the host, with an address on the link; its start command sees the host's network, and has a
+        uid of its own. With its experiment, the address goes.
+        """
+        links = Path("/sys/class/net")
+        before = set(links.iterdir())
+        nodes = {
+            "h": Node("embedded", ["l0"], "id -u; ls /sys/class/net; exit 3"),
+            "c": Node("container", ["l0"]),
+            "u": Node("account", [], "exit 2"),
+        }
+        body = self.swap_in(nodes)
+        self.assertEqual([one["problems"] for one in body["nodes"].values()], [[]] * 3)
+        self.assertEqual(
+            self.host.ask("status_request lab/x"),
+            {
+                "hv:account:pnode-0000": {"u": ["booted", 2]},
+                "hv:container:pnode-0000": {"c": ["booted", None]},
+                "hv:embedded:pnode-0000": {"h": ["booted", 3]},
+            },
+        )
+        self.assertReaches("c", "h")
+        self.assertIn("u.x.lab:", Path("/etc/passwd").read_text())
+        self.host.ask("swap_out lab/x wait=30", 60)
+        until(lambda: not self.host.left_over(), 10, self.host.left_over)
+        self.assertEqual(set(links.iterdir()), before)
+        self.host.ask("terminate lab/x")
+        self.assertNothingLeft()
+
+    def test_twoExperimentsWantTheSameAddressOfTheHost(self) -> None:
+        """
+        The host cannot be two nodes with one address: the second is refused, naming both, and the first goes on.
+        """
+        self.swap_in({"h": Node("embedded", ["l0"]), "c": Node("container", ["l0"])})
+        word, body = self.host.ask_any(
+            f"create_experiment lab/y {text({'h': Node('embedded', ['l0']), 'c': Node('container', ['l0'])})} "
+            "swap_in=True wait=30",
+            60,
+        )
+        self.assertEqual((word, body["code"]), ("error_reply", "FAILED"))
+        self.assertIn("h.y.lab", str(body["causes"]))
+        self.assertIn("h.x.lab", str(body["causes"]))
+        self.assertReaches("c", "h")
+        for name in "xy":
+            self.host.ask(f"terminate lab/{name}")
+        self.assertNothingLeft()
+
+
+class PackagesTests(ExperimentsCase):
+    """
+    Packages per node.
+    """
+
+    def test_areThereBeforeTheStartCommand(self) -> None:
+        """
+        They are installed once, before the start command runs; where that cannot be, the node could not be started and
+        says why, and its failure action decides.
+        """
+        # The image has no apt-get: what a node does about that is what is looked at here.
+        nodes = {
+            "bad": Node("container", [], "exit 1", {"hostline:packages": "hello", "failureaction": "nonfatal"}),
+            "good": Node("container", [], "exit 2"),
+        }
+        body = self.swap_in(nodes)
+        self.assertEqual((body["state"], body["reason"]), ("active", "bad could not be started"))
+        bad = body["nodes"]["bad"]
+        self.assertEqual((bad["boot"], bad["code"]), ("dead", 125))
+        self.assertIn("could not be started: packages: this image has no apt-get", bad["problems"])
+        self.assertEqual(body["nodes"]["good"]["boot"], "booted")
+        self.assertFalse(any(living(one["pid"]) for one in (bad,) if one["pid"]))
+        self.host.ask("terminate lab/x")
+        self.assertNothingLeft()
