@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from hostline.server.experiments import ns, topdl
+from hostline.server.experiments import ns, toml_form, topdl
 from hostline.server.experiments.addresses import assign
 from hostline.server.experiments.document import BLANKS
 from hostline.server.experiments.topology import (
@@ -69,7 +69,7 @@ def read(text: Any, form: str | None = None) -> Topology:
     return _READERS[form](text)
 
 
-_READERS = {"topdl": topdl.read, "ns": ns.read}
+_READERS = {"topdl": topdl.read, "ns": ns.read, "toml": toml_form.read}
 
 
 def _refused(text: str) -> Topology:

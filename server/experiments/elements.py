@@ -10,6 +10,7 @@ import re
 
 from attrs import define, field
 
+from hostline.server.experiments import wishes
 from hostline.server.experiments.document import Element
 from hostline.server.experiments.spelling import attribute_meant, element_meant
 from hostline.server.experiments.topology import Findings, quoted
@@ -77,6 +78,9 @@ class Elements:
                     self.findings.warning(part.line, f"attribute {quoted(name)} is there twice: the first is taken")
                 continue
             found[name] = value
+            fault = wishes.wrong(name, value) if place == "computer" else ""
+            if fault:
+                self.findings.error(part.line, fault)
             meant = attribute_meant(name, place)
             if meant is not None:
                 advice = f"; did you mean {meant}?" if meant else f" on <{place}>"

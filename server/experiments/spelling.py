@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 
 from hostline.server.experiments.draft import DIRECTIONAL
-from hostline.server.slivers.rspec import ALIASES, RESOURCES
+from hostline.server.experiments.wishes import NAMES
 
 #: Child elements by parent (fedd's topdl.xsd).
 ELEMENTS: dict[str, frozenset[str]] = {
@@ -41,7 +41,7 @@ ATTRIBUTES: dict[str, frozenset[str]] = {
         | {"containers:openvz_template", "containers:openvz_diskspace", "containers:maverick_url"}
         | {"benito:node_type"}
         | _PARTITION
-        | {f"hostline:{name}" for name in (*RESOURCES, *ALIASES, "packages", "start_once", "exclusive")}
+        | {f"hostline:{name}" for name in NAMES}
     ),
     "interface": frozenset(
         {"ip4_address", "ip4_netmask", "loss"}

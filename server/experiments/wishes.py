@@ -1,0 +1,52 @@
+"""
+What a node may ask for by attributes of ours, C{hostline:memory_max} and so on, and how it is written.
+"""
+
+from __future__ import annotations
+
+import re
+
+from hostline.protocol.errors import BadValue
+from hostline.server.experiments.draft import PREFIX
+from hostline.server.experiments.topology import quoted
+from hostline.server.slivers.rspec import ALIASES, RESOURCES, read_rspec
+
+#: Yes or no.
+FLAGS = ("start_once", "exclusive")
+PACKAGES = "packages"
+#: All that may stand after the prefix.
+NAMES = (*RESOURCES, *ALIASES, PACKAGES, *FLAGS)
+_YES_NO = ("1", "true", "yes", "0", "false", "no", "")
+_SIZED = {"memory_max": 1, "disk_max": 1024}
+_SIZE = re.compile(r"([0-9]{1,18})\s*([kmgt])(?:i?b)?", re.IGNORECASE)
+_POWERS = {"k": 10, "m": 20, "g": 30, "t": 40}
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,99}")
+
+
+def wrong(attribute: str, value: str) -> str:
+    """
+    What is wrong with the value of an attribute of a node; empty if nothing is, or if the attribute is not ours.
+    """
+    name = attribute.removeprefix(PREFIX)
+    if name == attribute or name not in NAMES:
+        return ""
+    if name in FLAGS:
+        return "" if value.lower() in _YES_NO else f"want {attribute} to be 1 or 0, got {quoted(value)}"
+    if name == PACKAGES:
+        words = value.replace(",", " ").split()
+        bad = next((one for one in words if not _PACKAGE.fullmatch(one)), None)
+        return "" if bad is None else f"want names of Debian packages in {attribute}, got {quoted(bad)}"
+    try:
+        read_rspec({name: _amount(name, value)})
+    except BadValue as error:
+        # Only what is wrong with this one: how it goes together with others is seen where they are all known.
+        text = error.message.removeprefix("rspec: ")
+        return f"{PREFIX}{text}" if text.startswith(name) else ""
+    return ""
+
+
+def _amount(name: str, text: str) -> object:
+    sized = _SIZE.fullmatch(text.strip())
+    if sized is not None and name in _SIZED:
+        return (int(sized[1]) << _POWERS[sized[2].lower()]) // _SIZED[name]
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text
