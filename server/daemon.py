@@ -35,6 +35,7 @@ from hostline.server.delegates import Delegates, Makes
 from hostline.server.doors import Doors
 from hostline.server.drivers.driver import Driver, Status
 from hostline.server.experiments.lifecycle import Lifecycle
+from hostline.server.experiments.wires import Linked
 from hostline.server.experiments.planned import Planned
 from hostline.server.experiments.rooms import check_room, memory_of_host
 from hostline.server.expiry import Expiry, moments
@@ -147,6 +148,7 @@ class Daemon:
         self.audit = Audit(Archive(state / "audit"), keeper.use, lambda: self.config.audit)
         self.delegates = Delegates(host, clock, loop.call_soon, lambda: self.config, accounts, no_accounts)
         self.wires: Links | None = None
+        self.linked = Linked(host, lambda: self.wires)
         self.expiry = Expiry(self, moment or moments(now))
         self.follower = Follower(self, random.random)
         self.issuer = Issuer(self, state / "trust")
@@ -181,6 +183,7 @@ class Daemon:
             self.loop.call_soon(self.gate.cut_former)  # soon: who removes himself is told so first
         for serial in change.slivers:
             self.operations.news(serial)
+        self.linked.committed(change)
         self.sync.run(change.slivers)
         self.loan_clock.look()
         self.expiry.news(change.slivers)

@@ -41,6 +41,7 @@ class Recovery:
         daemon.tickets.start()
         await daemon.delegates.recover(self._keep_strays())
         await daemon.images.recover(self._keep_strays())
+        daemon.linked.start()
         await daemon.sync.recover(self._keep_strays())
         daemon.operations.load()
         daemon.images.run()

@@ -1,0 +1,196 @@
+"""
+What the links of the experiments on this host should be, as the records say it: who is on each, and what happens on the
+way from one to another.
+
+Rate, delay and loss of an interface are its own for one direction, else its own for both, else those of the link; what
+was changed live (C{delay_config}) comes before all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hostline.server import store
+from hostline.server.experiments.topology import Topology, TopologyInterface, TopologyLink
+from hostline.server.host import Change, Host
+from hostline.server.network.fabric import Able, Link, Member, Shape, between
+from hostline.server.network.links import Links
+from hostline.server.records import Experiment, Plan
+
+#: What can be said of a link.
+VALUES = ("rate_kbps", "delay_ms", "loss")
+#: Nodes on one link: a bridge has 1024 ports.
+MOST_MEMBERS = 1000
+#: In L{Experiment.changes}: of all nodes on the link.
+EVERY = "*"
+
+
+class Linked:
+    """
+    Tells L{Links} what there should be, whenever that changes.
+    """
+
+    def __init__(self, host: Host, links: Callable[[], Links | None]) -> None:
+        """
+        @param links: None as long as it is not known whether there can be any, and if there cannot.
+        """
+        self._host = host
+        self._links = links
+        self._told: dict[int, tuple[Plan, dict[str, int], dict[str, Any], float | None]] = {}
+        self._names: dict[int, frozenset[str]] = {}
+
+    def start(self) -> None:
+        """
+        Tell all: once, before what runs is found again.
+        """
+        for experiment in self._host.experiments_by_serial.values():
+            self._tell(experiment.serial)
+
+    def committed(self, change: Change) -> None:
+        """
+        Tell what a change has changed; it costs something only for experiments that it touches.
+        """
+        touched: dict[int, None] = {}
+        removed = False
+        for verb, args in change.statements:
+            if verb in (store.PUT, store.REMOVE) and args[0] == Plan.table:
+                touched[int(args[1])] = None
+            elif verb == store.PUT and args[0] == Experiment.table:
+                found = self._host.get(Experiment, args[1])
+                touched |= {found.serial: None} if found is not None else {}
+            elif verb == store.REMOVE and args[0] == Experiment.table:
+                removed = True
+        if removed:
+            touched |= dict.fromkeys(self._names.keys() - self._host.experiments_by_serial.keys())
+        for serial in touched:
+            self._tell(serial)
+
+    def _tell(self, serial: int) -> None:
+        links = self._links()
+        if links is None:
+            return
+        experiment = self._host.experiments_by_serial.get(serial)
+        plan = self._host.get(Plan, str(serial))
+        wanted: dict[str, Link] = {}
+        if experiment is not None and plan is not None and experiment.slivers:
+            facts = plan, experiment.slivers, experiment.changes, experiment.swapped_in
+            before = self._told.get(serial)
+            if before is not None and before[0] is plan and before[1:] == facts[1:]:
+                return
+            self._told[serial] = facts
+            wanted = {one.name: one for one in links_of(experiment, plan)}
+        else:
+            self._told.pop(serial, None)
+        old = self._names.pop(serial, frozenset())
+        if wanted:
+            self._names[serial] = frozenset(wanted)
+        if wanted or old:
+            links.tell({**dict.fromkeys(old - wanted.keys()), **wanted})
+
+
+    def refusals(self, topology: Topology) -> dict[str, str]:
+        """
+        @return: by link, why it cannot be given on this host, in words for the user.
+        """
+        links = self._links()
+        return refusals(topology, links.able if links is not None else None)
+
+
+def links_of(experiment: Experiment, plan: Plan) -> list[Link]:
+    """
+    @return: those that a placed experiment should have.
+    """
+    topology: Topology = plan.built
+    faces = {(node.name, one.name): one for node in topology.nodes for one in node.interfaces}
+    kinds = {node.name: plan.made_as(node.name)["kind"] for node in topology.nodes}
+    found = []
+    for link in topology.links:
+        changes = in_force(experiment, link.name)
+        members = [
+            _member(
+                experiment.slivers[node], faces[node, name], link, changes, node, embedded=kinds[node] == "embedded"
+            )
+            for node, name in link.members
+            if node in experiment.slivers and (node, name) in faces
+        ]
+        found.append(Link(f"{experiment.serial}/{link.name}", tuple(members)))
+    return found
+
+
+def _member(
+    serial: int,
+    face: TopologyInterface,
+    link: TopologyLink,
+    changes: Mapping[str, Mapping[str, float]],
+    node: str,
+    *,
+    embedded: bool,
+) -> Member:
+    others = [name for name, _ in link.members if name != node]
+    # Of a link of two, what one sends is what the other receives.
+    sender = others[0] if len(link.members) == 2 and others else ""
+    own, peers = changes.get(node, {}), changes.get(sender, {})
+    every = changes.get(EVERY, {})
+    shapes = []
+    for way, first in (("to", own), ("from", peers)):
+        values = []
+        for name in VALUES:
+            said = (
+                first.get(name), every.get(name), getattr(face, f"{way}_{name}"), getattr(face, name),
+                getattr(link, name),
+            )  # fmt: skip
+            values.append(next((value for value in said if value is not None), 0.0))
+        shapes.append(Shape(*values))
+    to, received = shapes
+    return Member(serial, face.name, to, received, embedded)
+
+
+def in_force(experiment: Experiment, link: str) -> dict[str, dict[str, float]]:
+    """
+    @return: what was changed live of a link, by node or L{EVERY}: what was saved, and over it what lasts until the
+        experiment is swapped out.
+    """
+    found = {}
+    for node, said in experiment.changes.get(link, {}).items():
+        now = said.get("now", {})
+        fleeting = now if now.get("since") == experiment.swapped_in else {}
+        found[node] = {
+            name: value for name in VALUES if (value := fleeting.get(name, said.get(name))) is not None
+        }  # fmt: skip
+    return found
+
+
+def refusals(topology: Topology, able: Able | None, why: str = "") -> dict[str, str]:
+    """
+    @param able: what this host can do for links; None: nothing, for the reason C{why}.
+    @return: by link, why it cannot be given here, in words for the user.
+    """
+    faces = {(node.name, one.name): one for node in topology.nodes for one in node.interfaces}
+    found: dict[str, str] = {}
+    for link in topology.links:
+        members = [_member(0, faces[key], link, {}, key[0], embedded=False) for key in link.members if key in faces]
+        if able is None:
+            found[link.name] = why or "there are no links on this host"
+        elif len(members) > MOST_MEMBERS:
+            found[link.name] = f"it has {len(members)} members; {MOST_MEMBERS} can be on one link"
+        elif reason := able.refusal(shapes_of(members)):
+            found[link.name] = reason
+    return found
+
+
+def shapes_of(members: list[Member]) -> list[Shape]:
+    """
+    @return: all that happens on the ways between them; of a LAN each part of a way.
+    """
+    if len(members) == 2:
+        return [between(members[0], members[1]), between(members[1], members[0])]
+    return [shape for one in members for shape in (one.to, one.received)]
+
+
+def body(link: TopologyLink, experiment: Experiment) -> dict[str, Any]:
+    """
+    @return: a link as it goes on the wire, with the values that are in force of the whole link.
+    """
+    every = in_force(experiment, link.name).get(EVERY, {})
+    return {**link.body(), **every}
