@@ -35,9 +35,9 @@ from hostline.server.delegates import Delegates, Makes
 from hostline.server.doors import Doors
 from hostline.server.drivers.driver import Driver, Status
 from hostline.server.experiments.lifecycle import Lifecycle
-from hostline.server.experiments.wires import Linked
 from hostline.server.experiments.planned import Planned
 from hostline.server.experiments.rooms import check_room, memory_of_host
+from hostline.server.experiments.wires import Linked
 from hostline.server.expiry import Expiry, moments
 from hostline.server.gate import Gate
 from hostline.server.health import Health
