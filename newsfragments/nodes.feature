@@ -1,0 +1,1 @@
+Nodes of experiments may be containers, accounts, the host itself or processes with interfaces of their own; ghosts, failure actions, start commands that run once and packages per node are honoured, and `modify_experiment` changes links, names and limits while nodes run.
