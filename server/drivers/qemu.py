@@ -26,6 +26,7 @@ from hostline.server.network.taps import Taps
 from hostline.server.supervise.acceleration import Acceleration, find_acceleration
 from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise.disks import Disks
+from hostline.server.supervise.guest_typed import typed
 from hostline.server.supervise.probe import Found, version_of
 from hostline.server.supervise.said import Ear
 from hostline.server.supervise.seccomp import PROFILE, read_profile, seccomp
@@ -119,7 +120,10 @@ class QemuDriver(ContainerDriver):
         return (found.replace(b"\r\n", b"\n") if stream == "console" else found), end
 
     async def activity(self, serial: int) -> Activity | None:
-        return None
+        found, watch = await super().activity(serial), self._lives.watch(serial)
+        if found is None or watch is None or not watch.reachable:
+            return found
+        return evolve(found, input=await typed(watch.guest))
 
     def close(self) -> None:
         super().close()
