@@ -13,6 +13,7 @@ Only guests without a disk have templates: what a file system is to a guest's ke
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import hashlib
 import os
@@ -42,7 +43,7 @@ from hostline.server.supervise.trash import Trash
 RAM, STATE = 3, 4
 #: How many templates are kept, and how many failures there may be before one is given up for good.
 MOST, TRIES = 4, 2
-_LIMIT_S, _SETTLE_S, _APART_S = 180.0, 1.0, 0.3
+_LIMIT_S, _SETTLE_S, _APART_S, _SEAL_S = 180.0, 1.0, 0.3, 10.0
 _NOBODY = "65534"
 _SEALS = 0x2 | 0x4 | 0x8  # SHRINK, GROW, WRITE
 _ADD_SEALS = 1033
@@ -246,6 +247,7 @@ class Templates:
     async def _boot(self, key: str, place: Path, pattern: Machine, image: Path) -> Template:
         place.mkdir(mode=0o700)
         for name in ("kernel", "initrd"):
+            # Not read by their paths: nobody gets to where images are.
             os.link(image / name, place / name)
         os.chown(place, int(_NOBODY), int(_NOBODY))
         ram = os.memfd_create("hostline-ram", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
@@ -266,8 +268,7 @@ class Templates:
             _end(child)
             await ended
             child = None
-            for fd in (ram, state):
-                fcntl.fcntl(fd, _ADD_SEALS, _SEALS)
+            await self._seal((ram, state))
             return Template(ram, state)
         except BaseException:
             if child is not None:
@@ -303,13 +304,30 @@ class Templates:
                 said: Any = await qmp.execute("query-migrate")
                 word = said.get("status") if isinstance(said, dict) else None
                 if word == "completed":
-                    return
+                    break
                 if word == "failed" or self._clock.seconds() > until:
                     raise OSError("QEMU does not write the state of its devices")
                 await deferLater(self._clock, 0.02)
+            with suppress(OSError):
+                await qmp.execute("quit")
         finally:
             guest.close()
             qmp.close()
+
+    async def _seal(self, files: Sequence[int]) -> None:
+        """
+        @raise OSError: if somebody still can write to them.
+        """
+        until = self._clock.seconds() + _SEAL_S
+        for fd in files:
+            while True:
+                try:
+                    fcntl.fcntl(fd, _ADD_SEALS, _SEALS)
+                    break
+                except OSError as error:  # mapped by a QEMU that is just ending
+                    if error.errno != errno.EBUSY or self._clock.seconds() > until:
+                        raise
+                await deferLater(self._clock, 0.01)
 
     def _drop_old(self) -> None:
         whole = [key for key, kept in self._kept.items() if kept.template is not None]
