@@ -267,6 +267,12 @@ class ContainerDriver:
         links = [one.name for one in sliver.wired[0]] if sliver.wired is not None else []
         return await self._doings.look(serial, pids, ran, Ends(sliver.node.pid, links))
 
+    def out_of_memory(self, serial: int) -> int:
+        """
+        @return: how many of a sliver's processes were killed for want of memory, while its control groups are there.
+        """
+        return self._cgroups.out_of_memory(serial) if self._cgroups is not None else 0
+
     def tidy(self) -> None:
         """
         Try again to remove strays that could not be; see to it that keys are still what they should be.

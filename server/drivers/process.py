@@ -170,6 +170,12 @@ class ProcessDriver(ProcessLives):
         ends = Ends(status.pid, links) if links and status.pid is not None else None
         return await self._doings.look(serial, await self._members.pids(serial), ran, ends)
 
+    def out_of_memory(self, serial: int) -> int:
+        """
+        @return: how many of a sliver's processes were killed for want of memory, while its control groups are there.
+        """
+        return self._cgroups.out_of_memory(serial) if self._cgroups is not None else 0
+
     def tidy(self) -> None:
         """
         What the owner does from time to time: empty start commands' logs that grew past L{log_limit}, and try again
