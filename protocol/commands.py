@@ -16,6 +16,7 @@ from hostline.protocol.rows import (
     host,
     images,
     loans,
+    nodes,
     people,
     slivers,
     streams,
@@ -51,6 +52,7 @@ ROWS: tuple[Command, ...] = (
     *trust.ROWS,
     *tickets.ROWS,
     *upkeep.ROWS,
+    *nodes.ROWS,
 )
 
 TABLE: dict[str, Command] = {row.name: row for row in ROWS}

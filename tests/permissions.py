@@ -86,6 +86,8 @@ wait_for lab/exp1 active                ok  ok  ok  -   ok  -   -   ok  -   ok  
 node_reboot lab/exp1 web                ok  ok  ok  -   ok  -   -   ok  -   ok  ok  -   -
 start_node lab/exp1 web                 ok  ok  ok  -   ok  -   -   ok  -   ok  ok  -   -
 stop_node lab/exp1 web                  ok  ok  ok  -   ok  -   -   ok  -   ok  ok  -   -
+run lab/exp1 true                       ok  ok  ok  -   ok  -   -   ok  -   ok  ok  -   -
+node_logs lab/exp1                      ok  ok  ok  -   ok  -   -   ok  -   ok  ok  -   -
 logs web.exp1.lab                       ok  ok  ok  -   ok  ok  -   ok  -   ok  ok  -   -
 create lab_new kind=process             ok  no  no  no  no  no  no  no  no  no  ok  no  no
 create lab_web kind=process             EXISTS  no  no  no  no  no  no  no  no  no  EXISTS  no  no

@@ -93,6 +93,8 @@ experiment lab/exp1
 wait_for lab/exp1 active
 wait_for lab/exp1 started timeout=60
 node_reboot lab/exp1 web
+run lab/exp1 ['ping', '-c1', 'db'] nodes=['web', 'db'] timeout=5
+node_logs lab/exp1 nodes=web stream=console since=web/console/4096 limit=1000
 node_reboot lab/exp1 web db
 start_node lab/exp1 web
 stop_node lab/exp1 web db wait=0
