@@ -97,6 +97,9 @@ async def _read(daemon: Daemon, inward: Inward, body: bytes) -> dict[str, Any]:
     if len(body) <= AT_ONCE:
         return read(body)
     who = callers.principal(daemon.host, inward.caller)
-    asked = {"body": b64encode(body).decode("ascii")}
-    call: dict[str, Any] = await daemon.offload.call("read_call", lambda: asked, who=who)
+
+    def asked() -> dict[str, str]:
+        return {"body": b64encode(body).decode("ascii")}
+
+    call: dict[str, Any] = await daemon.offload.call("read_call", asked, who=who)
     return call

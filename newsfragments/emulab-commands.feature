@@ -1,0 +1,1 @@
+`hostline` takes Emulab's own commands with their flags: startexp, batchexp, swapexp, modexp, endexp, expinfo, expwait, nscheck, node_reboot, delay_config, qemu_experiment, mixed_experiment, node_list -e.
