@@ -8,6 +8,7 @@ opened without following a link, and what comes out of it is bounded.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import stat
@@ -22,6 +23,9 @@ from twisted.internet.defer import Deferred
 from hostline.server.supervise import within
 
 T = TypeVar("T")
+
+#: What goes wrong is raised; what the library thinks of it, a guest could have it say again and again.
+logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL + 1)
 
 #: Bytes of one message.
 _MOST = 1 << 20

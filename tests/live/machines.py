@@ -4,22 +4,68 @@ What the live tests of QEMU machines share: a place for them on this host, and a
 
 from __future__ import annotations
 
-from pathlib import Path
+import asyncio
+import shutil
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, cast
 
+from attrs import evolve
+
 from hostline.server.drivers.qemu import PROGRAM, QemuDriver
+from hostline.server.supervise.builders import Recipe
 from hostline.server.supervise.running import program
+from hostline.server.supervise.shelf import GuestFiles, Shelf
+from hostline.server.supervise.spawn import Spawner
 from hostline.server.supervise.subuids import BLOCK, SubuidRange
 from tests.live import support
 from tests.live.containers import Host, Shelved
 
 #: A guest boots in some 3 s under TCG on a quiet machine; others may be busy here.
 BOOT_S = 90.0
-IMAGE = Path("/tmp/h6/shared_guest/tiny")
+_BUILD_S = 600.0
 
 
-class _NoFiles:
-    state = Path("/nonexistent")
+class Imaged:
+    """
+    A shelf with the smallest image of QEMU machines as number 1, built once for all tests of a module; any further
+    number is one that says something else of itself.
+    """
+
+    def __init__(self) -> None:
+        self.state = support.temporary_directory().resolve()
+        loop = asyncio.new_event_loop()
+        spawner = Spawner(loop)
+        shelf = Shelf(self.state / "images", spawner, support.LoopClock(loop))
+        try:
+            shelf.prepare()
+            support.run(loop, shelf.build(1, Recipe("busybox", kind="qemu")), _BUILD_S)
+            self._images = {1: shelf.guest(1)}
+        finally:
+            shelf.close()
+            spawner.close()
+            loop.close()
+
+    def guest(self, serial: int) -> GuestFiles:
+        """
+        @return: the files of an image; workloads without one have the first.
+        """
+        return self._images[serial or 1]
+
+    def add(self, about: Mapping[str, Any], **files: Any) -> int:
+        """
+        @param about: what it says otherwise than the first.
+        @return: its number.
+        """
+        first = self._images[1]
+        number = len(self._images) + 1
+        self._images[number] = evolve(first, about={**first.about, **about}, **files)
+        return number
+
+    def close(self) -> None:
+        """
+        Leave nothing of it.
+        """
+        shutil.rmtree(self.state, ignore_errors=True)
 
 
 class MachineHost(Host):
@@ -27,28 +73,25 @@ class MachineHost(Host):
     A place on this host where drivers run machines one after the other.
     """
 
-    def __init__(self, images: dict[int, Path]) -> None:
-        self.images = images
-        super().__init__(cast(Shelved, _NoFiles()))
+    def __init__(self, imaged: Imaged) -> None:
+        self.imaged = imaged
+        super().__init__(cast(Shelved, imaged))
         self.cgroups = self._cgroups.of("q")
         self.first_uid -= 15 * 256 * BLOCK  # beside those of containers
 
     def new_files(self) -> Any:
         """
-        @return: nothing: a machine's files are where its notes are.
+        @return: what knows of no files: a machine's are where its notes are.
         """
-
-        class None_:
-            @staticmethod
-            def serials() -> set[int]:
-                return set()
-
-        return None_()
+        return _NoFiles()
 
     def driver(self, **more: Any) -> Any:
+        """
+        @return: another daemon's driver, a L{QemuDriver}.
+        """
         arguments: dict[str, Any] = {
             "program": program(PROGRAM),
-            "images": self.image,
+            "images": self.imaged.guest,
             "network": None,
             "taps": None,
             "spawner": self.spawner,
@@ -61,14 +104,13 @@ class MachineHost(Host):
         }
         return QemuDriver(self.directory / "notes", self.run, **arguments)
 
-    def image(self, serial: int) -> Path:
-        """
-        @return: the directory of an image; those without a number have the first.
-        """
-        return self.images[serial or 1]
-
-    def go(self, coroutine: Any) -> Any:
+    def go(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return support.run(self.loop, coroutine, BOOT_S)
 
-    def until(self, true: Any) -> None:
+    def until(self, true: Callable[[], object]) -> None:
         support.until(self.loop, true, BOOT_S)
+
+
+class _NoFiles:
+    def serials(self) -> set[int]:
+        return set()

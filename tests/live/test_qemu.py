@@ -7,15 +7,15 @@ from __future__ import annotations
 import os
 import signal
 import unittest
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, ClassVar
 
 from hostline.server.drivers.driver import Driver, Workload
 from hostline.server.drivers.qemu import QemuDriver
 from tests import needs
 from tests.drivers import DriverContract, Heard
-from tests.live.machines import IMAGE, MachineHost
-from tests.scale import SOAK
+from tests.live import support
+from tests.live.machines import Imaged, MachineHost
 
 
 class Machines(unittest.TestCase):
@@ -23,16 +23,23 @@ class Machines(unittest.TestCase):
     One state directory, one driver at a time; at the end nothing of it may be left.
     """
 
+    imaged: ClassVar[Imaged]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.imaged = Imaged()
+        cls.addClassCleanup(cls.imaged.close)
+
     def setUp(self) -> None:
-        self.host = MachineHost({1: IMAGE})
+        self.host = MachineHost(self.imaged)
         self.addCleanup(self.host.close)
         self.driver: Driver = self.make()
-        self.heard: list[int] = []
         self.addCleanup(self.clean)
-        self.go(self.driver.recover({}))
+        self.remake({})
 
     def make(self) -> QemuDriver:
-        return self.host.driver()
+        made: QemuDriver = self.host.driver()
+        return made
 
     def go(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return self.host.go(coroutine)
@@ -40,12 +47,24 @@ class Machines(unittest.TestCase):
     def until(self, true: Callable[[], object]) -> None:
         self.host.until(true)
 
-    def clean(self) -> None:
+    def remake(self, known: Mapping[int, Workload], keep_strays: bool = False) -> None:
+        """
+        The daemon dies and comes back.
+        """
         self.driver.close()
         self.driver = self.make()
-        self.go(self.driver.recover({}))
+        self.heard: list[int] = []
+        self.driver.changed = lambda serial: self.heard.append(serial)
+        self.go(self.driver.recover(known, keep_strays))
+
+    def clean(self) -> None:
+        for path in (self.host.directory / "notes").glob("*"):
+            if path.is_file():
+                path.unlink()
+        self.remake({})
         left = self.host.left()
         self.driver.close()
+        support.idle(self.host.loop, 0.05)
         self.assertEqual(left, [])
 
 
