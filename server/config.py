@@ -266,6 +266,9 @@ class Images:
     at_once: int = _key(1, "images that are made at the same time", 1, False)
     build_s: float = _key(3600.0, "seconds after which the making of one is given up", 1.0)
     unpacked_bytes: int = _key(4 << 30, "the most that an imported image may be, unpacked", 1 << 20)
+    templates: int = _key(
+        4, "guests that booted once for all like them, in memory; their clones start at once. 0: none", 0, False
+    )
 
     def __attrs_post_init__(self) -> None:
         # Both are words of a command line.

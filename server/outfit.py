@@ -28,6 +28,7 @@ from hostline.server.supervise.rootfs import Rootfs
 from hostline.server.supervise.shelf import Shelf
 from hostline.server.supervise.shim import PATH
 from hostline.server.supervise.subuids import BLOCK, SubuidRange
+from hostline.server.supervise.templates import Templates
 from hostline.server.supervise.uids import UidRange
 from hostline.server.sync import Ground
 
@@ -142,6 +143,7 @@ async def find_drivers(
         run / "machines",
         program=qemu,
         images=shelf.guest,
+        templates=Templates(state / "templates", spawner, common["loop"], clock, lambda: config.images.templates),
         taps=Taps(Tools(spawner, clock)),
         uids=of_machines,
         cgroups=cgroups.of("q") if cgroups is not None else None,

@@ -16,7 +16,7 @@ from attrs import evolve
 from twisted.internet.interfaces import IReactorTime
 
 from hostline.server.drivers.container import ContainerDriver
-from hostline.server.drivers.driver import Activity, Status
+from hostline.server.drivers.driver import Activity, Status, Workload
 from hostline.server.drivers.qemu_boot import MachineBooting
 from hostline.server.drivers.qemu_commands import GuestCommands
 from hostline.server.drivers.qemu_lives import MachineLives
@@ -33,6 +33,7 @@ from hostline.server.supervise.seccomp import PROFILE, read_profile, seccomp
 from hostline.server.supervise.shelf import GuestFiles
 from hostline.server.supervise.spawn import Spawner
 from hostline.server.supervise.subuids import SubuidRange
+from hostline.server.supervise.templates import Templates
 
 #: The program on this machine's processors.
 PROGRAM = "qemu-system-x86_64"
@@ -64,6 +65,7 @@ class QemuDriver(ContainerDriver):
         no_links: str = "no links: this host is not set up for them",
         grace_s: float = 10.0,
         accelerator: str | None = None,
+        templates: Templates | None = None,
         **more: Any,
     ) -> None:
         """
@@ -73,6 +75,7 @@ class QemuDriver(ContainerDriver):
         @param taps: None if there is no iproute2.
         @param uids: each guest has a block, of which QEMU uses the first uid.
         @param accelerator: C{tcg} or C{kvm}; None: find out by trying.
+        @param templates: None: every guest boots.
         @param more: as for L{ContainerDriver}.
         """
         disks = Disks(directory, images, spawner)
@@ -84,7 +87,7 @@ class QemuDriver(ContainerDriver):
         self._accelerator = accelerator
         self._booting: MachineBooting = MachineBooting(
             self._kept, disks, network, cgroups, self._uids, wires, no_links,
-            disks=disks, control=network, taps=taps, program=program,
+            disks=disks, control=network, taps=taps, program=program, templates=templates,
         )  # fmt: skip
         commands = GuestCommands(self._kept, spawner, loop, clock, cgroups)
         self._commands = commands
@@ -125,7 +128,14 @@ class QemuDriver(ContainerDriver):
             return found
         return evolve(found, input=await typed(watch.guest))
 
+    async def recover(self, known: Mapping[int, Workload], keep_strays: bool = False) -> None:
+        if self._booting.templates is not None:
+            await self._booting.templates.recover()
+        await super().recover(known, keep_strays)
+
     def close(self) -> None:
+        if self._booting.templates is not None:
+            self._booting.templates.close()
         super().close()
         self._lives.close()
 

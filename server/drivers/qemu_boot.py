@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from hostline.server.drivers.container_boot import Booting, Unstartable, cgroups_path
 from hostline.server.drivers.containers import NO_WIRES, ContainerSliver
@@ -20,7 +20,7 @@ from hostline.server.drivers.driver import Workload
 from hostline.server.network.shared import Shared
 from hostline.server.network.taps import Taps
 from hostline.server.supervise import bundle as oci
-from hostline.server.supervise import machine, machine_bundle
+from hostline.server.supervise import machine, machine_bundle, templates
 from hostline.server.supervise.bundle import Bind
 from hostline.server.supervise.disks import LOGS, Disks
 from hostline.server.supervise.guest import Card, Seed
@@ -29,6 +29,7 @@ from hostline.server.supervise.machine_bundle import Cell
 from hostline.server.supervise.runtime import Bundle
 from hostline.server.supervise.shelf import GuestFiles
 from hostline.server.supervise.shim import Process
+from hostline.server.supervise.templates import Templates
 
 #: Bytes for a workload that does not say.
 _MEMORY = 512 << 20
@@ -52,6 +53,7 @@ class MachineBooting(Booting):
     Makes QEMU's cell, and starts it.
 
     @ivar program: QEMU's path; empty if there is none.
+    @ivar templates: from which guests go on instead of booting; None if there are none.
     @ivar accelerator: C{kvm} or C{tcg}.
     """
 
@@ -59,6 +61,7 @@ class MachineBooting(Booting):
     control: Shared | None = field(kw_only=True)
     taps: Taps | None = field(kw_only=True)
     program: str = field(kw_only=True)
+    templates: Templates | None = field(kw_only=True)
     accelerator: str = "tcg"
 
     async def begin(self, sliver: ContainerSliver, workload: Workload) -> tuple[int, Process]:
@@ -98,9 +101,17 @@ class MachineBooting(Booting):
             kernel=image.kernel is not None,
             initrd=image.initrd is not None,
         )
+        template = None if self.templates is None else self.templates.find(told, image.directory)
+        if template is not None:
+            told = template.like(told)
         cell = self._cell(sliver, workload, bundle, image, disk, machine.argv(told))
         log = self.kept.place(serial) / "console"
-        pid, keeper = await runtime.create(bundle, machine_bundle.config(cell), log, most=_CONSOLE)
+        keep = [] if template is None else template.opened()
+        try:
+            pid, keeper = await runtime.create(bundle, machine_bundle.config(cell), log, most=_CONSOLE, keep=keep)
+        finally:
+            for fd in keep:
+                os.close(fd)
         if self.control is not None:
             said_of_it = await self.control.connect(serial, pid, workload.rspec, inside=False)
             sliver.problems["network"] = tuple(said_of_it)
@@ -167,10 +178,11 @@ class MachineBooting(Booting):
 
     def _cards(self, workload: Workload) -> list[Card]:
         cards = [Card(one.name, one.mac, (one.address,) if one.address else ()) for one in workload.interfaces]
-        if self.control is None:
-            return cards
-        serial = workload.serial
-        return [Card(_CONTROL, self.control.hardware(serial), (self.control.place(serial)[0],)), *cards]
+        if self.control is not None:
+            serial = workload.serial
+            control = Card(_CONTROL, self.control.hardware(serial), (self.control.place(serial)[0],))
+            cards.insert(0, control)
+        return [evolve(card, now=templates.mac(number)) for number, card in enumerate(cards)]
 
     def _known_cards(self, bundle: Bundle) -> list[str]:
         with suppress(OSError, ValueError):

@@ -28,6 +28,7 @@ from hostline.server.supervise.qmp import Qmp
 from hostline.server.supervise.running import Failed, program, run
 from hostline.server.supervise.said import Said
 from hostline.server.supervise.spawn import Spawner
+from hostline.server.supervise.templates import revive
 
 #: Seconds after which a guest that has not come up is told of.
 LATE_S = 120.0
@@ -171,6 +172,7 @@ class Watch:
 
     async def _join(self) -> None:
         await self._qmp.join(self._state, machine.QMP)
+        await revive(self._qmp, self._clock)
         for one in await self._qmp.execute("query-chardev"):
             if isinstance(one, dict) and one.get("label") == machine.AGENT:
                 self._agent_open = one.get("frontend-open") is True

@@ -18,7 +18,7 @@ import fcntl
 import hashlib
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ from hostline.server.supervise.trash import Trash
 RAM, STATE = 3, 4
 #: How many templates are kept, and how many failures there may be before one is given up for good.
 MOST, TRIES = 4, 2
-_LIMIT_S, _SETTLE_S, _APART_S, _SEAL_S = 180.0, 1.0, 0.3, 10.0
+_LIMIT_S, _SETTLE_S, _APART_S, _SEAL_S, _TRY_S = 180.0, 1.0, 0.3, 10.0, 60.0
 _NOBODY = "65534"
 _SEALS = 0x2 | 0x4 | 0x8  # SHRINK, GROW, WRITE
 _ADD_SEALS = 1033
@@ -99,11 +99,13 @@ class Template:
 
 async def revive(qmp: Qmp, clock: IReactorTime, limit_s: float = 20.0) -> None:
     """
-    Have a clone go on; may be repeated after a crash in the midst of it.
+    Have a guest go on if it is a clone that waits for that, else do nothing; may be repeated after a crash in between.
 
     @raise OSError: if it cannot.
     """
     until = clock.seconds() + limit_s
+    if (await _status(qmp)) != "inmigrate":
+        return
     with suppress(OSError):  # said before
         await qmp.execute("migrate-set-capabilities", _CAPABILITY)
         await qmp.execute("migrate-incoming", {"uri": f"fd:{STATE}"})
@@ -113,7 +115,6 @@ async def revive(qmp: Qmp, clock: IReactorTime, limit_s: float = 20.0) -> None:
             raise TimeoutError("the template's state is not read")
         await deferLater(clock, pause)
         pause = min(pause * 1.5, 0.1)
-    await qmp.execute("cont")
 
 
 async def _status(qmp: Qmp) -> str:
@@ -245,50 +246,96 @@ class Templates:
                     await self._trash.throw(place)
 
     async def _boot(self, key: str, place: Path, pattern: Machine, image: Path) -> Template:
+        ram = os.memfd_create("hostline-ram", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
+        state = os.memfd_create("hostline-state", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
+        template = Template(ram, state)
+        try:
+            os.truncate(ram, pattern.memory)
+            first = evolve(pattern, ram=f"/proc/self/fd/{RAM}", keeps=True)
+            await self._run(key, place, first, image, [ram], lambda child: self._grow_up(place, child, state))
+            await self._seal((ram, state))
+            # Tried once before anybody gets it.
+            keep = template.opened()
+            try:
+                second = template.like(pattern)
+                await self._run(key, place, second, image, keep, lambda child: self._try(place, child))
+            finally:
+                for fd in keep:
+                    os.close(fd)
+            return template
+        except BaseException:
+            template.close()
+            raise
+
+    async def _run(
+        self,
+        key: str,
+        place: Path,
+        told: Machine,
+        image: Path,
+        keep: Sequence[int],
+        what: Callable[[Child], Coroutine[Deferred[Any], Any, None]],
+    ) -> None:
+        """
+        Do something with a guest that nobody else knows of, and end it.
+
+        @param keep: descriptors that QEMU gets, from C{RAM} on.
+        """
+        await self._trash.throw(place)
         place.mkdir(mode=0o700)
         for name in ("kernel", "initrd"):
             # Not read by their paths: nobody gets to where images are.
             os.link(image / name, place / name)
         os.chown(place, int(_NOBODY), int(_NOBODY))
-        ram = os.memfd_create("hostline-ram", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
-        state = os.memfd_create("hostline-state", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
-        child: Child | None = None
         ended: Deferred[int | None] = Deferred()
+        # From numbers above those that they get, or one would be taken for another.
+        theirs = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, RAM + len(keep)) for fd in keep]
         try:
-            os.truncate(ram, pattern.memory)
-            argv = confined(place, machine.argv(evolve(pattern, ram=f"/proc/self/fd/{RAM}", keeps=True)))
             child = self._spawner.spawn(
-                argv,
+                confined(place, machine.argv(told)),
                 environment={"PATH": PATH, "LC_ALL": "C"},
-                file_actions=[(os.POSIX_SPAWN_DUP2, ram, RAM)],
+                file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(theirs, RAM)],
                 ended=ended.callback,
             )
-            self._making = key, child
-            await self._grow_up(place, child, state)
+        finally:
+            for fd in theirs:
+                os.close(fd)
+        self._making = key, child
+        try:
+            until = self._clock.seconds() + _LIMIT_S
+            while not (place / machine.AGENT).exists() or not (place / machine.QMP).exists():
+                if not child.alive or self._clock.seconds() > until:
+                    raise OSError("QEMU did not start")
+                await deferLater(self._clock, 0.02)
+            await what(child)
+        finally:
             _end(child)
-            await ended
-            child = None
-            await self._seal((ram, state))
-            return Template(ram, state)
-        except BaseException:
-            if child is not None:
-                _end(child)
-            os.close(ram)
-            os.close(state)
-            raise
+        await ended
+
+    async def _try(self, place: Path, child: Child) -> None:
+        """
+        See a clone answer.
+        """
+        qmp = Qmp(self._loop, lambda _: None, lambda: None)
+        guest = Guest(Agent(place / machine.AGENT, self._loop, self._clock), self._clock)
+        try:
+            await qmp.join(place, machine.QMP)
+            await revive(qmp, self._clock)
+            await guest.ready(_TRY_S)
+        except OSError as error:
+            raise OSError(f"a guest does not go on from it: {error}") from error
+        finally:
+            guest.close()
+            qmp.close()
 
     async def _grow_up(self, place: Path, child: Child, state: int) -> None:
         """
-        Wait until a guest has booted, stop it, and have its devices' state written.
+        Wait until a guest has booted, and have its devices' state written; it is over then.
         """
         guest = Guest(Agent(place / machine.AGENT, self._loop, self._clock), self._clock)
         qmp = Qmp(self._loop, lambda _: None, lambda: None)
         until = self._clock.seconds() + _LIMIT_S
         try:
-            while not (place / machine.AGENT).exists() or not (place / machine.QMP).exists():
-                if not child.alive or self._clock.seconds() > until:
-                    raise OSError("QEMU did not start")
-                await deferLater(self._clock, 0.02)
             await guest.ready(_LIMIT_S)
             # What is begun at a boot comes to rest; nobody is connected any more.
             await deferLater(self._clock, _SETTLE_S)
@@ -296,7 +343,7 @@ class Templates:
             guest.close()
             await deferLater(self._clock, _APART_S)
             await qmp.join(place, machine.QMP)
-            await qmp.execute("stop")
+            # It stops by itself; as it runs when that is begun, its clones do so without being told.
             await qmp.execute("migrate-set-capabilities", _CAPABILITY)
             await qmp.give("state", state)
             await qmp.execute("migrate", {"uri": "fd:state"})
