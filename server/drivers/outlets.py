@@ -57,7 +57,8 @@ class Outlets:
         @return: lines for C{mount -a -T}.
         @raise OSError: if that fails.
         """
-        os.mkfifo(boot / GATE, 0o600)
+        with suppress(FileExistsError):  # an earlier daemon began this boot
+            os.mkfifo(boot / GATE, 0o600)
         root, lines = self._directory / str(workload.serial), ""
         texts = {"hosts": self._hosts(workload)}
         if self._network is not None:
