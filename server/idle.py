@@ -106,8 +106,9 @@ class Idle:
         @param serial: of the experiment.
         @param what: the command.
         """
-        kept = self._kept.get(serial)
-        if kept is not None:
+        experiment = self._daemon.host.experiments_by_serial.get(serial)
+        if experiment is not None and experiment.state in _PLACED:
+            kept = self._kept.setdefault(serial, _Kept(Watched(self._now())))
             kept.watched = attrs.evolve(kept.watched, outside=self._now(), what=what)
 
     def terms(self, experiment: Experiment) -> Terms:
