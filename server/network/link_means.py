@@ -12,7 +12,7 @@ from hostline.server.network.ip import Tools
 from hostline.server.supervise.shim import PATH
 
 #: What delays and loses frames where the kernel cannot, and what brings it (Debian: vde2).
-FILTER = ("wirefilter", "vde_plug2tap")
+FILTER = ("wirefilter", "vde_switch", "setpriv")
 #: Says a word for each thing that works. The names are of no meaning: nothing else is in the namespace.
 _TRIAL = """
 exec unshare -n sh -c '

@@ -6,9 +6,11 @@ Nothing here is undone when the daemon ends: links go on as they are, and the ne
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attrs import evolve
@@ -19,13 +21,17 @@ from twisted.logger import Logger
 from hostline.server.drivers.driver import Interface
 from hostline.server.network import fabric, inner, ip, laying, link_means
 from hostline.server.network.fabric import Able, Fabric, Link, Names, Shape
+from hostline.server.network.filters import Filters
 from hostline.server.network.inner import Inside
 from hostline.server.network.laying import Orders, Seen
+from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise.spawn import Spawner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+#: Whose wirefilters are where nobody says.
+NOBODY = 65534
 _INSIDE = "nsenter --net=/proc/self/fd/3"
 _LOOK = """
 ip -j link show || exit 1
@@ -81,15 +87,16 @@ class Links:
 
     _log = Logger()
 
-    def __init__(self, instance: str, tools: ip.Tools, able: Able, uid: int = 0) -> None:
+    def __init__(self, instance: str, tools: ip.Tools, able: Able, filters: Filters | None = None) -> None:
         """
-        @param uid: whose the taps are.
+        @param filters: for what the kernel cannot; None if there are none.
         """
+        self._filters = filters
         self.able = able
         self.strays: list[str] = []
         self._tools = tools
         self._names = Names(instance)
-        self._uid = uid
+        self._uid = filters.uid if filters is not None else 0
         self._wanted: dict[str, Link] = {}
         self._ending: set[str] = set()
         self._at: dict[tuple[int, str], str] = {}
@@ -104,10 +111,23 @@ class Links:
         self._closed = False
 
     @classmethod
-    async def find(cls, instance: str, spawner: Spawner, clock: IReactorTime) -> tuple[Links | None, str]:
+    async def find(
+        cls,
+        instance: str,
+        spawner: Spawner,
+        clock: IReactorTime,
+        *,
+        run: Path | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+        uid: int = NOBODY,
+        cgroups: Cgroups | None = None,
+    ) -> tuple[Links | None, str]:
         """
         Find out, by trying, what can be done here. Nothing is changed on the host.
 
+        @param run: C{RUN}; without it, and a loop, there is no wirefilter.
+        @param uid: what its processes have, which should be nobody else's.
+        @param cgroups: for them; by the serials of experiments.
         @return: what can be used, or None and why not, in words for the operator.
         """
         if os.geteuid() != 0:
@@ -116,7 +136,11 @@ class Links:
             return None, f"no links: install {', '.join(wanting)}"
         tools = ip.Tools(spawner, clock)
         able, why = await link_means.find_able(tools)
-        return (None, why) if able is None else (cls(instance, tools, able), "")
+        if able is None:
+            return None, why
+        if run is None or loop is None or able.netem or not able.wirefilter:
+            return cls(instance, tools, evolve(able, wirefilter=False)), ""
+        return cls(instance, tools, able, Filters(instance, run, spawner, loop, clock, uid, cgroups)), ""
 
     # What should be.
 
@@ -161,7 +185,8 @@ class Links:
         """
         @return: what is not as it should be, in words for the operator.
         """
-        return [*(f"link {name}: {why}" for name, why in sorted(self._broken.items())), *self.strays]
+        of_filters = self._filters.problems() if self._filters is not None else []
+        return [*(f"link {name}: {why}" for name, why in sorted(self._broken.items())), *self.strays, *of_filters]
 
     # What drivers ask for.
 
@@ -219,7 +244,22 @@ class Links:
             outcome, found = await self._plug_once(work, gone)
         for key in gone:
             await self._leave(key)
-        return [*found.problems, *([f"no links: {outcome.reason}"] if outcome.code else [])]
+        if outcome.code:
+            return [*found.problems, f"no links: {outcome.reason}"]
+        for one, part in zip(work.interfaces, self._parts(work), strict=True):
+            if why := await self._filter(one.link, part):
+                found.problems.append(f"{one.name}: {why}")
+        return found.problems
+
+    async def _filter(self, name: str, part: Fabric) -> str:
+        """
+        @return: why what is between the bridges does not do what it is to, in words; empty if it does.
+        """
+        why = ""
+        for joint in part.joints:
+            if joint.filtered and self._filters is not None:
+                why = await self._filters.ensure(joint, int(name.partition("/")[0])) or why
+        return why
 
     def _needed(self, work: _Work) -> set[str]:
         parts = self._parts(work)
@@ -277,6 +317,10 @@ class Links:
         """
         Carry out orders, if there are any.
         """
+        if self._filters is not None:  # a switch whose tap is made anew holds the old one
+            anew = {order.split()[3] for order in orders.make if order.startswith("tuntap add ")}
+            for name in {joint.near for one in parts for joint in one.joints if anew & {joint.near, joint.far}}:
+                self._filters.drop(name)
         guard = self.able.guard and not self._guarded
         if not orders and not guard and (found is None or not (found.orders or found.forward)):
             return ip.Outcome(0)
@@ -353,6 +397,10 @@ class Links:
         link = self._wanted.get(name)
         whole = fabric.fabric(link, self._on.get(name, ()), self._names, self.able) if link else Fabric()
         left = laying.devices(whole)
+        filtered = {joint.near for joint in whole.joints if joint.filtered}
+        if self._filters is not None:
+            for device in self._laid.get(name, set()) - filtered:
+                self._filters.drop(device)
         gone = (self._laid.get(name, set()) - left) & self._seen.ours.keys()
         await self._remove(laying.removal(gone, self._seen))
         self._laid[name] = left
@@ -403,6 +451,7 @@ class Links:
                 strays = sorted({key[0] for key in ports} - set(known))
                 self.strays = [f"sliver {serial} has no record and keeps its links" for serial in strays]
             kept = {key for key in ports if key[0] in known or keep_strays}
+            whole: list[Fabric] = []
             for key in kept & told.keys():
                 self._put(key, told[key])
             if not keep_strays:
@@ -416,6 +465,10 @@ class Links:
                 self._on.setdefault("", set()).add(key)
             self._dirty |= self._on.keys() - {""}
             await self._unguard()
+            if self._filters is not None:
+                self._filters.recover()
+                if not keep_strays and kept <= told.keys():
+                    self._filters.keep(joint.near for one in whole for joint in one.joints if joint.filtered)
         finally:
             self._lock.release()
         await self.settle()
@@ -473,6 +526,8 @@ class Links:
                 continue
             try:
                 await self._trim(name)
+                if why := await self._filter(name, one):
+                    self._broken[name] = why
             except OSError as error:
                 self._broken[name] = str(error)
 
@@ -489,6 +544,8 @@ class Links:
         Start nothing more; every link goes on.
         """
         self._closed = True
+        if self._filters is not None:
+            self._filters.close()
 
 
 class _Work:

@@ -7,8 +7,13 @@ As in L{tests.live.test_network}, the host of these tests is a network namespace
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from hostline.server.drivers.driver import Interface
@@ -17,6 +22,7 @@ from hostline.server.network.links import Links
 from tests import needs
 from tests.live import support, test_network
 from tests.live.test_network import Child, said
+from tests.scale import scaled
 
 INSTANCE = "5b1e77aa0f3c4d2e"
 #: How far what is measured may be from what was declared.
@@ -37,6 +43,25 @@ def interface(serial: int, link: str = "9/a", name: str = "inf000", address: str
     return Interface(name, link, f"02:00:00:00:00:{serial:02x}", address or f"10.1.1.{serial + 1}/24")
 
 
+def command(pid: int) -> str:
+    """
+    @return: what a process runs.
+    """
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
+def filters() -> set[int]:
+    """
+    @return: the living processes that filter for our instance.
+    """
+    found = set()
+    for one in Path("/proc").iterdir():
+        with suppress(OSError):
+            if one.name.isdigit() and f"HOSTLINE_LINK={INSTANCE}/".encode() in (one / "environ").read_bytes():
+                found |= {int(one.name)} if support.living(int(one.name)) else set()
+    return found
+
+
 @needs.needs_root
 @needs.needs_tool("ip", "tc", "nft", "nsenter", "unshare", "busybox", "ping")
 class LinksCase(test_network.NetworkCase):
@@ -48,10 +73,21 @@ class LinksCase(test_network.NetworkCase):
         """
         @return: as a daemon finds what can be done.
         """
-        links, why = support.run(self.loop, Links.find(instance, self.spawner, self.clock))
+        finding = Links.find(instance, self.spawner, self.clock, run=self.directory / "run", loop=self.loop, uid=64999)
+        links, why = support.run(self.loop, finding)
         if links is None:
             raise AssertionError(why)
+        self.addCleanup(self.end_filters, links)
         return links
+
+    def end_filters(self, links: Links) -> None:
+        """
+        Kill what a test has left.
+        """
+        links.close()
+        for pid in filters():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def links(self, *told: Link, known: Sequence[int] = (), instance: str = INSTANCE) -> Links:
         """
@@ -164,6 +200,178 @@ class ReachTests(LinksCase):
         shown = first.run("ip", "-4", "-o", "address", "show", "dev", "inf000").stdout
         self.assertEqual(re.findall(r"inet (\S+)", shown), ["10.7.7.7/24", "10.1.1.77/24"])
         self.assertTrue(first.pings("10.1.1.3"))
+
+
+class ShapeTests(LinksCase):
+    """
+    How late, how fast, and how much is lost.
+    """
+
+    def rtt(self, child: Child, address: str = "10.1.1.3", count: int = 0) -> float:
+        """
+        @return: milliseconds there and back, where nothing else holds us up: what nine of ten exceed.
+        """
+        count = count or scaled(20, 100)
+        said = child.run("ping", "-i", "0.05", "-c", str(count), address).stdout
+        times = sorted(float(one) for one in re.findall(r"time=([0-9.]+)", said))
+        self.assertGreater(len(times), count // 2, said)
+        return times[len(times) // 10]
+
+    def assertNear(self, found: float, wanted: float) -> None:
+        self.assertLess(abs(found - wanted), WITHIN * wanted, f"{found} is not {wanted}")
+
+    def change(self, links: Links, *members: Member) -> None:
+        links.tell({"9/a": Link("9/a", members)})
+        support.run(self.loop, links.settle())
+
+    def sent(self, sender: Child, receiver: Child, address: str, *options: str) -> dict[str, Any]:
+        """
+        @return: what iperf3 says in the end.
+        """
+        server = subprocess.Popen(["nsenter", "-t", str(receiver.pid), "-n", "iperf3", "-s", "-1"], stdout=-3)
+        try:
+            support.until(self.loop, lambda: ":5201" in receiver.run("ss", "-ltn").stdout)
+            said = sender.run("iperf3", "-J", "-c", address, "-t", str(scaled(2, 5)), *options)
+            return dict(json.loads(said.stdout)["end"])
+        finally:
+            server.kill()
+            server.wait()
+
+    def assertRate(self, sender: Child, receiver: Child, address: str, kbps: float) -> None:
+        """
+        Frames that are sent faster come at this rate, 1442 bytes of each 1484 being for iperf3 to count.
+        """
+        many = f"{kbps * 1.5:.0f}k"
+        end = self.sent(sender, receiver, address, "-u", "-b", many, "-l", "1442")
+        got = end["sum"]["bytes"] * (1 - end["sum"]["lost_percent"] / 100) * 8 / end["sum"]["seconds"] / 1000
+        self.assertNear(got * 1484 / 1442, kbps)
+
+    def assertLoss(self, child: Child, loss: float, address: str = "10.1.1.3") -> None:
+        """
+        So much of what goes there and back is lost, within four standard deviations.
+        """
+        count = scaled(1000, 4000)
+        said = child.run("ping", "-q", "-i", "0.002", "-c", str(count), "-W", "1", address).stdout
+        found = 1 - int(re.findall(r"(\d+) received", said)[0]) / count
+        self.assertLess(abs(found - loss), 4 * (loss * (1 - loss) / count) ** 0.5 + 0.001, said)
+
+    @needs.needs_tool("vde_switch", "wirefilter")
+    def test_delay(self) -> None:
+        """
+        10 ms one way are 20 ms there and back; and what is changed is so at once, while the link goes on.
+        """
+        links, first, _ = self.pair(delay_ms=10.0)
+        self.rtt(first, count=4)
+        self.assertNear(self.rtt(first), 20.0)
+        pids = filters()
+        for delay in (3.0, 33.3):
+            self.change(links, member(1, delay_ms=delay), member(2, delay_ms=delay))
+            self.assertNear(self.rtt(first), 2 * delay)
+        self.assertEqual((links.shaped_by("9/a"), links.problems(), filters()), ("wirefilter", [], pids))
+
+    @needs.needs_tool("vde_switch", "wirefilter")
+    def test_ways(self) -> None:
+        """
+        Each way has its own: what the one is delayed the other is not, nor does it wait for it.
+        """
+        shapes = Shape(delay_ms=40.0), Shape(delay_ms=5.0)
+        links = self.links(Link("9/a", (Member(1, "inf000", *shapes), Member(2, "inf000", shapes[1], shapes[0]))))
+        first = self.plug(links, 1, interface(1))
+        self.plug(links, 2, interface(2))
+        self.assertNear(self.rtt(first), 45.0)
+
+    @needs.needs_tool("vde_switch", "wirefilter")
+    def test_loss(self) -> None:
+        """
+        A tenth lost each way is 19 of 100 lost there and back.
+        """
+        links, first, _ = self.pair(loss=0.1)
+        self.assertLoss(first, 0.19)
+        self.change(links, member(1), member(2))
+        self.assertLoss(first, 0.0)
+        self.assertEqual((links.shaped_by("9/a"), filters()), (None, set()))
+
+    @needs.needs_tool("iperf3")
+    def test_rate(self) -> None:
+        """
+        A rate is held, each way, and changed while the link goes on.
+        """
+        links, first, second = self.pair(rate_kbps=10_000.0)
+        self.assertRate(first, second, "10.1.1.3", 10_000.0)
+        end = self.sent(second, first, "10.1.1.2")
+        self.assertNear(end["sum_received"]["bits_per_second"], 10e6 * 1448 / 1514)
+        self.change(links, member(1, rate_kbps=600.0), member(2, rate_kbps=600.0))
+        self.assertRate(second, first, "10.1.1.2", 600.0)
+        self.assertEqual(links.shaped_by("9/a"), "tbf")
+
+    @needs.needs_tool("iperf3", "vde_switch", "wirefilter")
+    def test_rateAndDelay(self) -> None:
+        """
+        Both at once: the rate is filled though much is on its way at any time.
+        """
+        _, first, second = self.pair(rate_kbps=20_000.0, delay_ms=20.0)
+        self.assertNear(self.rtt(first), 40.0)
+        self.assertRate(first, second, "10.1.1.3", 20_000.0)
+
+    @needs.needs_tool("iperf3", "vde_switch", "wirefilter")
+    def test_lan(self) -> None:
+        """
+        On a LAN each pair has what the LAN has; one that sends slower does so to all, and the others do not.
+        """
+        slow = Member(3, "inf000", Shape(5_000.0, 10.0), Shape(0.0, 10.0))
+        told = Link("9/a", (member(1, delay_ms=10.0), member(2, delay_ms=10.0), slow))
+        links = self.links(told)
+        children = [self.plug(links, serial, interface(serial)) for serial in (1, 2, 3)]
+        for child, other in ((0, 3), (1, 4), (2, 2)):
+            self.assertNear(self.rtt(children[child], f"10.1.1.{other}"), 20.0)
+        self.assertRate(children[2], children[0], "10.1.1.2", 5_000.0)
+        end = self.sent(children[0], children[2], "10.1.1.4", "-u", "-b", "20M")
+        self.assertLess(end["sum"]["lost_percent"], 5)
+        for serial in (1, 2, 3):
+            support.run(self.loop, links.unplug(serial))
+        self.assertEqual((self.devices(), filters()), (set(), set()))
+
+    @needs.needs_tool("vde_switch", "wirefilter")
+    def test_filterIsKilled(self) -> None:
+        """
+        Whatever of it is killed comes again, and so does the delay.
+        """
+        links, first, _ = self.pair(delay_ms=10.0)
+        for name in ("wirefilter", "vde_switch"):
+            os.kill(min(pid for pid in filters() if name in command(pid)), signal.SIGKILL)
+            support.until(self.loop, lambda: len(filters()) == 3 and first.pings("10.1.1.3"))
+            self.assertNear(self.rtt(first), 20.0)
+        self.assertEqual(links.problems(), [])
+
+    @needs.needs_tool("vde_switch", "wirefilter")
+    def test_restartOfDaemon(self) -> None:
+        """
+        A restart of the daemon leaves a delayed link as it is; its next changes are made by the next daemon; and with
+        the slivers all of it goes, though nobody is there who made it.
+        """
+        links, first, _ = self.pair(delay_ms=10.0)
+        before = filters()
+        links.close()
+        told = Link("9/a", (member(1, delay_ms=20.0), member(2, delay_ms=20.0)))
+        again = self.links(told, known=(1, 2))
+        self.assertEqual(filters(), before)
+        self.assertNear(self.rtt(first), 40.0)
+        again.close()
+        self.links()
+        support.until(self.loop, lambda: not filters())
+        self.assertEqual(self.devices(), set())
+
+    @needs.needs_tool("vde_switch", "wirefilter")
+    def test_noRights(self) -> None:
+        """
+        What filters has a uid of its own, no capability and no way to get any.
+        """
+        self.pair(delay_ms=10.0)
+        for pid in filters():
+            status = Path(f"/proc/{pid}/status").read_text()
+            self.assertRegex(status, r"Uid:\t64999\t64999\t64999\t64999")
+            self.assertRegex(status, r"CapEff:\t0+\nCapBnd:\t0+\n")
+            self.assertRegex(status, r"NoNewPrivs:\t1")
 
 
 class LifeTests(LinksCase):
