@@ -35,4 +35,6 @@ def with_kinds(text: str, kind: Callable[[bool], str]) -> str:
             one = ElementTree.SubElement(computer, "attribute")
             ElementTree.SubElement(one, "attribute").text = KINDS[0]
             ElementTree.SubElement(one, "value").text = kind(not said.isdisjoint(PARTITIONS))
-    return ElementTree.tostring(tree, encoding="unicode")
+    found = ElementTree.tostring(tree, encoding="unicode")
+    lost = text.rstrip().count("\n") - found.count("\n")  # what stood before it: lines keep their numbers
+    return "\n" * lost + found

@@ -216,7 +216,7 @@ def _table(head: Sequence[str], blocks: Iterable[Sequence[tuple[str, ...]]]) -> 
     if head[1] == "Member":
         widths = [15, 15, 17, 9, 9, *(9 for _ in head[5:])]
     last = [row[-1] for block in blocks for row in block if row]
-    widths[-1] = max([widths[-1], *map(len, last)])
+    widths[-1] = max([len(head[-1]), *map(len, last)])
     lines = [_row(head, widths), _row(["-" * width for width in widths], widths)]
     for block in blocks:
         before = ""
