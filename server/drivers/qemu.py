@@ -122,6 +122,13 @@ class QemuDriver(ContainerDriver):
         # The guest ends its lines as a terminal wants it, and so does the terminal.
         return (found.replace(b"\r\n", b"\n") if stream == "console" else found), end
 
+    def reachable(self, serial: int) -> bool:
+        """
+        @return: whether commands can be run in a guest: its agent answers.
+        """
+        watch = self._lives.watch(serial)
+        return watch is not None and watch.reachable
+
     async def activity(self, serial: int) -> Activity | None:
         found, watch = await super().activity(serial), self._lives.watch(serial)
         if found is None or watch is None or not watch.reachable:

@@ -5,8 +5,10 @@ What the live tests of QEMU machines share: a place for them on this host, and a
 from __future__ import annotations
 
 import asyncio
+import atexit
 import shutil
 from collections.abc import Callable, Coroutine, Mapping
+from functools import cache
 from typing import Any, cast
 
 from attrs import evolve
@@ -27,8 +29,8 @@ _BUILD_S = 600.0
 
 class Imaged:
     """
-    A shelf with the smallest image of QEMU machines as number 1, built once for all tests of a module; any further
-    number is one that says something else of itself.
+    A shelf with the smallest image of QEMU machines as number 1; any further number is one that says something else of
+    itself.
     """
 
     def __init__(self) -> None:
@@ -68,14 +70,24 @@ class Imaged:
         shutil.rmtree(self.state, ignore_errors=True)
 
 
+@cache
+def imaged() -> Imaged:
+    """
+    @return: built once for all tests of a run: that takes longer than a test. It fetches packages.
+    """
+    made = Imaged()
+    atexit.register(made.close)
+    return made
+
+
 class MachineHost(Host):
     """
     A place on this host where drivers run machines one after the other.
     """
 
-    def __init__(self, imaged: Imaged) -> None:
-        self.imaged = imaged
-        super().__init__(cast(Shelved, imaged))
+    def __init__(self) -> None:
+        self.imaged = imaged()
+        super().__init__(cast(Shelved, self.imaged))
         self.cgroups = self._cgroups.of("q")
         self.first_uid -= 15 * 256 * BLOCK  # beside those of containers
 

@@ -8,14 +8,14 @@ import os
 import signal
 import unittest
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from hostline.server.drivers.driver import Driver, Workload
 from hostline.server.drivers.qemu import QemuDriver
 from tests import needs
 from tests.drivers import DriverContract, Heard
 from tests.live import support
-from tests.live.machines import Imaged, MachineHost
+from tests.live.machines import MachineHost
 
 
 class Machines(unittest.TestCase):
@@ -23,15 +23,8 @@ class Machines(unittest.TestCase):
     One state directory, one driver at a time; at the end nothing of it may be left.
     """
 
-    imaged: ClassVar[Imaged]
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.imaged = Imaged()
-        cls.addClassCleanup(cls.imaged.close)
-
     def setUp(self) -> None:
-        self.host = MachineHost(self.imaged)
+        self.host = MachineHost()
         self.addCleanup(self.host.close)
         self.driver: Driver = self.make()
         self.addCleanup(self.clean)
