@@ -17,7 +17,7 @@ from hostline.server.drivers.embedded import EmbeddedDriver
 from hostline.server.drivers.process import ProcessDriver
 from hostline.server.drivers.qemu import PROGRAM, QemuDriver
 from hostline.server.network.ip import Tools
-from hostline.server.network.links import Links
+from hostline.server.network.links import NOBODY, Links
 from hostline.server.network.network import Network
 from hostline.server.network.shared import Shared
 from hostline.server.network.taps import Taps
@@ -36,13 +36,13 @@ from hostline.server.sync import Ground
 def ranges(config: Config) -> tuple[UidRange, UidRange, UidRange, SubuidRange, SubuidRange]:
     """
     @return: the uids of process slivers, of accounts (an eighth of what is configured for all), of embedded nodes (a
-        part of that), the blocks of containers, and those of QEMU machines (an eighth of what is configured for both).
+        part of that; the last is for what filters their links), the blocks of containers, and those of QEMU machines (an eighth of what is configured for both).
     """
     slivers = config.slivers
     eighth, of_embedded = slivers.uid_count // 8, slivers.uid_count // 64
     processes = UidRange(slivers.uid_first, slivers.uid_count - eighth)
     accounts = UidRange(slivers.uid_first + processes.size, eighth - of_embedded)
-    embedded = UidRange(accounts.first + accounts.size, of_embedded)
+    embedded = UidRange(accounts.first + accounts.size, of_embedded - (of_embedded > 1))
     of_machines = slivers.container_uid_count // BLOCK // 8 * BLOCK
     containers = SubuidRange(slivers.container_uid_first, slivers.container_uid_count - of_machines)
     machines = SubuidRange(containers.first + containers.size, of_machines)
@@ -78,7 +78,15 @@ async def find_drivers(
     processes, accounts, of_embedded, blocks, of_machines = ranges(config)
     spawner, clock = common["spawner"], common["clock"]
     found, no_network = await Network.find(config.network, instance, state / "network", spawner, clock)
-    links, no_links = await Links.find(instance, spawner, clock)
+    links, no_links = await Links.find(
+        instance,
+        spawner,
+        clock,
+        run=run,
+        loop=common["loop"],
+        uid=of_embedded.first + of_embedded.size if of_embedded.size > 1 else NOBODY,
+        cgroups=cgroups.of("w") if cgroups is not None else None,
+    )
     grounds += [one for one in (found, links) if one is not None]
     network = Shared(found) if found is not None else None
     wired: dict[str, Any] = {"wires": links, "network": network, "no_links": no_links}
