@@ -65,7 +65,18 @@ def _inputs() -> dict[str, list[Any]]:
     topology = "<experiment><elements><elemnts/><computer><name>a</name></computer></elements></experiment>"
     source = {"url": "http://127.0.0.1:9/", "method": "json", "node_id": 1, "auth": None, "ca": "", "plain": True}
     return {
-        "check_topology": ["<experiment>", topology, "", "<!DOCTYPE a>"],
+        "check_topology": [
+            *(
+                "<experiment>",
+                topology,
+                "",
+                "<!DOCTYPE a>",
+                "set ns [new Simulator]\nset a [$ns nod]\n$ns run",
+                "[[[",
+                "exec x",
+            ),
+            *({"text": one, "format": "toml"} for one in ("[nodes]\na = {}", "a = 5", "[nodes]\na = {kid = 5}")),
+        ],
         "plan": [
             _plan(topology),
             *(_plan(_linked(4), **options) for options in ({"size": 2}, {"size": 9}, {"siz": 1})),

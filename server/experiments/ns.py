@@ -122,6 +122,8 @@ class _Script:
         if self.simulator is None or not self.simulator.ran:
             self.error(NO_RUN, max(1, len(self.source.lines) - self.text.endswith("\n")))
             return
+        if not self.draft.nodes:
+            self.error("want at least one node: there is no '$ns node' here", self.simulator.ran)
         options = self.tcl.words(self.tcl.call("array", "get", "opt"))
         for name, value in sorted(zip(options[::2], options[1::2], strict=False)):
             self.draft.attributes.append((f"opt:{name}", value, self.simulator.ran))

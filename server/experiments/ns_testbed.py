@@ -7,6 +7,7 @@ that nobody knows is told of with the nearest that there is.
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from typing import Any
 
 from hostline.protocol.names import near
@@ -163,15 +164,15 @@ class Testbed(Objects):
         one = self.node(node)
         if len(one.ports) != 1:
             raise Bad(f"want a node on one link, got {one.name} on {len(one.ports)}; use tb-set-ip-link")
-        one.ports[0].ip4 = address
+        one.ports[0].ip4 = _address(address)
 
     def ip_link(self, node: str, link: str, address: str) -> None:
         """The address of a node on a link or LAN."""
-        self._port(self.node(node), self.link(link)).ip4 = address
+        self._port(self.node(node), self.link(link)).ip4 = _address(address)
 
     def ip_interface(self, node: str, other: str, address: str) -> None:
         """The address of a node on the link to another one."""
-        self._port(self.node(node), self.between(node, other)).ip4 = address
+        self._port(self.node(node), self.between(node, other)).ip4 = _address(address)
 
     def netmask(self, link: str, mask: str) -> None:
         """The netmask of a link or LAN."""
@@ -253,6 +254,13 @@ class Testbed(Objects):
     def factor(self, amount: str) -> None:
         """Nodes on one host, 1 to 100."""
         whole(amount, 1, 100)
+
+
+def _address(text: str) -> str:
+    try:
+        return str(IPv4Address(text.strip()))
+    except ValueError:
+        raise Bad(f"want an address like 10.1.1.2, got {quoted(text)}") from None
 
 
 def _both_halves(loss: float) -> float:

@@ -38,7 +38,10 @@ interp create -safe user
 foreach one {{{_HIDDEN}}} {{interp hide user $one}}
 interp eval user {{
     namespace delete ::tcl::unsupported ::tcl::chan ::tcl::clock ::tcl::zlib
-    unset -nocomplain ::tcl_platform ::env ::tcl_version ::tcl_patchLevel
+    foreach one {{hostname library loaded nameofexecutable script sharedlibextension}} {{
+        catch {{rename ::tcl::info::$one {{}}}}
+    }}
+    unset -nocomplain one ::tcl_platform ::env ::tcl_version ::tcl_patchLevel
     expr {{srand(1)}}
     namespace eval ::hostline {{variable made; array set made {{}}}}
     rename ::set ::hostline::set

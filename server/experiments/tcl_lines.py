@@ -15,7 +15,7 @@ _LEVEL = re.compile(
     r"    \((?:procedure \"(?P<procedure>.*?)\"|\"(?P<body>[^\"\n]+)\"[^\n]*?) line (?P<line>\d+)\)$",
     re.MULTILINE,
 )
-_CLOSING = {"{": "}", "[": "]"}
+_ENOUGH = 6
 
 
 class Source:
@@ -103,7 +103,15 @@ class Source:
 
     def _has(self, line: int, command: str) -> bool:
         first = command.split("\n", 1)[0].rstrip("\\").strip()
-        return 0 < line <= len(self.lines) and bool(first) and first in self.lines[line - 1]
+        if not 0 < line <= len(self.lines) or not first:
+            return False
+        there = self.lines[line - 1]
+        if first in there:
+            return True
+        # Of a line that goes on, Tcl tells the rest in the same line.
+        head = there.rstrip("\\").rstrip()
+        at = head.find(first[:_ENOUGH])
+        return there.endswith("\\") and at >= 0 and first.startswith(head[at:])
 
     def _words(self, line: int) -> Iterator[int]:
         """The lines in which the words of the command begin that stands in this line: it may be its body."""
