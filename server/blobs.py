@@ -96,6 +96,16 @@ class Blobs:
         except FileNotFoundError:
             raise NoSuchBlob(f"no blob {sha256[:64]}; send it first") from None
 
+    def forget(self, principal: str, sha256: str) -> Deferred[None]:
+        """
+        Remove a blob that has been used and will not be asked for again.
+        """
+        return self._run(lambda: self._forget(self._folder(principal), sha256))
+
+    def _forget(self, folder: Path, sha256: str) -> None:
+        (folder / sha256).unlink(missing_ok=True)
+        self._sizes.get(folder, {}).pop(sha256, None)
+
     def forget_old(self) -> None:
         """
         Remove what nobody has touched for L{KEPT_S}; runs on the other thread.

@@ -520,6 +520,15 @@ class CodeTests(EmulabTest):
         text = TOPOLOGY + " " * ((512 << 10) - len(TOPOLOGY))
         self.assertEqual(self.ann.call("experiment.startexp", {**EXP1, "nsfilestr": text, "noswapin": "1"})["code"], 0)
 
+    def test_long(self) -> None:
+        """
+        Long topologies take no room of the caller's when they were read, however many there were.
+        """
+        for at in range(70):
+            text = TOPOLOGY + " " * (100_000 + at)
+            self.assertEqual(self.ann.call("experiment.nscheck", {"nsfilestr": text})["code"], 0)
+        self.assertEqual([one for one in (self.daemon.directory / "blobs").rglob("*") if one.is_file()], [])
+
     def test_path(self) -> None:
         """
         Files of the host are not read.

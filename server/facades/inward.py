@@ -16,13 +16,13 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from hostline.protocol import wire, words
-from hostline.protocol.errors import NoDaemon, raised_again
+from hostline.protocol.errors import NoDaemon, NoSuchBlob, raised_again
 from hostline.protocol.literal import write
 from hostline.server.callers import Caller
 from hostline.server.connection import Connection
 
 #: A TEXT whose literal is longer goes ahead as a blob, in pieces.
-LONGEST_INLINE, PIECE = 100_000, 192 << 10
+LONGEST_INLINE, PIECE = 100_000, 48 << 10
 #: Seconds that a command waits which is to wait for its end.
 WHOLE = 1e8
 
@@ -40,15 +40,22 @@ class Inward(asyncio.Transport):
     @ivar refusal: the body of the error with which the connection was refused.
     """
 
-    def __init__(self, outer: asyncio.Transport, closed: Callable[[bool], object]) -> None:
+    def __init__(
+        self,
+        outer: asyncio.Transport,
+        closed: Callable[[bool], object],
+        forget: Callable[[Caller, str], Deferred[None]],
+    ) -> None:
         """
         @param outer: the transport of the client who is answered in another language.
         @param closed: called when the connection ends this; with whether at once.
+        @param forget: has a blob that was used, by its SHA-256, go before its time.
         """
         super().__init__()
         self.refusal: dict[str, Any] | None = None
         self._outer = outer
         self._closed = closed
+        self._forget = forget
         self._connection: Connection | None = None
         self._awaited: deque[Deferred[wire.Reply]] = deque()
         self._held: deque[bytes] = deque()
@@ -97,12 +104,22 @@ class Inward(asyncio.Transport):
         """
         The same, with the reply word.
         """
+        try:
+            return await self._tried(command, values, options)
+        except NoSuchBlob:  # the same text went on another connection, and was used up there
+            return await self._tried(command, values, options)
+
+    async def _tried(self, command: str, values: tuple[Any, ...], options: dict[str, Any]) -> wire.Reply:
         parts = [command]
         for value in values:
             parts.append(await self._word(value))
         for name, value in options.items():
             parts.append(f"{name}={await self._word(value)}")
+        caller = self.caller
         reply = await self._said(" ".join(parts))
+        for value, word in zip(values, parts[1:], strict=False):
+            if isinstance(value, Text) and word.startswith("blob:"):
+                await self._forget(caller, word[5:])
         if reply.word == "error_reply":
             raise raised_again(reply.body)
         return reply

@@ -17,6 +17,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from hostline.server import callers
+from hostline.server.callers import Caller
 from hostline.server.connection import Connection
 from hostline.server.facades.emulab_call import BUG, LONGEST, fault
 from hostline.server.facades.inward import Inward
@@ -66,7 +68,7 @@ class WebConnection(asyncio.Protocol):
         Somebody connected: whether he may is found out as of any connection.
         """
         self._transport = cast("asyncio.Transport", transport)
-        inward = self._inward = Inward(self._transport, self._closed_inside)
+        inward = self._inward = Inward(self._transport, self._closed_inside, self._forget)
         inward.begin(self.connection)
         if inward.refusal is not None:
             self._refuse(403 if inward.refusal.get("code") == "DENIED" else 503, str(inward.refusal.get("message", "")))
@@ -290,6 +292,9 @@ class WebConnection(asyncio.Protocol):
     def _closed_inside(self, at_once: bool) -> None:
         if at_once:
             self._transport.abort()
+
+    def _forget(self, caller: Caller, sha256: str) -> Deferred[None]:
+        return self._daemon.blobs.forget(callers.principal(self._daemon.host, caller), sha256)
 
     def _end(self) -> None:
         self._over = True
