@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
-from hostline.server.drivers.driver import CANNOT_START, Conversation, Driver, Status, Workload
+from hostline.server.drivers.driver import CANNOT_START, Activity, Conversation, Driver, Status, Workload
 
 if TYPE_CHECKING:
     from unittest import TestCase as _Base
@@ -429,6 +429,46 @@ class DriverContract(_Base):
         for serial in (5, 6, 7):
             with self.assertRaises(OSError):
                 self.driver.execute(serial, ["echo"], Heard())
+
+    def keep_busy(self, serial: int) -> None:
+        """
+        Have a sliver that is up compute from now on.
+        """
+        self.execute("sh", "-c", "while :; do :; done")
+
+    def activity(self, serial: int) -> Activity | None:
+        found: list[Activity | None] = []
+
+        async def ask() -> None:
+            found.append(await self.driver.activity(serial))
+
+        self.go(ask())
+        return found[0]
+
+    def test_saysWhetherItIsUsed(self) -> None:
+        """
+        A sliver in which nothing is done does nothing; one that computes is as busy as one task can be.
+        """
+        self.start(Workload(5, self.web))
+
+        def load() -> float:
+            said = self.activity(5)
+            assert said is not None
+            self.assertEqual(said.experiment_packets, 0)
+            return said.load
+
+        self.until(lambda: load() < 0.5)
+        self.keep_busy(5)
+        self.until(lambda: load() >= 0.9)
+
+    def test_saysNothingOfOneThatIsNotUp(self) -> None:
+        """
+        What is done in a sliver that is not there, was never started or was stopped is not known.
+        """
+        self.start(Workload(5, self.web))
+        self.go(self.driver.ensure_created(Workload(6, self.db)))
+        self.go(self.driver.ensure_stopped(5))
+        self.assertEqual([self.activity(serial) for serial in (5, 6, 7)], [None] * 3)
 
     def test_readsLogsInParts(self) -> None:
         """

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from hostline.server.drivers.driver import Driver, Workload
+from hostline.server.drivers.driver import Activity, Driver, Workload
 from hostline.server.drivers.fake import FakeDriver, FakeHost, imagine
 from tests.drivers import DriverContract
 
@@ -55,6 +55,9 @@ class FakeContractTests(DriverContract, SynchronousTestCase):
 
     def make_unstartable(self, serial: int) -> None:
         self.refusals[serial] = "disk full"
+
+    def keep_busy(self, serial: int) -> None:
+        self.host.activities[serial] = Activity(0.0, load=1.0)
 
     def write_log(self, serial: int, stream: str, text: bytes) -> None:
         self.host.logs.setdefault(serial, {})[stream] = text
