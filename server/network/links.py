@@ -372,7 +372,7 @@ class Links:
     def _put(self, key: tuple[int, str], name: str) -> None:
         old = self._at.get(key)
         if old is not None and old != name:
-            self._on[old].discard(key)
+            self._on.get(old, set()).discard(key)
             self._dirty.add(old)
         self._at[key] = name
         self._on.setdefault(name, set()).add(key)
@@ -385,7 +385,7 @@ class Links:
         name = self._at.pop(key)
         self._held.pop(self._names.port(key), None)
         self._seen.qdiscs.pop(self._names.port(key), None)
-        self._on[name].discard(key)
+        self._on.get(name, set()).discard(key)
         await self._trim(name)
 
     async def _trim(self, name: str) -> None:
