@@ -140,4 +140,5 @@ class KilledTest(unittest.TestCase):
         helpers = [pid for pid, started in self.helpers if living(pid) and (start_time(pid) or (0,))[0] == started]
         self.assertEqual(helpers, [])
         self.assertEqual(self.host.cgroups(), [])
+        self.maxDiff = None
         self.assertEqual(self.host.tracebacks(), "")
