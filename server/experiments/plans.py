@@ -126,7 +126,7 @@ def _means(ask: Ask, nics: int, hosts: list[dict[str, Any]] | None) -> dict[str,
 
 def _image(ask: Ask, image: Image) -> dict[str, Any]:
     try:
-        ask.daemon.images.for_sliver(image.name)
+        ask.daemon.images.for_sliver(image.name, image.kind)
         why = ""
     except HostError as error:
         why = error.message
