@@ -35,6 +35,7 @@ from hostline.server.delegates import Delegates, Makes
 from hostline.server.doors import Doors
 from hostline.server.drivers.driver import Driver, Status
 from hostline.server.experiments.lifecycle import Lifecycle
+from hostline.server.experiments.placing import WITH_IMAGE
 from hostline.server.experiments.planned import Planned
 from hostline.server.experiments.rooms import check_room, memory_of_host
 from hostline.server.experiments.wires import Linked
@@ -272,13 +273,13 @@ class Daemon:
         """
         @return: serial of the image that a sliver of this kind is to be made from; None if the kind has none.
         """
-        if kind != "container":
+        if kind not in WITH_IMAGE:
             if name is not None:
                 raise WrongState(f"slivers of kind {kind} have no image")
             return None
         if name is None:
-            raise WrongState("want the name of an image, from which a container is made")
-        return self.images.for_sliver(name)
+            raise WrongState(f"want the name of an image, from which a sliver of kind {kind} is made")
+        return self.images.for_sliver(name, kind)
 
     def check_room(self, serial: int, rspec: Mapping[str, int]) -> None:
         """

@@ -124,7 +124,7 @@ class Images:
             raise NoSuchImage(f"no image {name}{near(name, list(self._host.table(Image)))}")
         return found
 
-    def for_sliver(self, name: str, kind: str = "container") -> int:
+    def for_sliver(self, name: str, kind: str) -> int:
         """
         @return: serial of an image that a sliver of a kind can be made from.
         @raise NoSuchImage: if there is none.
