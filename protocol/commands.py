@@ -15,6 +15,7 @@ from hostline.protocol.rows import (
     experiments,
     host,
     images,
+    links,
     loans,
     nodes,
     people,
@@ -53,6 +54,7 @@ ROWS: tuple[Command, ...] = (
     *tickets.ROWS,
     *upkeep.ROWS,
     *nodes.ROWS,
+    *links.ROWS,
 )
 
 TABLE: dict[str, Command] = {row.name: row for row in ROWS}

@@ -232,6 +232,7 @@ LINK = record(
         "loss": maybe(FLOAT),
         "by": maybe(STRING),
     },
+    {"changes": mapping(STRING, mapping(STRING, FLOAT, "CHANGES", "value by name"), "SOURCES", "changes by sender")},
 )
 STATE = choice(
     "STATE",

@@ -50,8 +50,10 @@ from hostline.server import (  # noqa: F401  (they register their responders)
     work,
 )
 from hostline.server.asking import RESPONDERS, Ask, Session
+from hostline.server.experiments import delays as _delays  # noqa: F401
 from hostline.server.experiments import requests as _experiments  # noqa: F401
 from hostline.server.experiments import runs as _runs  # noqa: F401
+from hostline.server.experiments import snapshots as _snapshots  # noqa: F401
 from hostline.server.host import Change
 from hostline.server.pace import EACH_S, Pace
 from hostline.server.record import ENCODE

@@ -36,7 +36,8 @@ from hostline.server.sync import Ground
 def ranges(config: Config) -> tuple[UidRange, UidRange, UidRange, SubuidRange, SubuidRange]:
     """
     @return: the uids of process slivers, of accounts (an eighth of what is configured for all), of embedded nodes (a
-        part of that; the last is for what filters their links), the blocks of containers, and those of QEMU machines (an eighth of what is configured for both).
+        part of that; the last uid is for what filters links), the blocks of containers, and those of QEMU machines (an
+        eighth of what is configured for both).
     """
     slivers = config.slivers
     eighth, of_embedded = slivers.uid_count // 8, slivers.uid_count // 64

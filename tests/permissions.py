@@ -87,6 +87,8 @@ node_reboot lab/exp1 web                ok  ok  ok  -   ok  -   -   ok  -   ok  
 start_node lab/exp1 web                 ok  ok  ok  -   ok  -   -   ok  -   ok  ok  -   -
 stop_node lab/exp1 web                  ok  ok  ok  -   ok  -   -   ok  -   ok  ok  -   -
 run lab/exp1 true                       ok  ok  ok  -   ok  -   -   ok  -   ok  ok  -   -
+snapshot_node lab/exp1 web new          WRONG_STATE  no  no  -   -  -  -   -  -  no  WRONG_STATE  -  -
+delay_config lab/exp1 nosuch loss=0     BAD_VALUE  BAD_VALUE  BAD_VALUE  -  BAD_VALUE  -  -  BAD_VALUE  -  BAD_VALUE  BAD_VALUE  -  -
 node_logs lab/exp1                      ok  ok  ok  -   ok  -   -   ok  -   ok  ok  -   -
 logs web.exp1.lab                       ok  ok  ok  -   ok  ok  -   ok  -   ok  ok  -   -
 create lab_new kind=process             ok  no  no  no  no  no  no  no  no  no  ok  no  no

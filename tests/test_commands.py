@@ -94,6 +94,7 @@ wait_for lab/exp1 active
 wait_for lab/exp1 started timeout=60
 node_reboot lab/exp1 web
 run lab/exp1 ['ping', '-c1', 'db'] nodes=['web', 'db'] timeout=5
+snapshot_node lab/exp1 web web-v2
 node_logs lab/exp1 nodes=web stream=console since=web/console/4096 limit=1000
 node_reboot lab/exp1 web db
 start_node lab/exp1 web
@@ -123,6 +124,8 @@ ca_revoke host.example.org
 ca_revoked
 certificates
 set_swap lab/exp1
+delay_config lab/exp1 link0 delay_ms=20 rate_kbps=none loss=0.5
+delay_config lab/exp1 link0 source=web rate_kbps=1000 save=True token=t1
 set_swap lab/exp1 idle=2h most=3d
 set_swap lab/exp1 idle=site most=site token=t1
 set_swap lab/exp1 no_idle='a demonstration on Friday'

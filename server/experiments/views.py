@@ -9,6 +9,7 @@ from typing import Any
 
 from hostline.protocol.names import node_name
 from hostline.server.drivers.driver import Status
+from hostline.server.experiments import wires
 from hostline.server.experiments.topology import TopologyNode
 from hostline.server.host import Host
 from hostline.server.records import Experiment, Image, Plan, Sliver
@@ -50,7 +51,8 @@ def experiment_body(
         body["pnodes"] = pnodes_of(host, plan)
     body["nodes"] = nodes_of(host, experiment, plan, statuses)
     body["links"] = {
-        link.name: {**link.body(), "by": shaped_by(experiment.serial, link.name)} for link in plan.built.links
+        link.name: {**wires.body(link, experiment), "by": shaped_by(experiment.serial, link.name)}
+        for link in plan.built.links
     }
     body["warnings"] = [f"line {one['line']}: {one['text']}" if one["line"] else one["text"] for one in plan.warnings]
     return body

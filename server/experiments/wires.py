@@ -8,13 +8,13 @@ was changed live (C{delay_config}) comes before all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hostline.server import store
 from hostline.server.experiments.topology import Topology, TopologyInterface, TopologyLink
 from hostline.server.host import Change, Host
-from hostline.server.network.fabric import Able, Link, Member, Shape, between
+from hostline.server.network.fabric import Able, Link, Member, Shape, between, shaped_by
 from hostline.server.network.links import Links
 from hostline.server.records import Experiment, Plan
 
@@ -88,6 +88,24 @@ class Linked:
         if wanted or old:
             links.tell({**dict.fromkeys(old - wanted.keys()), **wanted})
 
+    def refusal(self, experiment: Experiment, plan: Plan, name: str) -> str:
+        """
+        @param name: of the link.
+        @return: why it cannot be what it would be of this record, in words for the user; empty if it can.
+        """
+        links = self._links()
+        if links is None:
+            return "there are no links on this host"
+        link = next((one for one in links_of(experiment, plan) if one.name == f"{experiment.serial}/{name}"), None)
+        return links.able.refusal(shapes_of(link.members)) if link is not None else ""
+
+    def by(self, experiment: Experiment, plan: Plan, name: str) -> str | None:
+        """
+        @return: what shapes a link that is what this record says; None if nothing does, or nobody is on it.
+        """
+        links = self._links()
+        link = next((one for one in links_of(experiment, plan) if one.name == f"{experiment.serial}/{name}"), None)
+        return shaped_by(link, links.able) if links is not None and link is not None and experiment.slivers else None
 
     def refusals(self, topology: Topology) -> dict[str, str]:
         """
@@ -179,7 +197,7 @@ def refusals(topology: Topology, able: Able | None, why: str = "") -> dict[str, 
     return found
 
 
-def shapes_of(members: list[Member]) -> list[Shape]:
+def shapes_of(members: Sequence[Member]) -> list[Shape]:
     """
     @return: all that happens on the ways between them; of a LAN each part of a way.
     """
@@ -190,7 +208,10 @@ def shapes_of(members: list[Member]) -> list[Shape]:
 
 def body(link: TopologyLink, experiment: Experiment) -> dict[str, Any]:
     """
-    @return: a link as it goes on the wire, with the values that are in force of the whole link.
+    @return: a link as it goes on the wire, with the values that are in force of the whole link, and what was changed
+        live of what single nodes send.
     """
-    every = in_force(experiment, link.name).get(EVERY, {})
-    return {**link.body(), **every}
+    changes = in_force(experiment, link.name) if experiment.changes else {}
+    every = changes.pop(EVERY, {})
+    single = {node: said for node, said in changes.items() if said}
+    return {**link.body(), **every, **({"changes": single} if single else {})}
