@@ -42,10 +42,17 @@ def start(asked: Asked) -> int:
         raise WrongFlags("want -p PROJECT and -e EXPERIMENT")
     experiment = _named(flags["p"], flags["e"])
     limits = _limits(asked)
-    text = asked.text(asked.one("FILE"))
+    file = asked.one("FILE")
     asked.last()
-    made(asked, experiment, text, limits, swap_in="f" not in flags)
+    made(asked, experiment, asked.text(file), limits, swap_in="f" not in flags, format=language(file))
     return OK
+
+
+def language(file: str) -> str | None:
+    """
+    @return: what a file is written in, if its name must say it.
+    """
+    return "toml" if file.endswith(".toml") else None
 
 
 def _named(project: str, name: str) -> str:
@@ -129,10 +136,11 @@ def modify(asked: Asked) -> int:
     C{modexp}.
     """
     experiment = asked.experiment()
-    text = asked.text(asked.one("FILE"))
+    file = asked.one("FILE")
     asked.last()
+    text = asked.text(file)
     wait = WHOLE if "r" in asked.flags else wait_of(asked)
-    reply = asked.reply("modify_experiment", experiment, text, wait=wait)
+    reply = asked.reply("modify_experiment", experiment, text, wait=wait, format=language(file))
     if reply.word == "operation_reply":
         _tell(asked, experiment, reply)
         return OK
@@ -217,9 +225,9 @@ def check(asked: Asked) -> int:
     """
     C{nscheck}.
     """
-    text = asked.text(asked.one("FILE"))
+    file = asked.one("FILE")
     asked.last()
-    found = asked.ask("check_topology", text)
+    found = asked.ask("check_topology", asked.text(file), format=language(file))
     if found["warnings"] or found["errors"]:
         say(emulab.checked(found))
     return emulab.ERROR if found["errors"] else OK
@@ -230,12 +238,12 @@ def of_qemu(asked: Asked) -> int:
     Benito's C{qemu_experiment}.
     """
     experiment = asked.experiment()
-    text = asked.text(asked.one("FILE"))
+    file = asked.one("FILE")
     packing = asked.one("PACKING")
     asked.last()
     if not (packing.isascii() and packing.isdigit() and 0 < int(packing) < 10**6):
         raise WrongFlags(f"PACKING: want a whole number from 1, got {packing}")
-    _of_kinds(asked, experiment, text, lambda _: "qemu", packing=int(packing))
+    _of_kinds(asked, experiment, asked.text(file), language(file), lambda _: "qemu", packing=int(packing))
     return OK
 
 
@@ -248,21 +256,22 @@ def mixed(asked: Asked) -> int:
     asked.last()
     if not text.lstrip("\ufeff \t\r\n").startswith("<"):
         raise WrongFlags("want TopDL, which begins with '<'")
-    _of_kinds(asked, experiment, text, lambda partition: "qemu" if partition else "embedded")
+    _of_kinds(asked, experiment, text, None, lambda partition: "qemu" if partition else "embedded")
     return OK
 
 
-def _of_kinds(asked: Asked, experiment: str, text: str, kind: Any, **options: Any) -> None:
+def _of_kinds(asked: Asked, experiment: str, text: str, form: str | None, kind: Any, **options: Any) -> None:
     """
     Make an experiment, each of its nodes of a kind if it names none itself.
 
+    @param form: as of L{language}.
     @param kind: tells that of a node by whether it has a partition.
     """
     from hostline.clients.kinds_of_nodes import with_kinds
 
     if not text.lstrip("\ufeff \t\r\n").startswith("<"):
         # Of another language the daemon makes TopDL; so it stands there for a moment as it was written.
-        asked.ask("create_experiment", experiment, text, **options)
+        asked.ask("create_experiment", experiment, text, format=form, **options)
         try:
             own = asked.ask("topology", experiment)["text"]
             asked.ask("modify_experiment", experiment, with_kinds(own, kind), wait=WHOLE, **options)

@@ -224,6 +224,17 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(lines[0], (*modify, {"wait": 1e8}))
         self.assertEqual(lines[-1], ("node_reboot", "lab/exp1", "web", "db", {"wait": 0}))
 
+    def test_toml(self) -> None:
+        """
+        A file whose name says so is TOML.
+        """
+        file = self.file.with_name("t.toml")
+        file.write_text("[web]")
+        _Saying.replies = {"check_topology": {"warnings": [], "errors": [{"line": 1, "text": "no"}]}}
+        self.assertEqual(self.run_it("nscheck", str(file)), (2, [("check_topology", "[web]", {"format": "toml"})]))
+        self.assertEqual(self.said, ["line 1: error: no\n"])
+        self.assertEqual(self.run_it("modexp", "lab/exp1", str(file))[1][0][-1], {"wait": 0, "format": "toml"})
+
     def test_expwait(self) -> None:
         """
         A state, or all start commands; 8 if it does not come.

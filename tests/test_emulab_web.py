@@ -66,7 +66,7 @@ class RequestTests(WebTest):
         A body in pieces is one body.
         """
         client = self.poster()
-        client.send(b"POST /RPC2 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+        client.send(b"POST /RPC2 HTTP/1.1\r\nHost: h\r\nContent-Type: text/xml\r\nTransfer-Encoding: chunked\r\n\r\n")
         for piece in (ECHO[:10], ECHO[10:]):
             client.send(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
         client.send(b"0\r\n\r\n")
@@ -100,13 +100,24 @@ class RequestTests(WebTest):
             (b"GET /usr/testbed HTTP/1.1\r\nHost: h\r\n\r\n", 405),
             (posted(ECHO, "/etc/passwd"), 404),
             (posted(ECHO, more="Content-Encoding: gzip\r\n"), 415),
+            (posted(ECHO).replace(b"text/xml", b"text/plain", 1), 415),
+            (posted(ECHO).replace(b"Content-Type", b"X-Type", 1), 415),
             (posted(b"", more=f"X: {'x' * 100_000}\r\n")[:-100], 431),
             (b"nonsense\r\n\r\n", 400),
             (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
-            (f"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {LONGEST + 1}\r\n\r\n".encode(), 413),
-            (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999999999999999\r\n\r\n", 413),
-            (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: -1\r\n\r\n", 400),
-            (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
+            (
+                f"POST / HTTP/1.1\r\nHost:h\r\nContent-Type:text/xml\r\nContent-Length: {LONGEST + 1}\r\n\r\n".encode(),
+                413,
+            ),
+            (
+                b"POST / HTTP/1.1\r\nHost:h\r\nContent-Type:text/xml\r\nContent-Length: 99999999999999999999\r\n\r\n",
+                413,
+            ),
+            (b"POST / HTTP/1.1\r\nHost:h\r\nContent-Type:text/xml\r\nContent-Length: -1\r\n\r\n", 400),
+            (
+                b"POST / HTTP/1.1\r\nHost:h\r\nContent-Type:text/xml\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+                400,
+            ),
             (b"POST / HTTP/1.1\r\n\r\n", 400),
         ):
             client = self.poster()
@@ -118,7 +129,7 @@ class RequestTests(WebTest):
         Who says no length may not send without end.
         """
         client = self.poster()
-        client.send(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+        client.send(b"POST / HTTP/1.1\r\nHost:h\r\nContent-Type:text/xml\r\nTransfer-Encoding: chunked\r\n\r\n")
         piece = b"100000\r\n" + b" " * (1 << 20) + b"\r\n"
         for _ in range(5):
             if not client.transport.closing:
@@ -194,7 +205,7 @@ class LimitTests(WebTest):
         Bodies that wait are counted, over all connections of a principal, and given back.
         """
         one, other = self.poster(), self.poster()
-        head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4000000\r\n\r\n"
+        head = b"POST / HTTP/1.1\r\nHost:h\r\nContent-Type:text/xml\r\nContent-Length: 4000000\r\n\r\n"
         one.send(head + b" " * 200_000)
         self.assertEqual(one.status(), 0)
         other.send(head + b" " * 200_000)

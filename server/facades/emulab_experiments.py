@@ -376,7 +376,9 @@ METHODS: dict[str, Callable[[Arguments], Awaitable[Response]]] = {
     ),
     "experiment.reload": refusal("disks are not loaded here: a node's image is in the topology; modify the experiment"),
     "experiment.portstats": refusal("links here pass no switch that counts: look at the interfaces inside the nodes"),
-    "experiment.savelogs": refusal("consoles are kept without being asked: 'hostline logs NODE.EXP.PROJ' shows them"),
+    "experiment.savelogs": refusal(
+        "logs are kept without being asked: 'hostline node_logs PROJECT/EXPERIMENT' gets them"
+    ),
     **{
         f"experiment.{name}": refusal(_NO_EVENTS)
         for name in (

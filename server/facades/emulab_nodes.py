@@ -148,6 +148,20 @@ async def state_wait(arguments: Arguments) -> Response:
         await arguments.pause(_LOOK_S if deadline is None else max(0.0, min(_LOOK_S, deadline - clock.seconds())))
 
 
+async def create_image(arguments: Arguments) -> Response:
+    """
+    C{create_image}: an image of a node as it is now, C{imagename}; done when it is made, if C{wait}.
+    """
+    arguments.want("node")
+    name = arguments.name("imagename" if "imagename" in arguments.given else "imageid")
+    node, experiment = _split(arguments.text("node"))
+    reply = await arguments.inward.reply("snapshot_node", experiment, node, name, wait=arguments.wait)
+    body = reply.body
+    if reply.word == "operation_reply":
+        return Response(output=f"{name} is being made (operation {body['operation']})")
+    return Response(output=f"{name} is {body['state']}")
+
+
 async def images(arguments: Arguments) -> Response:
     """
     C{osid.getlist}, C{imageid.getlist}: the images of this host, by name.
@@ -208,6 +222,7 @@ METHODS: dict[str, Callable[[Arguments], Awaitable[Response]]] = {
     "node.console": console,
     "node.reboot": reboot,
     "node.statewait": state_wait,
+    "node.create_image": create_image,
     "osid.getlist": images,
     "osid.info": image,
     "imageid.getlist": images,
@@ -216,7 +231,6 @@ METHODS: dict[str, Callable[[Arguments], Awaitable[Response]]] = {
     "user.whoami": whoami,
     "node.hostkeys": refusal("host keys are not told: nodes are reached through their host"),
     "node.reload": refusal("disks are not loaded here: a node's image is in the topology; modify the experiment"),
-    "node.create_image": refusal("'hostline snapshot_node' makes an image of a node"),
     "node.adminmode": refusal(_NO_ADMIN),
     "node.waconfig": refusal("there are no wide-area nodes here"),
     "node.tbuisp": refusal(_NO_MOTES),

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 #: Where it is posted to: Emulab's own path, and that which XML-RPC has by default.
 PATHS = (b"/usr/testbed", b"/usr/testbed/", b"/RPC2", b"/")
+#: What a body is said to be. A page of somebody else's cannot have a browser post that, under a certificate that the
+#: browser has, without asking first whether it may.
+_TYPES = (b"text/xml", b"application/xml")
 #: Bytes that may come before the answer to what was asked.
 _AHEAD = 1 << 16
 
@@ -166,6 +169,8 @@ class WebConnection(asyncio.Protocol):
             self._refuse(404, "want a POST to /usr/testbed")
         elif head.method != b"POST":
             self._refuse(405, "want a POST", [("Allow", "POST")])
+        elif headers.get(b"content-type", b"").partition(b";")[0].strip().lower() not in _TYPES:
+            self._refuse(415, "want a body of the type text/xml")
         elif headers.get(b"content-encoding", b"identity") != b"identity":
             self._refuse(415, "want a body that is not compressed")
         elif len(length) > 12 or int(length) > LONGEST:
