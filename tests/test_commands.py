@@ -123,6 +123,8 @@ ca_revoke e4a38bd89d6b5f00a5a23134ec855f9b unknown=True
 ca_revoke host.example.org
 ca_revoked
 certificates
+create_experiment lab/exp1 'set ns [new Simulator]' idle=1h most=2d
+create_experiment lab/exp1 'set ns [new Simulator]' no_idle='a demonstration on Friday'
 set_swap lab/exp1
 delay_config lab/exp1 link0 delay_ms=20 rate_kbps=none loss=0.5
 delay_config lab/exp1 link0 source=web rate_kbps=1000 save=True token=t1

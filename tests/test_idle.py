@@ -323,6 +323,16 @@ class TermsTests(IdleCase):
         self.daemon.advance(HOUR)
         self.assertEqual(self.state(), "swapped")
 
+    def test_fromTheBeginning(self) -> None:
+        """An experiment may be made with its terms, of which the same is refused."""
+        for wrong in ("idle=5h", "no_idle=''", "idle=1h no_idle=x"):
+            self.assertIn(self.ann.code(f"create_experiment lab/exp2 {TWO} {wrong}"), ("BAD_VALUE", "BAD_ARGUMENTS"))
+        self.ann.body(f"create_experiment lab/exp2 {TWO} idle=1h most=2h swap_in=True")
+        body = self.ann.body("activity lab/exp2")
+        self.assertEqual((body["idle_limit"], body["most"]), (HOUR, 2 * HOUR))
+        self.ann.body(f"create_experiment lab/exp3 {TWO} no_idle=demo")
+        self.assertEqual(self.ann.body("activity lab/exp3")["no_idle"], "demo")
+
     def test_otherTerms(self) -> None:
         """What is asked for is in the history, with who asked."""
         self.ann.body("set_swap lab/exp1 idle=1h most=2h")

@@ -7,6 +7,7 @@ from __future__ import annotations
 from hostline.protocol import kinds, shapes
 from hostline.protocol.command import FOR_ANYONE, FOR_MEMBERS, FOR_USERS, Command
 from hostline.protocol.kinds import EXPERIMENT, FLAG, NODE, SECONDS, TEXT, listing, maybe
+from hostline.protocol.rows.upkeep import LIMIT, REASON
 
 _EXPERIMENT = (("experiment", EXPERIMENT),)
 _NODES = (("experiment", EXPERIMENT), ("nodes", NODE))
@@ -95,7 +96,13 @@ ROWS: tuple[Command, ...] = (
         shapes.EXPERIMENT_BODY,
         FOR_MEMBERS,
         "Make an experiment from a topology; swap_in=True starts it at once.",
-        options=(("swap_in", FLAG, False), *_PACKING),
+        options=(
+            ("swap_in", FLAG, False),
+            ("idle", LIMIT, None),
+            ("no_idle", REASON, None),
+            ("most", LIMIT, None),
+            *_PACKING,
+        ),
         target="new experiment",
         changes=True,
         slow=True,

@@ -15,6 +15,7 @@ from hostline.server.experiments import plans, topdl, views
 from hostline.server.records import Experiment, Operation, Plan, Project
 from hostline.server.slivers.plan import STOPPED
 from hostline.server.status import StatusText
+from hostline.server.upkeep import with_limits
 
 
 def experiment_body(ask: Ask, experiment: Experiment) -> dict[str, Any]:
@@ -84,7 +85,17 @@ async def plan_experiment(
 
 
 @responds(TABLE["create_experiment"])
-async def create_experiment(ask: Ask, name: str, text: str, *, swap_in: bool, **options: Any) -> dict[str, Any]:
+async def create_experiment(
+    ask: Ask,
+    name: str,
+    text: str,
+    *,
+    swap_in: bool,
+    idle: float | str | None,
+    no_idle: str | None,
+    most: float | str | None,
+    **options: Any,
+) -> dict[str, Any]:
     """
     Make an experiment.
     """
@@ -101,6 +112,7 @@ async def create_experiment(ask: Ask, name: str, text: str, *, swap_in: bool, **
         state="swapped",
         created=ask.now,
     )
+    experiment = with_limits(ask, experiment, idle, no_idle, most)
     ask.daemon.lifecycle.create(ask.change, experiment, plans.plan_of(found, experiment.serial))
     if swap_in:
         ask.operation = ask.daemon.lifecycle.swap_in(ask.change, experiment, ask.principal, "create_experiment")
