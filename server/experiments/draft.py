@@ -12,12 +12,10 @@ from itertools import count
 
 from attrs import define, field
 
+from hostline.protocol.attributes import DIRECTIONAL
 from hostline.server.experiments.document import WHOLE, Element, legal
 from hostline.server.experiments.topology import Findings, quoted
 
-#: What an interface may say of one direction alone, as attributes of TopDL: the field of L{TopologyInterface}, which
-#: is the attribute's name after its prefix.
-DIRECTIONAL = tuple(f"{way}_{what}" for way in ("to", "from") for what in ("rate_kbps", "delay_ms", "loss"))
 PREFIX = "hostline:"
 
 

@@ -10,9 +10,10 @@ import re
 
 from attrs import define, field
 
+from hostline.protocol.attributes import attribute_meant
 from hostline.server.experiments import wishes
 from hostline.server.experiments.document import Element
-from hostline.server.experiments.spelling import attribute_meant, element_meant
+from hostline.server.experiments.spelling import element_meant
 from hostline.server.experiments.topology import Findings, quoted
 
 #: kbit/s, ms.

@@ -14,12 +14,13 @@ from fnmatch import fnmatchcase
 from itertools import islice
 from typing import Any
 
+from hostline.protocol.attributes import DIRECTIONAL, WISHES
 from hostline.protocol.names import near
 from hostline.server.experiments import topdl, units
-from hostline.server.experiments.draft import DIRECTIONAL, PREFIX, Draft, DraftLink, DraftNode, Port
+from hostline.server.experiments.draft import PREFIX, Draft, DraftLink, DraftNode, Port
 from hostline.server.experiments.topology import LINKS_MAX, NODES_MAX, Findings, Topology, quoted
 from hostline.server.experiments.units import BadUnit
-from hostline.server.experiments.wishes import FLAGS, NAMES, PACKAGES
+from hostline.server.experiments.wishes import FLAGS, PACKAGES
 
 #: Bytes of a text.
 TEXT_MAX = 1024 * 1024
@@ -32,7 +33,7 @@ ATTRIBUTES = {
     "ghost": "containers:ghost",
     "pass": "containers:PartitionPass",
     "host": "fixed",
-    **{name: PREFIX + name for name in NAMES},
+    **{name: PREFIX + name for name in WISHES},
 }
 NODE_KEYS = (*ATTRIBUTES, "image", "count", "attributes")
 LINK_KEYS = ("nodes", "from", "to", "chain", "rate", "delay", "loss", "netmask", "at")

@@ -16,9 +16,10 @@ from typing import Any
 
 from attrs import define, field
 
+from hostline.protocol.attributes import DIRECTIONAL
 from hostline.server.experiments import document
 from hostline.server.experiments.document import Element, Unreadable
-from hostline.server.experiments.draft import DIRECTIONAL, PREFIX
+from hostline.server.experiments.draft import PREFIX
 from hostline.server.experiments.elements import DELAY_MAX, RATE_MAX, Elements
 from hostline.server.experiments.spelling import ELEMENTS
 from hostline.server.experiments.topology import (

@@ -6,16 +6,15 @@ from __future__ import annotations
 
 import re
 
+from hostline.protocol.attributes import WISHES
 from hostline.protocol.errors import BadValue
 from hostline.server.experiments.draft import PREFIX
 from hostline.server.experiments.topology import quoted
-from hostline.server.slivers.rspec import ALIASES, RESOURCES, read_rspec
+from hostline.server.slivers.rspec import read_rspec
 
 #: Yes or no.
 FLAGS = ("start_once", "exclusive")
 PACKAGES = "packages"
-#: All that may stand after the prefix.
-NAMES = (*RESOURCES, *ALIASES, PACKAGES, *FLAGS)
 _YES_NO = ("1", "true", "yes", "0", "false", "no", "")
 _SIZED = {"memory_max": 1, "disk_max": 1024}
 _SIZE = re.compile(r"([0-9]{1,18})\s*([kmgt])(?:i?b)?", re.IGNORECASE)
@@ -28,7 +27,7 @@ def wrong(attribute: str, value: str) -> str:
     What is wrong with the value of an attribute of a node; empty if nothing is, or if the attribute is not ours.
     """
     name = attribute.removeprefix(PREFIX)
-    if name == attribute or name not in NAMES:
+    if name == attribute or name not in WISHES:
         return ""
     if name in FLAGS:
         return "" if value.lower() in _YES_NO else f"want {attribute} to be 1 or 0, got {quoted(value)}"
