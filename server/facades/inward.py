@@ -60,7 +60,7 @@ class Inward(asyncio.Transport):
         self._awaited: deque[Deferred[wire.Reply]] = deque()
         self._held: deque[bytes] = deque()
         self._reading = True
-        self._closing = False
+        self._closing = self._going = False
         self._rest = b""
 
     def begin(self, connection: Connection) -> None:
@@ -153,8 +153,14 @@ class Inward(asyncio.Transport):
         return came
 
     def _go_on(self) -> None:
-        while self._reading and self._held and self._connection is not None:
-            self._connection.data_received(self._held.popleft())
+        if self._going:  # further out: what is said behind a reply waits until all is done that the reply was about
+            return
+        self._going = True
+        try:
+            while self._reading and self._held and self._connection is not None:
+                self._connection.data_received(self._held.popleft())
+        finally:
+            self._going = False
 
     # What the connection calls.
 
