@@ -33,6 +33,10 @@ LOCAL = {
         "The site's certificates. 'ca enrol [HOST[:PORT]] TOKEN' gets one into the trust directory, 'ca renew' a "
         "new one when two thirds of its life are over; all others are the commands ca_init and so on.",
     ),
+    "ssh-config": (
+        "ssh-config PROJECT/EXPERIMENT [--jump [USER@]HOST[:PORT]] [--user USER]",
+        "Print what ssh needs to reach the nodes by name, for ~/.ssh/config.",
+    ),
 }
 
 #: A list of which the shell has taken the quotes.

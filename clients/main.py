@@ -48,6 +48,14 @@ def run(words: list[str]) -> int:
                 return status
         if rest[0] in _EMULAB or (rest[0] in _BOTH and _is_emulabs(rest)):
             return _emulab(rest, settings)
+        if rest[0] == "logs" and any(one == "--tar" or one.startswith("--tar=") for one in rest):
+            from hostline.clients import node_logs
+
+            return node_logs.run(rest[1:], settings)
+        if rest[0] == "ssh-config":
+            from hostline.clients import ssh_config
+
+            return ssh_config.run(rest[1:], settings)
         return _plain(rest, settings) if _is_plain(rest) else _full(rest, settings)
     except Usage as error:
         complain(f"hostline: {error}")
@@ -68,7 +76,8 @@ def _is_plain(words: list[str]) -> bool:
     """
     Whether they can go to the daemon as they are, and nobody waits to see progress.
     """
-    if words[0] in _MORE or not words[0].isidentifier() or terminal():
+    # Of run all that stands behind the experiment is one argument.
+    if words[0] in _MORE or words[0] == "run" or not words[0].isidentifier() or terminal():
         return False
     return all(word and word[0] != "-" and not word.strip(_SAFE) for word in words)
 

@@ -72,6 +72,10 @@ def readable(word: str, body: Any) -> str:
         from hostline.clients import upkeep
 
         return upkeep.READERS[word](body)
+    if word == "run_reply" and isinstance(body, dict):
+        from hostline.clients import answers
+
+        return answers.answers(body)
     if word == "topology_reply" and isinstance(body, dict):
         return ended(body["text"])
     if isinstance(body, dict):

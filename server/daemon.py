@@ -38,6 +38,7 @@ from hostline.server.experiments.lifecycle import Lifecycle
 from hostline.server.experiments.placing import WITH_IMAGE
 from hostline.server.experiments.planned import Planned
 from hostline.server.experiments.rooms import check_room, memory_of_host
+from hostline.server.experiments.snapshots import Snapshots
 from hostline.server.experiments.wires import Linked
 from hostline.server.expiry import Expiry, moments
 from hostline.server.gate import Gate
@@ -140,6 +141,7 @@ class Daemon:
         self.images = Images(
             host, self.operations, shelf, lambda: self.config.images, self._news, self.commit, no_shelf
         )
+        self.snapshots = Snapshots(host, state / "snapshots", spawner)
         self.sync.operations = self.operations
         rooms = partial(check_room, host, self.planned, self.cores, memory_of_host())
         self.lifecycle = Lifecycle(host, self.operations, self.planned, rooms)

@@ -162,7 +162,7 @@ class HidingTests(SynchronousTestCase):
             "state": " active",
             "loans": " []",
         }
-        others |= {"argv": " ls", "path": " f"}
+        others |= {"argv": " ls", "path": " f", "node": " web", "image": " new"}
         for caller in ("other", "unknown", "bare"):
             client = daemon.connect(UIDS[caller])
             for row in TABLE.values():

@@ -5,7 +5,7 @@ The rows of what is done in all nodes of an experiment at once, and of what is m
 from __future__ import annotations
 
 from hostline.protocol import kinds, shapes
-from hostline.protocol.command import FOR_MEMBERS, Command
+from hostline.protocol.command import FOR_MEMBERS, FOR_OPERATORS, Command
 from hostline.protocol.kinds import (
     EXPERIMENT,
     INT,
@@ -70,5 +70,15 @@ ROWS: tuple[Command, ...] = (
             ("limit", number("BYTES", "how many bytes at most", 1, 1 << 20), 1 << 18),
         ),
         target="experiment",
+    ),
+    Command(
+        "snapshot_node",
+        (_EXPERIMENT, ("node", NODE), ("image", kinds.IMAGE)),
+        shapes.IMAGE_BODY,
+        FOR_OPERATORS,
+        "Make an image of a container's files as they are now; of one that is stopped they are of one moment.",
+        target="experiment",
+        changes=True,
+        slow=True,
     ),
 )

@@ -38,7 +38,7 @@ from hostline.server.supervise.runtime import Runtime
 from hostline.server.supervise.said import Ear
 from hostline.server.supervise.shim import Process
 from hostline.server.supervise.spawn import Spawner
-from hostline.server.supervise.subuids import SubuidRange, Subuids
+from hostline.server.supervise.subuids import BLOCK, SubuidRange, Subuids
 from hostline.server.supervise.turns import Turns
 from hostline.server.supervise.uids import of_accounts
 
@@ -221,6 +221,13 @@ class ContainerDriver:
             self._tell(sliver)
         finally:
             sliver.lock.release()
+
+    async def tree_of(self, serial: int) -> tuple[Path, int, int]:
+        """
+        @return: where a sliver's files are mounted, the uid on the host of its root, and how many uids it has.
+        @raise OSError: if there are none.
+        """
+        return await self._files.mount(serial), self._uids.ensure(serial), BLOCK
 
     def in_force(self, serial: int) -> Mapping[str, int]:
         sliver = self._slivers.get(serial)

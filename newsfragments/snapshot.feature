@@ -1,0 +1,1 @@
+snapshot_node PROJECT/EXPERIMENT NODE IMAGE makes an image of a container of an experiment, running or stopped.

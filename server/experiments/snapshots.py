@@ -1,0 +1,140 @@
+"""
+Snapshots: an image of what a node has become. The node's files are written into one file first, which the shelf then
+makes an image of like one that somebody sent; that file goes when the image is made, or is not to be.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from twisted.logger import Logger
+
+from hostline.protocol.commands import TABLE
+from hostline.protocol.errors import Exists, NoSuchNode, OperationFailed, WrongState
+from hostline.protocol.names import near
+from hostline.server.asking import Ask, responds
+from hostline.server.host import Host
+from hostline.server.records import Experiment, Image, Sliver
+from hostline.server.slivers.plan import ABSENT, STARTED
+from hostline.server.supervise.running import run
+from hostline.server.supervise.spawn import Spawner
+
+_PACK = Path(__file__).parents[1] / "supervise" / "pack_tree.py"
+
+
+@runtime_checkable
+class HasTree(Protocol):
+    """
+    A driver whose slivers' files can be read on the host.
+    """
+
+    async def tree_of(self, serial: int) -> tuple[Path, int, int]:
+        """
+        @return: where they are mounted, the uid on the host of the sliver's root, and how many uids it has.
+        @raise OSError: if there are none.
+        """
+
+
+class Snapshots:
+    """
+    The files that images of nodes are made of.
+    """
+
+    _log = Logger()
+
+    def __init__(self, host: Host, directory: Path, spawner: Spawner | None) -> None:
+        """
+        @param directory: C{STATE/snapshots}; made when it is wanted.
+        @param spawner: None if nothing can be started.
+        """
+        self._host = host
+        self._directory = directory
+        self._spawner = spawner
+        self._writing: set[Path] = set()
+
+    async def take(self, sliver: Sliver, driver: Any, name: str, most_bytes: int) -> Path:
+        """
+        Write a container's files into a tar.
+
+        @param name: of the file; nobody else has it.
+        @return: it; kept until L{tidy} finds that no image wants it: make the image's record at once.
+        @raise OSError: if that fails; then nothing is left.
+        """
+        if self._spawner is None or not isinstance(driver, HasTree):
+            raise OSError(f"the files of nodes of kind {sliver.kind} cannot be read here")
+        root, first, size = await driver.tree_of(sliver.serial)
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        path = self._directory / f"{name}.tar"
+        self._writing.add(path)
+        try:
+            words = [str(one) for one in (root, path, first, size, most_bytes)]
+            await run(self._spawner, sys.executable, "-I", "-S", "-B", str(_PACK), *words)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        finally:
+            self._writing.discard(path)
+        return path
+
+    def tidy(self) -> None:
+        """
+        Remove files that no image is made of; called now and then, and after a restart.
+        """
+        if not self._directory.is_dir():
+            return
+        wanted = {one.blob for one in self._host.table(Image).values() if not one.sha256}
+        for path in self._directory.iterdir():
+            if path not in self._writing and str(path) not in wanted:
+                self._log.info("removing {path}", path=path)
+                path.unlink(missing_ok=True)
+
+
+@responds(TABLE["snapshot_node"])
+async def snapshot_node(ask: Ask, name: str, node: str, image: str) -> dict[str, Any]:
+    """
+    Make an image of a node.
+    """
+    images, snapshots = ask.daemon.images, ask.daemon.snapshots
+    if images.shelf is None:
+        raise WrongState(f"this host can hold no images: {images.why_none}")
+    if ask.host.get(Image, image) is not None:
+        raise Exists(f"image {image} exists")
+    sliver = _sliver(ask, node)
+    driver = ask.daemon.sync.drivers.get(sliver.kind)
+    if sliver.kind != "container":
+        raise WrongState(f"node {node} is of kind {sliver.kind}; want a container")
+    try:
+        path = await snapshots.take(
+            sliver, driver, f"{sliver.serial}-{ask.request}", ask.daemon.config.images.unpacked_bytes
+        )
+    except OSError as error:
+        raise OperationFailed(f"the files of node {node} were not read: {error.strerror or error}") from error
+    try:
+        ask.look_again()
+        made = Image(
+            serial=ask.change.serial(),
+            name=image,
+            kind=sliver.kind,
+            created=ask.now,
+            base="import",
+            blob=str(path),
+        )
+        ask.change.add(made)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    goal, before = {made.serial: (STARTED, 1)}, {made.serial: (ABSENT, 0, None)}
+    ask.operation = ask.daemon.operations.start(ask.change, ask.row.name, made, goal, before, ask.principal)
+    return images.body(made)
+
+
+def _sliver(ask: Ask, node: str) -> Sliver:
+    experiment: Experiment = ask.target
+    slivers = ask.host.slivers_of(experiment)
+    if node not in slivers:
+        if not slivers:
+            raise WrongState(f"{experiment.name} is {experiment.state}; a snapshot wants its nodes placed")
+        raise NoSuchNode(f"no node {node} in {experiment.name}{near(node, list(slivers)[:300])}")
+    return slivers[node]
