@@ -412,6 +412,8 @@ class Daemon:
         self.follower.close()
         self.expiry.close()
         self.sync.close()
+        if self.wires is not None:
+            self.wires.close()
         self.loan_clock.close()
         self.images.close()
         self.delegates.close()

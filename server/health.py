@@ -127,7 +127,15 @@ class Health:
 
     def _asks_the_parts(self) -> list[dict[str, Any]]:
         daemon = self._daemon
-        parts = (daemon.follower, daemon.tls, daemon.renewal, daemon.delegates, daemon.issuer, daemon.tickets)
+        parts = (
+            daemon.follower,
+            daemon.tls,
+            daemon.renewal,
+            daemon.delegates,
+            daemon.issuer,
+            daemon.tickets,
+            daemon.linked,
+        )
         return [_found(*one) for part in (*parts, daemon.idle) for one in part.findings()]
 
     def _looks_at_the_audit_log(self) -> dict[str, Any]:

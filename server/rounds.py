@@ -44,6 +44,7 @@ class Rounds:
                 driver.tidy()
             daemon.sync.look_for_drift()
             daemon.delegates.tidy()
+            daemon.linked.look()
             daemon.snapshots.tidy()
             daemon.issuer.round()
         if _over(_PURGE_S, self._last_purge, daemon.now()):

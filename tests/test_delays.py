@@ -164,12 +164,12 @@ class ChangedTests(SynchronousTestCase):
         Whatever came before, what was said last of a sender is in force; none is kept where nothing is.
         """
         self.setUp()
-        for node, save, given in orders:
-            self.change(node, save=save, **given)
+        for node, save, values in orders:
+            self.change(node, save=save, **values)
             found = wires.in_force(self.experiment, "lan")
             senders = ["n0", "n1"] if node == wires.EVERY else [node]
             for sender in senders:
-                for name, value in given.items():
+                for name, value in values.items():
                     shown = found.get(sender, {}).get(name, found.get(wires.EVERY, {}).get(name))
                     if value is not None:
                         self.assertEqual(shown, value)

@@ -38,8 +38,8 @@ ROWS: tuple[Command, ...] = (
         (("experiment", EXPERIMENT), ("link", WORD)),
         shapes.LINK,
         FOR_MEMBERS,
-        "Change a link while it is in use, until the experiment is swapped out, or with save=True until it is modified; "
-        "source=NODE: only what that node sends.",
+        "Change a link while it is in use, until the experiment is swapped out, or with save=True until it is "
+        "modified; source=NODE: only what that node sends.",
         options=(
             ("source", maybe(NODE), None),
             ("rate_kbps", maybe(RATE), None),

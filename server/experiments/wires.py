@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
 from hostline.server import store
 from hostline.server.experiments.topology import Topology, TopologyInterface, TopologyLink
 from hostline.server.host import Change, Host
@@ -30,6 +33,8 @@ class Linked:
     """
     Tells L{Links} what there should be, whenever that changes.
     """
+
+    _log = Logger()
 
     def __init__(self, host: Host, links: Callable[[], Links | None]) -> None:
         """
@@ -87,6 +92,32 @@ class Linked:
             self._names[serial] = frozenset(wanted)
         if wanted or old:
             links.tell({**dict.fromkeys(old - wanted.keys()), **wanted})
+
+    def look(self) -> None:
+        """
+        Have it seen whether all is still there.
+        """
+        links = self._links()
+        if links is not None:
+            Deferred.fromCoroutine(links.look()).addErrback(
+                lambda failure: self._log.failure("looking at links", failure)
+            )
+
+    def findings(self) -> list[tuple[str, bool, str, str]]:
+        """
+        What C{doctor} says of links.
+        """
+        links = self._links()
+        if links is None:
+            remedy = "links want a daemon of root's, iproute2, nftables, and a kernel with bridge and veth"
+            return [("links", False, "experiments can have no links on this host", remedy)]
+        able, problems = links.able, links.problems()
+        lacks = [able.refusal([Shape(rate_kbps=1.0)]), able.refusal([Shape(delay_ms=1.0)])]
+        by = [name for name, there in (("tbf", able.tbf), ("netem", able.netem)) if there]
+        by += ["wirefilter, in whole milliseconds"] if able.wirefilter and not able.netem else []
+        said = [*filter(None, lacks), *problems] or [f"rate, delay and loss of links are held by {' and '.join(by)}"]
+        remedy = "mend what it says; a link that cannot be what was asked for is refused, or told of at its nodes"
+        return [("links", not any(lacks) and not problems, "; ".join(said), remedy)]
 
     def refusal(self, experiment: Experiment, plan: Plan, name: str) -> str:
         """

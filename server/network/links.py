@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,7 @@ echo
 tc -j qdisc show || exit 1
 echo
 nft list tables bridge 2>/dev/null
+nft list chains 2>/dev/null
 exit 0
 """
 #: The arguments are our ends. A line each; then what is inside.
@@ -49,6 +51,8 @@ links=$(ip -j -d address show) || exit 1; echo "$links"
 routes=$(ip -N -j -4 route show table main); echo "${{routes:-[]}}"
 cat /proc/sys/net/ipv4/ip_forward'
 """
+#: Whether the rules for what is passed on are asked about what crosses a bridge, too.
+BRIDGED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 #: $1: new bridges: not a packet on them is for the host itself, whatever it says. $2: yes if something is to be done
 #: inside, $3: what is written into ip_forward there, if anything.
 _APPLY = f"""
@@ -62,7 +66,8 @@ ip -batch - <&5 || exit 11
 tc -batch - <&6 || exit 13
 ip -batch - <&8 || exit 11
 [ -z "$2" ] || exec {_INSIDE} sh -c 'ip -batch - <&7 || exit 15
-[ -z "$1" ] || echo $1 >/proc/sys/net/ipv4/ip_forward' sh "$3"
+[ -z "$1" ] || echo $1 >/proc/sys/net/ipv4/ip_forward
+[ "$1" != 1 ] || for one in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 >$one; done' sh "$3"
 """
 #: $1: the tag, then names: what bears both goes. What is left is told.
 _UNPLUG = """
@@ -106,6 +111,7 @@ class Links:
         self._seen = Seen()
         self._dirty: set[str] = set()
         self._guarded = False
+        self._shut = False
         self._broken: dict[str, str] = {}
         self._lock = DeferredLock()
         self._closed = False
@@ -185,8 +191,19 @@ class Links:
         """
         @return: what is not as it should be, in words for the operator.
         """
+        trap = []
+        if self._shut and _says(BRIDGED, "1"):
+            trap = [
+                "this host's firewall drops what it passes on and is asked about bridges, so that nodes may not reach "
+                f"each other: set {'.'.join(BRIDGED.parts[3:])} = 0"
+            ]
         of_filters = self._filters.problems() if self._filters is not None else []
-        return [*(f"link {name}: {why}" for name, why in sorted(self._broken.items())), *self.strays, *of_filters]
+        return [
+            *(f"link {name}: {why}" for name, why in sorted(self._broken.items())),
+            *self.strays,
+            *of_filters,
+            *trap,
+        ]
 
     # What drivers ask for.
 
@@ -537,7 +554,9 @@ class Links:
         if outcome.code or len(parts) < 2:
             raise OSError(f"nobody can tell what links there are: {outcome.reason}")
         self._seen = laying.read(self._names, parts[0], parts[1])
-        self._guarded = any(line.endswith(f" {self._names.table}") for line in "\n".join(parts[2:]).splitlines())
+        rules = "\n".join(parts[2:])
+        self._guarded = f"table bridge {self._names.table}\n" in rules
+        self._shut = re.search(r"hook forward [^;]*; policy drop", rules) is not None
 
     def close(self) -> None:
         """
@@ -570,6 +589,13 @@ class _Work:
         self.routes = routes
         self.forwards = forwards
         self.inside = inside
+
+
+def _says(path: Path, text: str) -> bool:
+    try:
+        return path.read_text().strip() == text
+    except OSError:
+        return False
 
 
 @contextmanager
