@@ -44,7 +44,11 @@ def start(asked: Asked) -> int:
     limits = _limits(asked)
     file = asked.one("FILE")
     asked.last()
-    made(asked, experiment, asked.text(file), limits, swap_in="f" not in flags, format=language(file))
+    options = {"swap_in": "f" not in flags, "wait": wait_of(asked), "format": language(file), **limits}
+    reply = asked.reply("create_experiment", experiment, asked.text(file), **options)
+    for warning in reply.body.get("warnings") or []:
+        complain(f"warning: {warning}")
+    _tell(asked, experiment, reply)
     return OK
 
 
@@ -64,7 +68,7 @@ def _named(project: str, name: str) -> str:
 
 def _limits(asked: Asked) -> dict[str, Any]:
     """
-    @return: options of C{set_swap}.
+    @return: options of C{create_experiment}.
     """
     limits: dict[str, Any] = {}
     for letter in ("S", "L"):
@@ -79,29 +83,6 @@ def _limits(asked: Asked) -> dict[str, Any]:
     if "no_idle" in limits and "idle" in limits:
         raise WrongFlags("want -l or a reason why not, got both")
     return limits
-
-
-def made(asked: Asked, experiment: str, text: str, limits: dict[str, Any], *, swap_in: bool, **options: Any) -> None:
-    """
-    Make an experiment, and say what became of it.
-
-    @param limits: for C{set_swap}; what is refused there is not made.
-    @param options: of C{create_experiment}.
-    """
-    at_once = swap_in and not limits
-    reply = asked.reply("create_experiment", experiment, text, swap_in=at_once, wait=wait_of(asked), **options)
-    warnings = reply.body.get("warnings") or []
-    if limits:
-        try:
-            asked.ask("set_swap", experiment, **limits)
-        except HostError:
-            asked.ask("terminate", experiment, wait=WHOLE)
-            raise
-    if swap_in and not at_once:
-        reply = asked.reply("swap_in", experiment, wait=wait_of(asked))
-    for warning in warnings:
-        complain(f"warning: {warning}")
-    _tell(asked, experiment, reply)
 
 
 def _tell(asked: Asked, experiment: str, reply: Any) -> None:

@@ -179,23 +179,17 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(self.said, [])
         self.assertEqual(
             self.run_it("startexp", "-l", "30", "-a", "120", "-p", "lab", "-e", "lab,exp1", file),
-            (
-                0,
-                [
-                    (*create, {"swap_in": False, "wait": 0}),
-                    ("set_swap", "lab/exp1", {"idle": 1800.0, "most": 7200.0}),
-                    ("swap_in", "lab/exp1", {"wait": 0}),
-                ],
-            ),
+            (0, [(*create, {"swap_in": True, "wait": 0, "idle": 1800.0, "most": 7200.0})]),
+        )
+        self.assertEqual(
+            self.run_it("startexp", "-L", "a long run", "-p", "lab", "-e", "exp1", file),
+            (0, [(*create, {"swap_in": True, "wait": 0, "no_idle": "a long run"})]),
         )
 
     def test_startexpRefused(self) -> None:
         """
-        If its limits are refused it is not made; no reason is none.
+        No reason is none, and no number is none.
         """
-        _Saying.replies = {"set_swap": ERRORS["BAD_VALUE"]("too long")}
-        status, lines = self.run_it("startexp", "-L", "why", "-p", "lab", "-e", "exp1", str(self.file))
-        self.assertEqual((status, lines[-1]), (1, ("terminate", "lab/exp1", {"wait": 1e8})))
         for more in (["-L", " "], ["-S", ""], ["-l", "x"], ["-l", "1", "-L", "y"]):
             status, lines = self.run_it("startexp", *more, "-p", "lab", "-e", "exp1", str(self.file))
             self.assertEqual((status, lines), (255, []), more)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from hostline.protocol import emulab
-from hostline.protocol.errors import BadValue, HostError, NoSuchExperiment, Timeout
+from hostline.protocol.errors import BadValue, NoSuchExperiment, Timeout
 from hostline.protocol.names import shown
 from hostline.server.facades import emulab_views as views
 from hostline.server.facades.emulab_arguments import Arguments, refusal
@@ -29,23 +29,16 @@ async def start(arguments: Arguments) -> Response:
     experiment, text = arguments.experiment, arguments.topology
     limits, said = _of_life(arguments)
     swap_in = not arguments.is_true("noswapin")
-    at_once = swap_in and not limits
-    reply = await arguments.inward.reply("create_experiment", experiment, text, swap_in=at_once, wait=arguments.wait)
+    reply = await arguments.inward.reply(
+        "create_experiment", experiment, text, swap_in=swap_in, wait=arguments.wait, **limits
+    )
     said += reply.body.get("warnings", [])
-    if limits:
-        try:
-            await arguments.say("set_swap", experiment, **limits)
-        except HostError:
-            await arguments.say("terminate", experiment, wait=WHOLE)
-            raise
-    if swap_in and not at_once:
-        reply = await arguments.inward.reply("swap_in", experiment, wait=arguments.wait)
     return Response(output="\n".join([_said(experiment, reply).output, *said]))
 
 
 def _of_life(arguments: Arguments) -> tuple[dict[str, Any], list[str]]:
     """
-    @return: options of C{set_swap}, and what is said of arguments that mean nothing here.
+    @return: options of C{create_experiment}, and what is said of arguments that mean nothing here.
     """
     limits: dict[str, Any] = {}
     said = []
