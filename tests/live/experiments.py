@@ -18,12 +18,14 @@ class Node:
 
     @ivar links: the names of those that it is on, in order.
     @ivar more: further attributes.
+    @ivar image: its name; None for that of the configuration.
     """
 
     kind: str = "process"
     links: Sequence[str] = ()
     command: str | None = None
     more: Mapping[str, str] = field(factory=dict)
+    image: str | None = None
 
 
 def text(nodes: Mapping[str, Node]) -> str:
@@ -44,7 +46,8 @@ def text(nodes: Mapping[str, Node]) -> str:
             f"<attribute><attribute>{escape(key)}</attribute><value>{escape(value)}</value></attribute>"
             for key, value in attributes.items()
         )
-        parts.append(f"<elements><computer><name>{name}</name>{interfaces}{said}</computer></elements>")
+        image = f"<os><name>{node.image}</name></os>" if node.image is not None else ""
+        parts.append(f"<elements><computer><name>{name}</name>{image}{interfaces}{said}</computer></elements>")
     return ascii(f"<experiment><version>1.0</version>{''.join(parts)}</experiment>")
 
 

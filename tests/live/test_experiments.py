@@ -5,14 +5,18 @@ to the last trace.
 
 from __future__ import annotations
 
+import hashlib
+import shutil
+import tarfile
 import time
+from binascii import b2a_base64
 from pathlib import Path
 from typing import Any
 
 from tests.live.experiments import Node, chain, text, uptime_of
 from tests.live.hosted import Hosted, until
 from tests.live.killing import KilledTest
-from tests.live.support import living
+from tests.live.test_images import member, tar_of
 from tests.needs import needs_root, needs_tool
 
 _CONFIG = """
@@ -241,27 +245,67 @@ class OtherKindsTests(ExperimentsCase):
         self.assertNothingLeft()
 
 
+#: An apt-get that says what it was asked for, and knows no package broken.
+_APT_GET = """#!/bin/sh
+echo "$@" >>/asked
+case "$*" in *broken*) echo 'E: Unable to locate package broken' >&2; exit 100 ;; esac
+[ "$3" = update ] || sleep 1
+"""
+
+
 class PackagesTests(ExperimentsCase):
     """
     Packages per node.
     """
+
+    def setUp(self) -> None:
+        super().setUp()
+        busybox = Path(shutil.which("busybox") or "/bin/busybox").read_bytes()
+        applets = ("sh", "mkdir", "sed", "tail", "cat", "sleep", "timeout", "date")
+        content = tar_of(
+            member("bin/busybox", content=busybox, mode=0o755),
+            *(member(f"bin/{name}", tarfile.SYMTYPE, linkname="busybox") for name in applets),
+            member("usr/bin/apt-get", content=_APT_GET.encode(), mode=0o755),
+            *(member(name, tarfile.DIRTYPE, mode=0o755) for name in ("root", "etc", "var", "tmp")),
+        )
+        name = hashlib.sha256(content).hexdigest()
+        size, step = len(content), 300_000
+        with self.host.client(60) as client:
+            for start in range(0, size, step):
+                piece = b2a_base64(content[start : start + step], newline=False).decode()
+                client.ask(f"blob {name} {size} {start} '{piece}'")
+            client.ask(f"image_import apt blob:{name}")
 
     def test_areThereBeforeTheStartCommand(self) -> None:
         """
         They are installed once, before the start command runs; where that cannot be, the node could not be started and
         says why, and its failure action decides.
         """
-        # The image has no apt-get: what a node does about that is what is looked at here.
+        asked = {"hostline:packages": "hello, nginx"}
         nodes = {
-            "bad": Node("container", [], "exit 1", {"hostline:packages": "hello", "failureaction": "nonfatal"}),
-            "good": Node("container", [], "exit 2"),
+            "good": Node("container", [], "cat /asked; exit 2", {**asked, "hostline:start_once": "true"}, "apt"),
+            "plain": Node("container", [], "exit 3"),
+            "bad": Node("container", [], "exit 1", {"hostline:packages": "broken", "failureaction": "nonfatal"}, "apt"),
+            "bare": Node("container", [], "exit 1", {**asked, "failureaction": "ignore"}),
         }
         body = self.swap_in(nodes)
         self.assertEqual((body["state"], body["reason"]), ("active", "bad could not be started"))
-        bad = body["nodes"]["bad"]
-        self.assertEqual((bad["boot"], bad["code"]), ("dead", 125))
-        self.assertIn("could not be started: packages: this image has no apt-get", bad["problems"])
-        self.assertEqual(body["nodes"]["good"]["boot"], "booted")
-        self.assertFalse(any(living(one["pid"]) for one in (bad,) if one["pid"]))
+        status = {name: (one["boot"], one["code"]) for name, one in body["nodes"].items()}
+        self.assertEqual(
+            status, {"bad": ("dead", 125), "bare": ("dead", 125), "good": ("booted", 2), "plain": ("booted", 3)}
+        )
+        self.assertIn(
+            "could not be started: packages: apt-get install broken ended with status 100: "
+            "Unable to locate package broken",
+            body["nodes"]["bad"]["problems"],
+        )
+        self.assertIn("could not be started: packages: this image has no apt-get", body["nodes"]["bare"]["problems"])
+        said = "-q -y update\n-q -y --no-install-recommends install hello nginx\n"
+        self.assertEqual(self.host.ask("logs good.x.lab stream=out")["out"], said)
+        self.host.ask("node_reboot lab/x good wait=30", 60)
+        again = self.host.ask("wait_for lab/x started timeout=20", 30)["nodes"]["good"]
+        self.assertEqual((again["boots"], again["boot"], again["code"]), (2, "booted", 2))
+        self.assertEqual(self.run_in("good", "cat /asked")["out"], said)
+        self.assertEqual(self.host.ask("logs good.x.lab stream=out")["out"], "")
         self.host.ask("terminate lab/x")
         self.assertNothingLeft()
