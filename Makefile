@@ -5,7 +5,7 @@ PYTHON = python3
 VENV = .venv
 BIN = $(VENV)/bin
 # What the tests want of Debian, beyond what every Debian has.
-DEBIAN_FOR_TESTS = busybox-static catatonit conmon debootstrap e2fsprogs golang-github-containers-common graphviz iproute2 iputils-ping mount nftables openssh-client openssh-server passwd procps qemu-system-x86 qemu-utils runc socat tcl util-linux vde2 zsh zstd
+DEBIAN_FOR_TESTS = binutils busybox-static catatonit conmon debootstrap e2fsprogs golang-github-containers-common graphviz iproute2 iputils-ping mount nftables openssh-client openssh-server passwd procps qemu-system-x86 qemu-utils runc socat tcl util-linux vde2 zsh zstd
 PYTEST = $(BIN)/python -m pytest
 # The tests of the pure parts on all cores, by pytest-xdist; those with real processes and sockets one after the other.
 UNIT_FLAGS = -rs -n 2 --ignore=tests/live
