@@ -33,6 +33,14 @@ LOCAL = {
         "The site's certificates. 'ca enrol [HOST[:PORT]] TOKEN' gets one into the trust directory, 'ca renew' a "
         "new one when two thirds of its life are over; all others are the commands ca_init and so on.",
     ),
+    "topdl": (
+        "topdl set [--any-name] FILE NODE.. NAME=VALUE..",
+        "Set attributes of nodes in a TopDL file, in place; NAME= takes one away. NODE may be a pattern with *.",
+    ),
+    "picture": (
+        "picture PROJECT/EXPERIMENT OUT.svg|.png|.pdf|.dot",
+        "Draw an experiment: nodes coloured by their state, links, LANs, hosts.",
+    ),
     "ssh-config": (
         "ssh-config PROJECT/EXPERIMENT [--jump [USER@]HOST[:PORT]] [--user USER]",
         "Print what ssh needs to reach the nodes by name, for ~/.ssh/config.",

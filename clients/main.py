@@ -42,6 +42,8 @@ def run(words: list[str]) -> int:
         settings.take_all(rest)
         if settings.asked or not rest:
             return _about(settings)
+        if rest[0] in ("topdl", "picture"):
+            return _local(rest, settings)
         if rest[0] in ("ca", "ticket"):
             status = _trust(rest, settings)
             if status is not None:
@@ -94,6 +96,16 @@ def _is_emulabs(words: list[str]) -> bool:
     plain = [one for one in words[1:] if one[0:1] != "-"]
     capital = any(one[:1].isupper() and ("=" in one or "#" in one) for one in plain)
     return capital or (words[0] == "node_reboot" and bool(plain) and all("." in one for one in plain))
+
+
+def _local(words: list[str], settings: Settings) -> int:
+    if words[0] == "topdl":
+        from hostline.clients import topdl
+
+        return topdl.run(words[1:], settings)
+    from hostline.clients import picture
+
+    return picture.run(words[1:], settings)
 
 
 def _emulab(words: list[str], settings: Settings) -> int:
