@@ -30,7 +30,7 @@ from hostline.server.supervise.shim import PATH
 from hostline.server.supervise.subuids import BLOCK, SubuidRange
 from hostline.server.supervise.templates import Templates
 from hostline.server.supervise.uids import UidRange
-from hostline.server.sync import Ground
+from hostline.server.sync import Footing
 
 
 def ranges(config: Config) -> tuple[UidRange, UidRange, UidRange, SubuidRange, SubuidRange]:
@@ -61,7 +61,7 @@ async def find_drivers(
     instance: str,
     shelf: Shelf | None,
     cgroups: Cgroups | None,
-    grounds: list[Ground],
+    footings: list[Footing],
     **common: Any,
 ) -> Links | None:
     """
@@ -72,13 +72,15 @@ async def find_drivers(
     @param missing: why what there is not is not, by kind.
     @param at_end: takes what is to be called when the daemon ends.
     @param shelf: the images; None if there are none, and so no containers.
-    @param grounds: what several drivers stand on is put here.
+    @param footings: what several drivers stand on is put here.
     @param common: what every driver is given.
     @return: the links of experiments; None if there can be none.
     """
     processes, accounts, of_embedded, blocks, of_machines = ranges(config)
     spawner, clock = common["spawner"], common["clock"]
-    found, no_network = await Network.find(config.network, instance, state / "network", spawner, clock)
+    found, no_network = await Network.find(
+        config.network, instance, state / "network", spawner, clock, bool(config.experiments.dns)
+    )
     links, no_links = await Links.find(
         instance,
         spawner,
@@ -88,7 +90,7 @@ async def find_drivers(
         uid=of_embedded.first + of_embedded.size if of_embedded.size > 1 else NOBODY,
         cgroups=cgroups.of("w") if cgroups is not None else None,
     )
-    grounds += [one for one in (found, links) if one is not None]
+    footings += [one for one in (found, links) if one is not None]
     network = Shared(found) if found is not None else None
     wired: dict[str, Any] = {"wires": links, "network": network, "no_links": no_links}
     drivers["process"] = ProcessDriver(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from hostline.protocol.errors import StoreFailed
+from hostline.server.experiments.rebuilding import rebuild
 from hostline.server.slivers.plan import STARTED
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Recovery:
         """
         daemon = self._daemon
         change = daemon.host.change(daemon.now())
-        daemon.host.aside += daemon.lifecycle.rebuild(change)
+        daemon.host.aside += rebuild(change, daemon.host, daemon.planned)
         if change.statements:
             daemon.commit(change).addErrback(lambda failure: failure.trap(StoreFailed) and None)
         daemon.tickets.start()

@@ -189,7 +189,7 @@ class HostlineService(Service):
             clock=reactor,
             cgroups=cgroups,
             no_cgroups=why_not,
-            grounds=self.daemon.sync.grounds,
+            footings=self.daemon.sync.footings,
         )
         self._closers.append(lambda: _give_up(looking))
         reactor.callWhenRunning(self._serve, reactor, loop, (listening, calls), spawner, looking)

@@ -35,7 +35,7 @@ from hostline.server.workloads import Workloads
 RETRY_S = 10.0
 
 
-class Ground(Protocol):
+class Footing(Protocol):
     """
     What several drivers stand on: the network, the links of experiments.
     """
@@ -69,7 +69,7 @@ class Sync:
         @param doors: the own sockets of slivers.
         @param planned: what the plans of experiments say of nodes.
 
-        @ivar grounds: what several drivers stand on; they are found again before drivers are.
+        @ivar footings: what several drivers stand on; they are found again before drivers are.
         """
         self._host = host
         self.drivers = drivers
@@ -91,7 +91,7 @@ class Sync:
         self._turns = Turns(clock)
         self._doors = doors
         self._workloads = Workloads(host, doors, planned)
-        self.grounds: list[Ground] = []
+        self.footings: list[Footing] = []
         self._held: dict[int, IDelayedCall] = {}
         self.operations: Operations | None = None
 
@@ -134,8 +134,8 @@ class Sync:
         for sliver in self._host.slivers_by_serial.values():
             configured[sliver.serial] = self._workloads.of(sliver)
         self._doors.keep(configured.keys(), keep_strays)
-        for ground in self.grounds:
-            await ground.recover(configured.keys(), keep_strays)
+        for footing in self.footings:
+            await footing.recover(configured.keys(), keep_strays)
         for kind, driver in self.drivers.items():
             known = {
                 serial: workload

@@ -2,7 +2,7 @@
 Where process slivers meet networks: those that are on links of an experiment have a network namespace of their own, and
 in it their interfaces, the control network, and names of their own.
 
-Such a boot waits at its gate, a FIFO among its files, before anything of the sliver's own runs, until all is plugged
+Such a boot waits at its latch, a FIFO among its files, before anything of the sliver's own runs, until all is plugged
 in; a daemon that comes later finds it waiting there.
 """
 
@@ -19,8 +19,8 @@ from hostline.server.drivers.wires import NO_WIRES, Wires
 from hostline.server.slivers.rspec import DEFAULTS
 from hostline.server.supervise import shim
 
-#: The name of the gate.
-GATE = "gate"
+#: The name of the latch.
+LATCH = "latch"
 _PLACES = {"hosts": "/etc/hosts", "resolv.conf": "/etc/resolv.conf"}
 
 
@@ -58,7 +58,7 @@ class Outlets:
         @raise OSError: if that fails.
         """
         with suppress(FileExistsError):  # an earlier daemon began this boot
-            os.mkfifo(boot / GATE, 0o600)
+            os.mkfifo(boot / LATCH, 0o600)
         root, lines = self._directory / str(workload.serial), ""
         texts = {"hosts": self._hosts(workload)}
         if self._network is not None:
@@ -71,7 +71,7 @@ class Outlets:
 
     def waits(self, sliver: ProcessSliver) -> bool:
         """
-        @return: whether a boot is at its gate.
+        @return: whether a boot is at its latch.
         """
         boot, workload = sliver.boot, sliver.workload
         begun = boot.node is not None and not boot.up and boot.exit is None
@@ -145,12 +145,12 @@ class Outlets:
         return workload.hosts + hosts(workload.name)
 
 
-def open_gate(boot: Path) -> None:
+def lift_latch(boot: Path) -> None:
     """
     Let a boot go on that waits, or will wait; any other is not disturbed.
     """
     with suppress(OSError):
-        fd = os.open(boot / GATE, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(boot / LATCH, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             os.write(fd, b"\n")
         finally:

@@ -27,7 +27,7 @@ from hostline.server.drivers.commands import Commands, Initscripts
 from hostline.server.drivers.container_boot import Net
 from hostline.server.drivers.driver import Status
 from hostline.server.drivers.ending import BREATH_S, Ending
-from hostline.server.drivers.outlets import Outlets, open_gate
+from hostline.server.drivers.outlets import Outlets, lift_latch
 from hostline.server.drivers.recovery import Traces
 from hostline.server.drivers.starting import Starting
 from hostline.server.drivers.wires import Wires
@@ -189,13 +189,13 @@ class ProcessSlivers:
 
     async def _plug(self, sliver: ProcessSliver, boots: int) -> None:
         """
-        Give a boot that waits at its gate its networks, and let it go on.
+        Give a boot that waits at its latch its networks, and let it go on.
         """
         await sliver.lock.acquire()
         try:
             if sliver.boots == boots and sliver.workload is not None and not self._closed:
                 await self._outlets.plug(sliver, sliver.workload)
-                open_gate(self._traces.boot(sliver))
+                lift_latch(self._traces.boot(sliver))
         finally:
             sliver.plugging = False
             sliver.lock.release()

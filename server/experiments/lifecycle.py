@@ -12,14 +12,15 @@ from typing import Any
 
 import attrs
 
-from hostline.protocol.errors import NoSuchNode, TooMany, WrongState
-from hostline.protocol.names import near, node_name, split_node
+from hostline.protocol.errors import NoSuchNode, WrongState
+from hostline.protocol.names import near
 from hostline.server.experiments import history
+from hostline.server.experiments.making import changed, new_sliver, next_boot
 from hostline.server.experiments.planned import Planned, PlannedNode, read_plan
-from hostline.server.experiments.topology import Topology, TopologyNode
+from hostline.server.experiments.rooms import check_quota
 from hostline.server.host import Change, Host
 from hostline.server.operations import GONE, Operations
-from hostline.server.records import Experiment, Image, Operation, Plan, Project, Sliver
+from hostline.server.records import Experiment, Image, Operation, Plan, Sliver
 from hostline.server.slivers.plan import ABSENT, STARTED, STOPPED, reached
 
 _Goal = dict[int, tuple[str, int]]
@@ -79,7 +80,7 @@ class Lifecycle:
         for name, node in nodes.items():
             old = known.get(slivers.get(name, 0))
             if old is None:
-                sliver = self._sliver(change, experiment, node)
+                sliver = new_sliver(change, experiment, node)
             elif self._up(old) or (node.node.ghost and old.boots == 0):
                 sliver = old
             else:
@@ -184,11 +185,11 @@ class Lifecycle:
             sliver = current.get(name)
             if sliver is None or sliver.kind != node.kind:
                 # Another driver's: what this one has goes below.
-                sliver = self._sliver(change, experiment, node)
+                sliver = new_sliver(change, experiment, node)
                 slivers[name] = sliver.serial
             else:
                 del current[name]
-                fresh = self._changed(sliver, node, old.get(name))
+                fresh = changed(sliver, node, old.get(name), self._operations.status(sliver.serial))
                 if fresh != sliver:
                     sliver = change.put(fresh)
                 elif not renamed and old.get(name) == node:
@@ -199,25 +200,6 @@ class Lifecycle:
         for sliver in current.values():
             goal[sliver.serial] = self._put_away(change, sliver)
         return change.put(attrs.evolve(experiment, slivers=slivers)), goal
-
-    def _changed(self, sliver: Sliver, node: PlannedNode, old: PlannedNode | None) -> Sliver:
-        """
-        @return: the record of a sliver whose node is to be as its plan says now.
-        """
-        fresh = attrs.evolve(sliver, pnode=node.pnode, rspec=dict(node.rspec), start_command=node.node.start_command)
-        if sliver.boots == 0:  # a ghost: there is nothing yet that could be started again
-            wanted, boots = (STOPPED, 0) if node.node.ghost else (STARTED, 1)
-            return attrs.evolve(fresh, image=node.image, wanted=wanted, boots=boots)
-        anew = sliver.image != node.image
-        before = old if old is not None else node
-        again = before.node.packages != node.node.packages
-        if sliver.kind == "process":  # one that is on no link runs in the host's network
-            again = again or bool(before.interfaces) != bool(node.interfaces)
-        if not anew and not again and sliver.start_command == node.node.start_command:
-            return fresh
-        status = self._operations.status(sliver.serial)
-        builds = max(sliver.builds, status.builds if status is not None else 0) + 1 if anew else sliver.builds
-        return attrs.evolve(fresh, image=node.image, builds=builds, wanted=STARTED, boots=self._next_boot(sliver))
 
     def nodes(
         self, change: Change, experiment: Experiment, command: str, names: Iterable[str], caller: str
@@ -278,53 +260,6 @@ class Lifecycle:
             self._modifying(change, experiment, goal, before, caller, None)
         return cancelled
 
-    def rebuild(self, change: Change) -> list[str]:
-        """
-        Make anew the records of slivers that could not be read from what their experiments say, and of experiments
-        from their slivers: nothing that runs is taken away because its record is damaged, and it can be terminated.
-
-        @return: which, in words.
-        """
-        said = self._rebuild_experiments(change)
-        for experiment in list(self._host.experiments_by_serial.values()):
-            missing = {
-                node: serial
-                for node, serial in experiment.slivers.items()
-                if serial not in self._host.slivers_by_serial
-            }
-            nodes = self._planned.nodes(experiment.serial) if missing else {}
-            going = experiment.state in ("swapping", "terminating")
-            for node, serial in missing.items():
-                known = nodes.get(node)
-                sliver = self._sliver(change, experiment, known or unplanned(node), serial)
-                if going or (nodes and known is None):
-                    change.put(attrs.evolve(sliver, wanted=ABSENT))
-                said.append(f"the record of sliver {sliver.name} was made anew from its experiment")
-        return said
-
-    def _rebuild_experiments(self, change: Change) -> list[str]:
-        orphans: dict[tuple[int, str], list[Sliver]] = {}
-        for sliver in self._host.slivers_by_serial.values():
-            if not sliver.free and sliver.experiment not in self._host.experiments_by_serial:
-                orphans.setdefault((sliver.experiment, split_node(sliver.name)[1]), []).append(sliver)
-        said = []
-        for (serial, name), slivers in orphans.items():
-            if self._host.get(Experiment, name) is not None:
-                continue
-            project = self._host.get(Project, name.partition("/")[0])
-            experiment = Experiment(
-                serial=serial,
-                name=name,
-                project=project.serial if project else 0,
-                owner="uid:0",
-                state="active",
-                slivers={split_node(sliver.name)[0]: sliver.serial for sliver in slivers},
-                created=min(sliver.created for sliver in slivers),
-            )
-            change.put(experiment)
-            said.append(f"the record of experiment {name} was made anew from its slivers")
-        return said
-
     def _up(self, sliver: Sliver) -> bool:
         """
         Whether the sliver is up, or on its way.
@@ -338,9 +273,7 @@ class Lifecycle:
         return (wanted, boots) == (sliver.wanted, sliver.boots) and reached(wanted, boots, status) == ""
 
     def _next_boot(self, sliver: Sliver) -> int:
-        # An operation that was cancelled may have begun a boot that the record no longer wants.
-        status = self._operations.status(sliver.serial)
-        return max(sliver.boots, status.boots if status is not None else 0) + 1
+        return next_boot(sliver, self._operations.status(sliver.serial))
 
     def _want(self, sliver: Sliver, command: str) -> tuple[str, int]:
         if command == "stop_node":
@@ -361,23 +294,6 @@ class Lifecycle:
     def _put_away(self, change: Change, sliver: Sliver) -> tuple[str, int]:
         change.put(attrs.evolve(sliver, wanted=ABSENT))
         return ABSENT, sliver.boots
-
-    def _sliver(self, change: Change, experiment: Experiment, node: PlannedNode, serial: int | None = None) -> Sliver:
-        return change.put(
-            Sliver(
-                serial=change.serial() if serial is None else serial,
-                name=node_name(node.node.name, experiment.name),
-                kind=node.kind,
-                experiment=experiment.serial,
-                pnode=node.pnode,
-                image=node.image,
-                wanted=STOPPED if node.node.ghost else STARTED,
-                boots=0 if node.node.ghost else 1,
-                start_command=node.node.start_command,
-                rspec=dict(node.rspec),
-                created=change.now,
-            )
-        )
 
     def _before(self, experiment: Experiment) -> _Before:
         slivers = self._host.slivers_of(experiment).values()
@@ -409,43 +325,13 @@ class Lifecycle:
                     f"the image of node {name} of {experiment.name} was removed; modify_experiment with its topology "
                     "takes the one that has its name now"
                 )
-        self._check_quota(experiment, nodes, gone)
+        check_quota(self._host, experiment, nodes, gone)
         if self._rooms is not None:
             self._rooms(nodes, gone)
-
-    def _check_quota(self, experiment: Experiment, nodes: Mapping[str, PlannedNode], gone: Collection[int]) -> None:
-        project = self._host.project_of(experiment)
-        if project is None or not project.quota or not nodes:
-            return
-        inside = [one for one in self._host.experiments_by_serial.values() if one.project == project.serial]
-        slivers = [
-            sliver
-            for one in inside
-            for sliver in self._host.slivers_in(one)
-            if sliver.wanted != ABSENT and sliver.serial not in gone
-        ]
-        instead = [self._host.slivers_by_serial[serial] for serial in gone]
-        for resource, most in project.quota.items():
-            has = sum(sliver.rspec.get(resource, 0) for sliver in slivers)
-            wants = sum(node.rspec.get(resource, 0) for node in nodes.values())
-            had = sum(sliver.rspec.get(resource, 0) for sliver in instead)
-            if has + wants > most and wants > had:
-                more = f"{len(nodes) - len(instead)} more nodes" if len(nodes) > len(instead) else "its nodes"
-                raise TooMany(
-                    f"the quota of project {project.name} is {resource} {most}: "
-                    f"{has + had} in use, {wants - had} wanted for {more}"
-                )
 
     def _tell(self, change: Change, experiment: Experiment, what: str) -> None:
         scope = (experiment.project, experiment.serial)
         change.tell(f"experiment/{experiment.name}", what, scope, experiment=experiment.name)
-
-
-def unplanned(name: str) -> PlannedNode:
-    """
-    @return: what is known of a node of which no plan tells any more.
-    """
-    return read_plan(Plan(serial=0, topology=Topology(nodes=(TopologyNode(name=name),)).as_value()))[name]
 
 
 def _names(nodes: Mapping[str, PlannedNode]) -> dict[str, list[str]]:

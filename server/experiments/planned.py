@@ -67,8 +67,17 @@ class Planned:
             return {}
         known = self._read.get(experiment)
         if known is None or known[0] is not plan:
+            self._forget()
             known = self._read[experiment] = plan, read_plan(plan)
         return known[1]
+
+    def _forget(self) -> None:
+        """
+        Keep nothing of experiments that are gone.
+        """
+        for serial in [one for one in self._read if self._host.get(Plan, str(one)) is None]:
+            del self._read[serial]
+            self._names.pop(serial, None)
 
     def node(self, sliver: Sliver) -> PlannedNode | None:
         """

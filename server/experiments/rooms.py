@@ -9,9 +9,9 @@ import os
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from hostline.protocol.errors import NoRoom
+from hostline.protocol.errors import NoRoom, TooMany
 from hostline.server.experiments.planned import Planned, PlannedNode
-from hostline.server.records import Sliver
+from hostline.server.records import Experiment, Sliver
 from hostline.server.slivers.admission import room
 from hostline.server.slivers.plan import ABSENT
 
@@ -67,6 +67,34 @@ def check_room(
         memories(had),
         f"{memory} bytes that this host has",
     )
+
+
+def check_quota(host: Host, experiment: Experiment, nodes: Mapping[str, PlannedNode], gone: Collection[int]) -> None:
+    """
+    @param gone: as L{check_room}.
+    @raise TooMany: if the project's quota does not allow these nodes.
+    """
+    project = host.project_of(experiment)
+    if project is None or not project.quota or not nodes:
+        return
+    inside = [one for one in host.experiments_by_serial.values() if one.project == project.serial]
+    slivers = [
+        sliver
+        for one in inside
+        for sliver in host.slivers_in(one)
+        if sliver.wanted != ABSENT and sliver.serial not in gone
+    ]
+    instead = [host.slivers_by_serial[serial] for serial in gone]
+    for resource, most in project.quota.items():
+        has = sum(sliver.rspec.get(resource, 0) for sliver in slivers)
+        wants = sum(node.rspec.get(resource, 0) for node in nodes.values())
+        had = sum(sliver.rspec.get(resource, 0) for sliver in instead)
+        if has + wants > most and wants > had:
+            more = f"{len(nodes) - len(instead)} more nodes" if len(nodes) > len(instead) else "its nodes"
+            raise TooMany(
+                f"the quota of project {project.name} is {resource} {most}: "
+                f"{has + had} in use, {wants - had} wanted for {more}"
+            )
 
 
 def _fit(resource: str, wanted: Mapping[str, int], left: int, had: int, whole: str) -> None:

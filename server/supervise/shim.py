@@ -11,7 +11,7 @@ its child, the node's own process) leaves these files; each is complete once it 
     ended     its exit status
     exit      the exit status of the node's own process, 128+signal if killed
     errors    what our own tools had to say
-    gate      made by the daemon where there is a network namespace: the FIFO at which the boot waits for its interfaces
+    latch     made by the daemon where there is a network namespace: the FIFO at which the boot waits for its interfaces
     command   written by the daemon: the start command, which is nobody else's to read, as arguments are
     stopped   written by the daemon: what comes now is on purpose
     initscript.begun  pid and start time of who runs the initscript, and the mark of its text

@@ -59,14 +59,14 @@ while [ "$1" != -- ]; do
 done
 shift
 exec 7<>../../../never 8<>../../../bell # now: the sliver's own socket may be mounted over our directory
-[ ! -p gate ] || exec 9<>gate # before the daemon learns of us: whatever it writes there from then on is read
+[ ! -p latch ] || exec 9<>latch # before the daemon learns of us: whatever it writes there from then on is read
 me >node || fail "could not write to the run directory"
 [ -z "$fstab" ] || mount --make-rprivate / 2>/dev/null # fails in a chroot that is no mount point: see mounts.py
 [ -z "$fstab" ] || while IFS= read -r place; do # or what is mounted there would stay in use as long as we live
     umount -R -l "$place" 2>/dev/null
 done <"$fstab.out"
 [ -z "$fstab" ] || mount -a -T "$fstab" || fail "could not mount the sliver's own directories"
-if [ -p gate ]; then
+if [ -p latch ]; then
     ip link set dev lo up || fail "could not set up its loopback"
     # Nothing in it may gain rights anyway; but ping, which has some for itself, is run only where they do not count.
     echo 0 2147483647 2>/dev/null >/proc/sys/net/ipv4/ping_group_range

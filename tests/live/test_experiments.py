@@ -154,7 +154,7 @@ class MixedTests(ExperimentsCase):
 
     def test_aBootThatWaitsForItsLinksIsTakenUp(self) -> None:
         """
-        However soon after the wish the daemon dies, each boot that waits at its gate goes on with the next one.
+        However soon after the wish the daemon dies, each boot that waits at its latch goes on with the next one.
         """
         nodes = {f"n{at}": Node("process", ["l0"], "exit 4") for at in range(6)}
         self.host.ask(f"create_experiment lab/x {text(nodes)}")
