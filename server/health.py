@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 import hostline
+from hostline.server.experiments import tcl_library
 
 if TYPE_CHECKING:
     from hostline.server.daemon import Daemon
@@ -92,6 +93,7 @@ class Health:
             *self._looks_at_drivers(),
             *self._looks_at_missing_drivers(),
             *self._asks_the_parts(),
+            *(_found(*one) for one in tcl_library.findings()),
             self._looks_at_the_loop(),
             self._looks_at_descriptors(),
         ]

@@ -213,6 +213,15 @@ class ReadTests(SynchronousTestCase):
         self.addCleanup(tcl_library.library.cache_clear)
         (one,) = ns.read(SAMPLE).errors
         self.assertIn("apt install libtcl8.6", one.text)
+        ((check, ok, _, remedy),) = tcl_library.findings()
+        self.assertEqual((check, ok, "apt install libtcl8.6" in remedy), ("topologies", False, True))
+
+    def test_doctor(self) -> None:
+        """
+        The doctor knows where the library is that reads NS.
+        """
+        ((_, ok, detail, _),) = tcl_library.findings()
+        self.assertEqual((ok, "libtcl8.6.so" in detail), (True, True))
 
 
 class LineTests(SynchronousTestCase):

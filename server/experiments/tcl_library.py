@@ -5,8 +5,11 @@ Tcl's own library, by L{ctypes}: no program is started, and neither Tk nor Pytho
 from __future__ import annotations
 
 import ctypes
+import sysconfig
+from collections.abc import Iterator
 from ctypes import POINTER, c_char_p, c_int, c_void_p
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 #: What may be there, the best first. Debian: libtcl8.6, which the package tcl brings.
@@ -17,6 +20,21 @@ OK, ERROR, RETURN = 0, 1, 2
 GLOBAL_ONLY = 1
 Callback = ctypes.CFUNCTYPE(c_int, c_void_p, c_void_p, c_int, POINTER(c_void_p))
 Panic = ctypes.CFUNCTYPE(None, c_char_p)
+
+
+def findings() -> list[tuple[str, bool, str, str]]:
+    """
+    What C{doctor} says: check, whether it is well, detail, remedy. The library is only looked for, not loaded.
+    """
+    found = next((one for one in _places() if one.exists()), None)
+    detail = f"NS is read by {found}" if found is not None else "topologies in NS cannot be read; TopDL and TOML can"
+    return [("topologies", found is not None, detail, MISSING)]
+
+
+def _places() -> Iterator[Path]:
+    for directory in (f"/usr/lib/{sysconfig.get_config_var('MULTIARCH')}", "/usr/lib64", "/usr/lib", "/usr/local/lib"):
+        for name in LIBRARIES:
+            yield Path(directory, name)
 
 
 class TclMissing(Exception):
