@@ -4,10 +4,12 @@ Answers about experiments.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from hostline.server.records import Experiment
 from tests.daemons import make, topdl
 
 TWO = topdl({"web": "sleep 3; exit 7", "db": None})
@@ -247,3 +249,105 @@ class ListingTests(AskingCase):
         self.ann.body("swap_in lab/exp1 wait=0")
         self.assertEqual(self.ann.code("logs web.exp1.lab"), "logs_reply")
         self.assertEqual(self.ann.code("logs none.exp1.lab"), "NO_SUCH_SLIVER")
+
+
+class PackingTests(AskingCase):
+    """
+    Where nodes are to go, as far as requests tell.
+    """
+
+    def partitioned(self, **partitions: str) -> str:
+        """
+        A topology of nodes with partitions.
+        """
+        nodes = "".join(
+            f"<elements><computer><name>{name}</name><attribute><attribute>containers:partition</attribute>"
+            f"<value>{partition}</value></attribute></computer></elements>"
+            for name, partition in partitions.items()
+        )
+        return repr(f"<experiment>{nodes}</experiment>")
+
+    def test_plansForHostsThatAreGiven(self) -> None:
+        """
+        For forty hosts a plan says which node would be on which, by hypervisor and host.
+        """
+        nodes: dict[str, str | None] = {f"n{at}": None for at in range(400)}
+        hosts = [{"name": f"pc{at}", "cores": 8, "memory_bytes": 1 << 34} for at in range(40)]
+        plan = self.ann.body(f"plan_experiment lab/new {topdl(nodes)} packing=10 hosts={hosts!r}")
+        self.assertEqual(plan["pnodes"], {f"pnode-{at:04}": f"pc{at}" for at in range(40)})
+        counts = Counter(plan["placement"].values())
+        self.assertEqual(set(counts), {f"hv:process:pnode-{at:04}" for at in range(40)})
+        self.assertEqual(set(counts.values()), {10})
+        refused = self.ann.ask(f"plan_experiment lab/new {topdl(nodes)} packing=9 hosts={hosts!r}").body
+        self.assertEqual((refused["code"], refused["wanted"], refused["left"]), ("NO_ROOM", 45, 40))
+
+    def test_refusesMoreHostsThanThereAre(self) -> None:
+        """
+        An experiment that wants two hosts is refused here, with how many, unless its partitions are left out of
+        account; nothing is kept of it.
+        """
+        text = self.partitioned(a="7", b="7", c="9")
+        refused = self.ann.ask(f"create_experiment lab/two {text}").body
+        self.assertEqual((refused["code"], refused["wanted"], refused["left"]), ("NO_ROOM", 2, 1))
+        self.assertEqual(self.ann.code("experiment lab/two"), "NO_SUCH_EXPERIMENT")
+        self.assertEqual(self.ann.ask(f"create_experiment lab/two {TWO} size=2").body["code"], "NO_ROOM")
+        self.ann.body(f"create_experiment lab/two {text} force_partition=True swap_in=True wait=0")
+        body = self.ann.body("experiment lab/two")
+        self.assertEqual(body["pnodes"], {"pnode-0000": "tester"})
+        self.assertEqual({node["host"] for node in body["nodes"].values()}, {"tester"})
+
+    def test_modifyKeepsWhatWasAsked(self) -> None:
+        """
+        What options were given once holds for later topologies, until they are given again.
+        """
+        self.ann.body(f"create_experiment lab/kept {self.partitioned(a='1', b='2')} force_partition=True")
+        self.ann.body(f"modify_experiment lab/kept {self.partitioned(a='1', b='2', c='3')}")
+        refused = self.ann.code(f"modify_experiment lab/kept {self.partitioned(a='1', b='2')} force_partition=False")
+        self.assertEqual(refused, "NO_ROOM")
+
+    def test_memoryThatIsAskedFor(self) -> None:
+        """
+        A node that asks for more than the host has is refused by name.
+        """
+        attribute = "<attribute><attribute>hostline:memory_max</attribute><value>200T</value></attribute>"
+        text = repr(f"<e><elements><computer><name>db</name>{attribute}</computer></elements></e>")
+        refused = self.ann.ask(f"create_experiment lab/big {text}").body
+        self.assertEqual(refused["code"], "NO_ROOM")
+        self.assertIn("node db wants memory_max 200 TiB; host tester has", refused["message"])
+
+    def test_optionsThatMeanNothing(self) -> None:
+        """
+        They are refused before anything is kept.
+        """
+        for option in (
+            "packing=0",
+            "packing=x",
+            "size=-1",
+            "pass_pack=0:0",
+            "pass_pack=9:1",
+            "qemu_nics=99",
+            "format=xml",
+        ):
+            self.assertEqual(self.ann.code(f"create_experiment lab/none {TWO} {option}"), "BAD_VALUE", option)
+        self.assertEqual(self.ann.code(f"plan_experiment lab/none {TWO} hosts=[]"), "NO_ROOM")
+
+    def test_routesAndNamesAreKept(self) -> None:
+        """
+        A node between two links forwards, its neighbours have a route, and one resource asked for is in its record.
+        """
+        ends = {"a": ["l1"], "b": ["l1", "l2"], "c": ["l2"]}
+        asked = "<attribute><attribute>hostline:cpu_min</attribute><value>100</value></attribute>"
+        text = "".join(f"<substrates><name>{link}</name></substrates>" for link in ("l1", "l2"))
+        for name, links in ends.items():
+            interfaces = "".join(f"<interface><substrate>{link}</substrate></interface>" for link in links)
+            text += f"<elements><computer><name>{name}</name>{interfaces}{asked}</computer></elements>"
+        self.ann.body(f"create_experiment lab/far {f'<e>{text}</e>'!r} swap_in=True wait=0")
+        host = self.daemon.host
+        experiment = host.get(Experiment, "lab/far")
+        assert experiment is not None
+        self.assertEqual(host.plan_of(experiment).routes["a"], [("10.1.2.0/24", "10.1.1.3")])
+        slivers = host.slivers_of(experiment)
+        self.assertEqual({one.rspec["cpu_min"] for one in slivers.values()}, {100})
+        workload = self.daemon.daemon.sync._workloads.of(slivers["b"])
+        self.assertEqual((workload.forwards, len(workload.interfaces)), (True, 2))
+        self.assertIn("10.1.2.3\tc-l2 c c-0 c.far.lab\n", workload.hosts)

@@ -112,6 +112,7 @@ class RoutesTests(SynchronousTestCase):
         for name, lines in routes(topology)[0].items():
             own = {str(net) for net in Packets(topology, {}).own[name]}
             self.assertTrue(own.isdisjoint(to for to, _ in lines))
+        self.assertEqual(routes(topology)[0]["a"], [("10.1.2.0/24", "10.1.1.3")])
 
     def test_forwards(self) -> None:
         """

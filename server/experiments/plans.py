@@ -15,6 +15,8 @@ from hostline.server.experiments.placing import CONTAINER, EMBEDDED, NICS, QEMU
 from hostline.server.experiments.rooms import memory_of_host
 from hostline.server.records import Image, Plan
 
+#: The largest experiments take seconds of a processor's time, of which others want their part.
+DEADLINE_S = 60.0
 #: Every kind that a host that is only thought of may have.
 _KINDS = ("process", CONTAINER, QEMU, "account", EMBEDDED)
 
@@ -39,7 +41,7 @@ async def found(
     said = {name: value for name, value in options.items() if name != "format" and value is not None}
     kept = {**before.options, **said} if before is not None else said
     answer: dict[str, Any] = await ask.daemon.offload.call(
-        "plan", lambda: _asked(ask, text, form, kept, before, hosts), who=ask.principal
+        "plan", lambda: _asked(ask, text, form, kept, before, hosts), DEADLINE_S, who=ask.principal
     )
     answer["options"] = kept
     if ask.row.changes:

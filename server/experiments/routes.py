@@ -170,19 +170,19 @@ class _Graph:
         """
         The nodes on links with one router: it leads to all that is together with it.
         """
-        together: dict[int, list[_Network]] = {}
+        together: dict[int, list[tuple[_Network, list[_Range]]]] = {}
         for router, links in self._ends.items():
             if not any(link in self._single for link in links):
                 continue
             if router not in together:
                 leads, ways = self._search((), [router])
-                nets = _collapsed([self.net[link] for link in leads], self._hole)
-                together |= dict.fromkeys((router, *ways), nets)
+                nets = sorted({self.net[link] for link in leads})
+                blocks = [(net, _inside(net, nets)) for net in _collapsed(nets, self._hole)]
+                together |= dict.fromkeys((router, *ways), blocks)
             for link in links:
-                start, end = self.net[link]
-                own = start, 32 - (end - start).bit_length()
+                own = self.net[link]
                 hop = str(IPv4Address(self.of_router[router].at[link]))
-                lines = [(_text(net), hop) for net in together[router] if net != own]
+                lines = [(_text(net), hop) for net, held in together[router] if held != [own]]
                 for name in self._single.get(link, ()):
                     yield name, lines
 
@@ -195,6 +195,16 @@ class _Graph:
             hop = str(IPv4Address(address))
             lines += [(net, hop) for net in _collapsed(nets, [*own, *self._hole])]
         return [(_text(net), hop) for net, hop in sorted(lines)]
+
+
+def _inside(net: _Network, nets: Sequence[_Range]) -> list[_Range]:
+    """
+    @param nets: sorted.
+    @return: two at most of those that begin in a network, or hold it: whether it is one is what is asked.
+    """
+    first, last = net[0], net[0] + (1 << 32 - net[1]) - 1
+    at = bisect_right(nets, (last, 1 << 32))
+    return [one for one in nets[max(0, at - 2) : at] if one[1] >= first]
 
 
 def _text(net: _Network) -> str:
