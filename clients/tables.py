@@ -76,6 +76,12 @@ def readable(word: str, body: Any) -> str:
         from hostline.clients import answers
 
         return answers.answers(body)
+    if word in ("check_topology_reply", "plan_experiment_reply") and isinstance(body, dict):
+        from hostline.protocol.emulab import checked
+
+        # What is wrong in full and last, as nscheck has it.
+        rest = {name: value for name, value in body.items() if name not in ("warnings", "errors")}
+        return record(rest) + escaped(checked(body), "\n")
     if word == "topology_reply" and isinstance(body, dict):
         return ended(body["text"])
     if isinstance(body, dict):

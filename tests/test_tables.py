@@ -112,6 +112,15 @@ class ReadableTests(SynchronousTestCase):
         want = ["CHECK  OK   DETAIL", "disk   yes  7 MiB free", f"tls    no   {long.strip()}", f"    {long.strip()}"]
         self.assertEqual(readable("doctor_reply", found).splitlines(), [*want, "clock  yes  -"])
 
+    def test_checked(self) -> None:
+        """
+        What is wrong with a topology is told in full and last, whatever its names do.
+        """
+        found = {"line": 3, "text": f"no node {'x' * 100}\x1b[31m"}
+        said = readable("check_topology_reply", {"nodes": [], "warnings": [found], "errors": [found]})
+        text = f"no node {'x' * 100}\\x1b[31m"
+        self.assertTrue(said.endswith(f"line 3: error: {text}\nline 3: warning: {text}\n"), said)
+
     def test_interfaces(self) -> None:
         """
         In a table a node's interfaces are its links and addresses.
