@@ -17,9 +17,9 @@ from hostline.server.drivers.container_lives import Lives
 from hostline.server.drivers.containers import ContainerSliver
 from hostline.server.drivers.driver import Workload
 from hostline.server.drivers.qemu_boot import MachineBooting, held
-from hostline.server.drivers.qemu_talk import end_talks
 from hostline.server.drivers.qemu_watch import Watch
 from hostline.server.supervise.console import read_console
+from hostline.server.supervise.guestports import end_talks
 from hostline.server.supervise.machine import BadGuest
 from hostline.server.supervise.said import Said
 from hostline.server.supervise.shim import Process

@@ -22,128 +22,13 @@ from twisted.internet.task import deferLater
 
 from hostline.server.drivers.driver import CANNOT_START, Hearer
 from hostline.server.supervise.agent import Agent
-from hostline.server.supervise.guest import Guest
+from hostline.server.supervise.guestports import Marked, begun, ended
 from hostline.server.supervise.machine import STREAMS, port
 from hostline.server.supervise.qmp import joined
 
 _MOST = 1 << 16
 #: Seconds between two questions whether the shell still lives, and that its last words may be on their way.
 _ASK_S, _LAST_S = 3.0, 1.0
-_ENVIRONMENT = {
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "HOME": "/root",
-    "USER": "root",
-    "LOGNAME": "root",
-    "SHELL": "/bin/sh",
-    "LANG": "C.UTF-8",
-}
-#: In a session of its own, by which it is killed.
-_APART = 'command -v setsid >/dev/null && exec setsid "$0" "$@"; exec "$0" "$@"'
-#: $1 $2 $3: names of ports; $4: the mark; then the command. What that leaves behind holds up nobody for long.
-_JOIN = r"""
-umask 077
-mark=$4
-for place in /sys/class/virtio-ports/*; do
-    read -r name <"$place/name" || continue
-    case $name in
-        "$1") in=/dev/${place##*/} ;;
-        "$2") out=/dev/${place##*/} ;;
-        "$3") err=/dev/${place##*/} ;;
-    esac
-done
-shift 4
-exec 7<"$in" 8>"$out" 9>"$err" || exit 125
-here=/run/hostline/talk.$$
-rm -rf "$here"
-mkdir -p "$here" && mkfifo "$here/in" "$here/out" "$here/err" || exit 125
-printf %s "$mark" >&8
-printf %s "$mark" >&9
-cat <&7 >"$here/in" 8>&- 9>&- & feeds=$!
-cat <"$here/out" >&8 7<&- 9>&- & says=$!
-cat <"$here/err" >&9 7<&- 8>&- & complains=$!
-(
-    exec 7<&- 8>&- 9>&-
-    umask 022
-    cd "$HOME" || cd /
-    exec "$@"
-) <"$here/in" >"$here/out" 2>"$here/err"
-code=$?
-kill $feeds
-(
-    exec 7<&- 8>&- 9>&-
-    sleep 2
-    for one in "$says out" "$complains err"; do
-        set -- $one
-        ls -l /proc/[0-9]*/fd 2>/dev/null | grep -q -e "-> $here/$2\$" && kill $1
-    done
-) >/dev/null 2>&1 & waits=$!
-wait $says $complains
-kill $waits
-rm -rf "$here"
-printf '%s%s\n' "$mark" $code >&9
-printf '%s%s\n' "$mark" $code >&8
-"""
-#: The sessions to be ended; none: all.
-_KILL = r"""
-if [ $# -eq 0 ]; then
-    for place in /run/hostline/talk.*; do
-        [ ! -d "$place" ] || set -- "$@" "${place##*.}"
-    done
-fi
-for session in "$@"; do
-    for at in /proc/[0-9]*; do
-        read -r line <"$at/stat" || continue
-        set -- ${line##*) }
-        [ "$2" = "$session" ] || [ "$4" = "$session" ] || [ "${at#/proc/}" = "$session" ] || continue
-        kill -9 "${at#/proc/}"
-    done 2>/dev/null
-    rm -rf "/run/hostline/talk.$session"
-done
-exit 0
-"""
-
-
-class Marked:
-    """
-    What comes out of a port, between two marks. Pure.
-    """
-
-    def __init__(self, mark: bytes) -> None:
-        self._mark = mark
-        self._begun = False
-        self._waiting = b""
-        self.code: int | None = None
-        self.over = False
-
-    def feed(self, data: bytes) -> bytes:
-        """
-        @return: what of it the command said.
-        """
-        if self.over:
-            return b""
-        data, self._waiting = self._waiting + data, b""
-        before, found, after = data.partition(self._mark)
-        if not found:
-            self._hold(data)
-            return data[: len(data) - len(self._waiting)] if self._begun else b""
-        if not self._begun:
-            self._begun = True
-            return self.feed(after)
-        if b"\n" not in after:
-            if len(after) < 8:
-                self._waiting = found + after
-                return before
-            after = b"\n"
-        word = after.partition(b"\n")[0]
-        self.code = int(word) if word.isdigit() and len(word) <= 3 and int(word) < 256 else None
-        self.over = True
-        return before
-
-    def _hold(self, data: bytes) -> None:
-        for count in range(min(len(self._mark) - 1, len(data)), 0, -1):
-            if self._mark.startswith(data[-count:]):
-                self._waiting = data[-count:]
-                return
 
 
 class GuestTalk:
@@ -179,7 +64,7 @@ class GuestTalk:
         self._streams = {stream: Marked(self._mark.encode()) for stream in STREAMS[1:]}
         self._links: dict[str, socket.socket] = {}
         self._unwritten = bytearray()
-        self._input_ends = self._paused = self._closed = self._failed = False
+        self._input_ends = self._paused = self._closed = False
         self._pid: int | None = None
         self._ends: int | None = None
         try:
@@ -243,14 +128,8 @@ class GuestTalk:
     # What happens
 
     async def _begin(self, name: str, words: Sequence[str]) -> None:
-        environment = [f"{key}={value}" for key, value in {**_ENVIRONMENT, "HOSTLINE_NODE": name}.items()]
-        arguments = {
-            "path": "/bin/sh",
-            "arg": ["-c", _APART, "/bin/sh", "-c", _JOIN, "hostline", *words],
-            "env": environment,
-        }
         try:
-            said = await self._agent.call("guest-exec", arguments)
+            said = await self._agent.call("guest-exec", begun(name, words))
             pid = said.get("pid") if isinstance(said, dict) else None
             if type(pid) is not int or pid <= 1:
                 raise OSError("the guest's agent started nothing")
@@ -307,6 +186,8 @@ class GuestTalk:
 
     def _finish(self, code: int | None) -> None:
         self._closed = True
+        self._drop()
+        self._over()
         self._go(self._forget())
         self._hearer.ended(code)
 
@@ -314,22 +195,19 @@ class GuestTalk:
         """
         Let the agent forget the shell, too.
         """
-        self._drop()
         if self._pid is not None:
             with suppress(OSError):
                 await self._agent.call("guest-exec-status", {"pid": self._pid})
-        self._over()
 
     async def _kill(self) -> None:
         deadline = self._clock.seconds() + _ASK_S
-        while self._pid is None and not self._failed and self._clock.seconds() < deadline:
+        while self._pid is None and self._clock.seconds() < deadline:
             await deferLater(self._clock, 0.05)
         self._drop()
         if self._pid is not None:
             with suppress(OSError):
-                await self._agent.call(
-                    "guest-exec", {"path": "/bin/sh", "arg": ["-c", _KILL, "hostline", str(self._pid)]}
-                )
+                await self._agent.call("guest-exec", ended(self._pid))
+        self._over()
         await self._forget()
 
     def _writable(self) -> None:
@@ -369,15 +247,6 @@ class GuestTalk:
 
     def _go(self, coroutine: Coroutine[Deferred[Any], Any, None]) -> None:
         Deferred.fromCoroutine(coroutine).addErrback(lambda failure: None if self._closed else failure)
-
-
-async def end_talks(guest: Guest) -> None:
-    """
-    End every command that an earlier daemon began in a guest: nobody listens to it.
-
-    @raise OSError: if the guest does not answer.
-    """
-    await guest.run(["/bin/sh", "-c", _KILL, "hostline"])
 
 
 def _status(said: dict[str, Any]) -> int:

@@ -187,7 +187,7 @@ class Watch:
         self.reachable = not self._closed
         problems = await self.guest.apply(seed, _APPLY_S)
         if self._seed is seed:
-            self._applied, self._seed = True, seed
+            self._applied = True
         self._problem("guest", tuple(f"inside: {one}" for one in problems))
         self._pause_s = _FIRST_S
         self._say(Said(up=self._rule == "agent", started=self._sliver.has_command))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from hostline.server.drivers.qemu_talk import Marked
+from hostline.server.supervise.guestports import Marked
 
 MARK = b"0123456789abcdef0123456789abcdef"
 
