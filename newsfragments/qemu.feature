@@ -1,0 +1,1 @@
+Slivers of kind qemu are machines with a kernel of their own: QEMU without any right, under KVM where that really works, with the guest agent, a console that takes input, and the same networks and limits as containers.
