@@ -11,6 +11,7 @@ import random
 import socket
 from collections.abc import Callable, Mapping
 from functools import partial
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ from hostline.server.idle import Idle
 from hostline.server.images import Images
 from hostline.server.line import Answers
 from hostline.server.network.links import Links
+from hostline.server.nodenames import NameService, NodeNames
 from hostline.server.notices import Notices
 from hostline.server.offload import Offload
 from hostline.server.operations import Operations
@@ -152,6 +154,8 @@ class Daemon:
         self.delegates = Delegates(host, clock, loop.call_soon, lambda: self.config, accounts, no_accounts)
         self.wires: Links | None = None
         self.linked = Linked(host, lambda: self.wires)
+        subnet = IPv4Network(config.network.subnet)
+        self.names = NameService(NodeNames(host, self._status, subnet, clock.seconds), clock)
         self.expiry = Expiry(self, moment or moments(now))
         self.follower = Follower(self, random.random)
         self.issuer = Issuer(self, state / "trust")
@@ -414,6 +418,7 @@ class Daemon:
         self.sync.close()
         if self.wires is not None:
             self.wires.close()
+        self.names.close()
         self.loan_clock.close()
         self.images.close()
         self.delegates.close()

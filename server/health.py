@@ -137,6 +137,7 @@ class Health:
             daemon.issuer,
             daemon.tickets,
             daemon.linked,
+            daemon.names,
         )
         return [_found(*one) for part in (*parts, daemon.idle) for one in part.findings()]
 

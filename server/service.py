@@ -232,6 +232,7 @@ class HostlineService(Service):
         listening, calls = sockets
         self._closers.append(Reception(listening, daemon, loop).close)
         self._closers.append(Reception(calls, daemon, loop, partial(web_connection, daemon), unavailable).close)
+        daemon.names.open_all(self._config)
         daemon.tls.open()
         self._log.info(
             "hostline serves {host} at {socket}, state {state}, as uid {uid}",

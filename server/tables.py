@@ -17,6 +17,7 @@ from hostline.server.slivers import lent
 from hostline.server.slivers.loans import Ledger
 
 _R = TypeVar("_R", bound=Record)
+_N = TypeVar("_N", bound=Named)
 
 
 class Tables:
@@ -189,6 +190,13 @@ class Tables:
             return record.name.lower() in self._folded[Sliver.table]
         folded = isinstance(record, Named) and record.key.lower() in self._folded[record.table]
         return folded or record.key in self.tables[record.table]
+
+    def spelt(self, kind: type[_N], key: str) -> _N | None:
+        """
+        @param key: in any case.
+        @return: the record, None if there is none.
+        """
+        return self.get(kind, self._folded[kind.table].get(key.lower(), ""))
 
     def _set(self, kind: str, key: str, record: Record | None) -> Record | None:
         table = self.tables[kind]

@@ -256,6 +256,7 @@ class Way:
     @ivar together: whether to each other.
     @ivar forbidden: nowhere there, besides L{NEVER}.
     @ivar resolvers: where they may ask for names though it be forbidden.
+    @ivar names: whether the host itself answers them for names, at its own address among them.
     """
 
     subnet: IPv4Network
@@ -263,6 +264,7 @@ class Way:
     together: bool = False
     forbidden: tuple[IPv4Network, ...] = ()
     resolvers: tuple[IPv4Address, ...] = ()
+    names: bool = False
 
 
 def rules(names: Names, way: Way) -> list[str]:
@@ -297,6 +299,7 @@ def rules(names: Names, way: Way) -> list[str]:
         f'iifname != "{device}" accept',
         "ct state established,related accept",
         "icmp type echo-request accept",
+        *([f"ip daddr {way.subnet[1]} meta l4proto {{ tcp, udp }} th dport 53 accept"] if way.names else []),
         "drop",
         "}",
         "chain forward {",

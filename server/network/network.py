@@ -48,9 +48,11 @@ class Network:
         tools: ip.Tools,
         clock: IReactorTime,
         able: Means,
+        names: bool = False,
     ) -> None:
         """
         @param directory: C{STATE/network}.
+        @param names: whether the host answers slivers that ask for names.
         @param able: what this host can do, as L{find} found.
         """
         subnet = IPv4Network(settings.subnet)
@@ -62,6 +64,7 @@ class Network:
             settings.together,
             tuple(IPv4Network(word) for word in _words(settings.forbidden)),
             tuple(self._resolvers),
+            names,
         )
         self._exempt = [IPv4Network(word) for word in _words(settings.exempt)]
         self._settings = settings
@@ -85,12 +88,19 @@ class Network:
 
     @classmethod
     async def find(
-        cls, settings: config.Network, instance: str, directory: Path, spawner: Spawner, clock: IReactorTime
+        cls,
+        settings: config.Network,
+        instance: str,
+        directory: Path,
+        spawner: Spawner,
+        clock: IReactorTime,
+        names: bool = False,
     ) -> tuple[Network | None, str]:
         """
         Find out, by trying, what can be done here. Nothing is changed on the host.
 
         @param directory: C{STATE/network}.
+        @param names: whether the host answers slivers that ask for names.
         @return: what can be used, or None and why not, in words for the operator.
         """
         if not settings.bridge:
@@ -107,7 +117,7 @@ class Network:
         subnet = IPv4Network(settings.subnet)
         if overlap := bridge.routed(routes.out, subnet, Names(instance).bridge):
             return None, f"no network for slivers: {bridge.in_use(subnet, overlap)}"
-        return cls(settings, instance, directory, tools, clock, able), ""
+        return cls(settings, instance, directory, tools, clock, able, names), ""
 
     async def recover(self, known: Collection[int], keep_strays: bool = False) -> None:
         """
@@ -350,10 +360,10 @@ class Network:
 
     def dns(self) -> str:
         """
-        @return: a text for slivers' C{/etc/resolv.conf}: the resolvers of the configuration, else the host's but for
-            those on loopback; none where there is no way out.
+        @return: a text for slivers' C{/etc/resolv.conf}: the host itself if it answers; then the resolvers of the
+            configuration, else the host's but for those on loopback; none where there is no way out.
         """
-        return naming.resolv_conf(self._resolvers)
+        return naming.resolv_conf([*([self._book.gateway] if self.way.names else []), *self._resolvers])
 
     def problems(self) -> list[str]:
         """
