@@ -218,9 +218,9 @@ class Idle:
         placed = [one for one in host.experiments_by_serial.values() if one.state in _PLACED and one.slivers]
         for gone in self._kept.keys() - {one.serial for one in placed}:
             del self._kept[gone]
+        answers = await gatherResults([Deferred.fromCoroutine(self._ask(one)) for one in placed])
         out = 0
-        for one in placed:
-            said = await self._ask(one)
+        for one, said in zip(placed, answers, strict=True):
             experiment = host.experiments_by_serial.get(one.serial)
             if self._closed:
                 return

@@ -11,8 +11,9 @@ from hostline.server.supervise.guest import Guest
 #: Seconds that it may take to say.
 LIMIT_S = 5.0
 _MOST = 4096
-#: What was read last from a terminal was read then; ptmx is nobody's.
-_ASK = 'for one in /dev/pts/[0-9]* /dev/tty[1-9] /dev/ttyS[0-9] /dev/hvc0; do stat -c %X "$one" 2>/dev/null; done; :'
+#: A terminal was read last when somebody had typed, by whichever of its names it was opened.
+_TERMINALS = "/dev/pts/[0-9]* /dev/tty[1-9] /dev/ttyS[0-9] /dev/hvc0 /dev/console"
+_ASK = f'for one in {_TERMINALS}; do stat -c %X "$one" 2>/dev/null; done; :'
 
 
 async def typed(guest: Guest) -> float:
