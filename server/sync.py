@@ -82,6 +82,7 @@ class Sync:
         self._busy: set[int] = set()
         self._stepping: set[int] = set()
         self._failed: dict[int, Status] = {}
+        self._trouble: dict[int, str] = {}
         self._waiting: dict[int, tuple[str, int]] = {}
         self._removing: set[int] = set()
         self._told: dict[int, Status | None] = {}
@@ -186,7 +187,7 @@ class Sync:
         """
         The sliver's record was removed.
         """
-        for known in (self._failed, self._told, self._waiting):
+        for known in (self._failed, self._told, self._waiting, self._trouble):
             known.pop(serial, None)
         self._workloads.gone(serial)
         self._removing.discard(serial)
@@ -209,6 +210,12 @@ class Sync:
         What was found to be different on the host from what is asked, when it was last looked at.
         """
         return self._workloads.problems(serial)
+
+    def trouble(self, serial: int) -> str:
+        """
+        Why the last step of a sliver failed that is tried again; empty if it did not.
+        """
+        return self._trouble.get(serial, "")
 
     def look_for_drift(self) -> None:
         """
@@ -395,9 +402,11 @@ class Sync:
                     builds=sliver.builds,
                 )
             else:
+                self._trouble[sliver.serial] = f"{action}: {reason}"
                 self._later(sliver)
             self.news(sliver.serial)
             return False
+        self._trouble.pop(sliver.serial, None)
         if action == plan.DESTROY:
             self._workloads.configured.pop(sliver.serial, None)
             if sliver.aim == plan.ABSENT:

@@ -144,7 +144,7 @@ def _facts(ask: Ask, experiment: Experiment, node: str) -> Facts:
         wanted=sliver.wanted,
         boots=sliver.boots,
         status=status,
-        busy=sync.busy(serial),
+        stuck=sync.trouble(serial),
         drift=sync.problems(serial),
         logs=logs,
         killed=driver.out_of_memory(serial) if isinstance(driver, Witness) else 0,

@@ -247,6 +247,17 @@ class CommandTests(SynchronousTestCase):
         self.ann.body("swap_out lab/exp1")
         self.assertTrue(self.why("web")["well"])
 
+    def test_stuck(self) -> None:
+        """A node that cannot be taken off the host says what stands in the way, and no more once it is gone."""
+        self.daemon.driver.errors["ensure_destroyed"] = [OSError("a mount is busy")]
+        self.ann.body("swap_out lab/exp1 wait=0")
+        (stuck,) = [one for one in ("db", "web") if not self.why(one)["well"]]
+        said = self.why(stuck)
+        self.assertEqual(causes(said), ["step: destroy: a mount is busy; it is tried again"])
+        self.assertIn("is being taken away", said["verdict"])
+        self.daemon.advance(60)
+        self.assertTrue(self.why(stuck)["well"])
+
     def test_hostTrouble(self) -> None:
         """What is wrong with the host is told operators in full, and others that something is."""
         self.daemon.driver.problems = lambda: ["no control groups"]  # type: ignore[method-assign]

@@ -28,7 +28,7 @@ class Facts:
     @ivar wanted: C{started}, C{stopped} or C{absent}; None if it is not placed.
     @ivar boots: the boot that is wanted; 0 of a ghost that was never started.
     @ivar status: what its driver says; None if that knows no such sliver.
-    @ivar busy: whether a step is being taken for it.
+    @ivar stuck: why a step that is tried again and again failed last; empty if none did.
     @ivar drift: where the host holds it to something else than what is asked.
     @ivar logs: the end of what it wrote, by log.
     @ivar killed: how many of its processes the kernel killed for want of memory.
@@ -47,7 +47,7 @@ class Facts:
     wanted: str | None = None
     boots: int = 0
     status: Status | None = None
-    busy: bool = False
+    stuck: str = ""
     drift: Sequence[str] = ()
     logs: Mapping[str, str] = field(factory=dict)
     killed: int = 0
@@ -98,7 +98,7 @@ def _verdict(facts: Facts) -> tuple[bool, str]:
             return facts.failed is None, f"{facts.experiment} is swapped out, and so {node} is on no host"
         return False, f"{node} is not placed, though {facts.experiment} is {facts.state}"
     if facts.wanted == "absent":
-        return True, f"{node} is being taken away: {facts.experiment} is {facts.state}"
+        return not facts.stuck, f"{node} is being taken away: {facts.experiment} is {facts.state}"
     if facts.missing:
         return False, f"{node} cannot be run: {facts.missing}"
     if facts.wanted == "stopped":
@@ -117,7 +117,7 @@ def _stopped(facts: Facts) -> tuple[bool, str]:
     if facts.boots == 0:
         return True, f"{node} is a ghost: it has its place, and waits for start_node"
     if status is not None and status.boot in ("running", "booted"):
-        return True, f"{node} is being stopped"
+        return not facts.stuck, f"{node} is being stopped"
     by = f", by {facts.stopped_by}" if facts.stopped_by else ""
     if status is not None and status.boot == "dead" and status.exit_code not in (0, None):
         return False, f"{node} is stopped{by}; before that it had ended by itself: {_end(status)}"
@@ -181,6 +181,8 @@ def _evidence(facts: Facts, well: bool) -> list[dict[str, Any]]:
             add("links" if one.startswith("link") else "problem", one)
         if status.boot == "dead" and not well:
             add("end", _end(status), facts.since)
+    if facts.stuck:
+        add("step", f"{facts.stuck}; it is tried again")
     for one in facts.drift:
         add("limits", one)
     if not well and begun:
