@@ -15,8 +15,9 @@ from pathlib import Path
 from attrs import define, evolve, field
 
 from hostline.server.drivers.container_boot import Booting, Unstartable, cgroups_path
-from hostline.server.drivers.containers import NO_WIRES, ContainerSliver
+from hostline.server.drivers.containers import ContainerSliver
 from hostline.server.drivers.driver import Workload
+from hostline.server.drivers.wires import NO_WIRES
 from hostline.server.network.shared import Shared
 from hostline.server.network.taps import Taps
 from hostline.server.supervise import bundle as oci
