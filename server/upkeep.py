@@ -132,7 +132,7 @@ def _facts(ask: Ask, experiment: Experiment, node: str) -> Facts:
         failed = _failed(ask, experiment, node)
         return Facts(full, experiment.state, experiment.reason, failed=failed, now=ask.now)
     driver, status, serial = sync.drivers.get(sliver.kind), sync.status(sliver.serial), sliver.serial
-    logs = {}
+    planned, logs = ask.daemon.planned.node(sliver), {}
     if driver is not None and status is not None:
         for stream in ("out", "err", "console"):
             logs[stream] = driver.read_log(serial, stream, -_TAIL, _TAIL)[0].decode("utf-8", "replace")
@@ -150,7 +150,7 @@ def _facts(ask: Ask, experiment: Experiment, node: str) -> Facts:
         killed=driver.out_of_memory(serial) if isinstance(driver, Witness) else 0,
         failed=_failed(ask, experiment, node),
         stopped_by=_stopped_by(ask, experiment, node) if sliver.wanted == STOPPED else "",
-        host=_host(ask, sliver.kind),
+        host=_host(ask, sliver.kind, bool(planned is not None and planned.interfaces)),
         missing=missing,
         since=_newest(ask, sliver, status.boot if status is not None else None),
         ended=_newest(ask, sliver, "start_command_ended"),
@@ -177,14 +177,15 @@ def _stopped_by(ask: Ask, experiment: Experiment, node: str) -> str:
     return ""
 
 
-def _host(ask: Ask, kind: str) -> list[str]:
+def _host(ask: Ask, kind: str, linked: bool) -> list[str]:
     """
-    @return: what is wrong with the host, as far as it concerns nodes of a kind; operators hear what.
+    @param linked: whether the node is on links.
+    @return: what is wrong with the host, as far as it concerns a node of this kind; operators hear what.
     """
     found = []
     for one in ask.daemon.health.doctor():
         check = str(one["check"])
-        concerns = check in ("disk", "state", f"driver {kind}") or check.startswith(("link", "network"))
+        concerns = check in ("disk", "state", f"driver {kind}") or (linked and check.startswith("link"))
         if not one["ok"] and concerns:
             more = callers.is_operator(ask.host, ask.caller)
             found.append(f"{check}: {one['detail'] if more else 'not as it should be; doctor tells operators more'}")

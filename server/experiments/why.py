@@ -174,7 +174,7 @@ def _evidence(facts: Facts, well: bool) -> list[dict[str, Any]]:
     if facts.killed and facts.wanted is not None:
         many = "one of its processes was" if facts.killed == 1 else f"{facts.killed} of its processes were"
         add("memory", f"{many} killed by the kernel: it has no more memory than its memory_max")
-    if not well and begun and status is not None:
+    if not well and begun and status is not None and facts.wanted != "absent":
         _inside(facts, status, add)
     if status is not None:
         for one in status.problems:
