@@ -490,9 +490,11 @@ class TopdlTests(SynchronousTestCase):
         """
         The TopDL is what fedd's converter wrote.
         """
-        topology = clean(
-            *("set a [$ns node]", "tb-set-node-os $a debian12", "tb-set-node-startcmd $a go", "tb-fix-node $a pc42"),
-            *("tb-set-node-failure-action $a nonfatal", "tb-set-hardware $a pc"),
+        topology = ns.read(
+            script(
+                *("set a [$ns node]", "tb-set-node-os $a debian12", "tb-set-node-startcmd $a go"),
+                *("tb-fix-node $a pc42", "tb-set-node-failure-action $a nonfatal", "tb-set-hardware $a pc"),
+            )
         )
         text = topdl.write(topology.document)
         for part in (

@@ -32,7 +32,6 @@ ATTRIBUTES = {
     "failure_action": "failureaction",
     "ghost": "containers:ghost",
     "pass": "containers:PartitionPass",
-    "host": "fixed",
     **{name: PREFIX + name for name in WISHES},
 }
 NODE_KEYS = (*ATTRIBUTES, "image", "count", "attributes")
