@@ -27,8 +27,11 @@ from twisted.python.failure import Failure
 
 #: Bytes of one answer, if the caller does not say otherwise.
 MOST_BYTES = 65536
-#: Bytes that are dropped while a session is begun: what an earlier session left, or a guest that will not stop.
-MOST_DROPPED = 1 << 20
+#: Bytes that are dropped while a session is begun: what an earlier session left (an agent keeps up to 16 MiB of what a
+#: command wrote, in base64), or a guest that will not stop.
+MOST_DROPPED = 32 << 20
+#: Bytes that are read before others get their turn.
+_TURN = 1 << 19
 #: Seconds between two connections: the guest's agent takes a moment to notice that we left.
 APART_S = 0.2
 _DELIMITER = b"\xff"
@@ -305,7 +308,7 @@ class Agent:
         """
         @return: at least one line, or none if the session has been opened by this.
         """
-        opened = session.open
+        opened, count = session.open, 0
         while True:
             if self._socket is None:
                 raise ConnectionAbortedError("nobody waits for the guest's agent any more")
@@ -327,6 +330,10 @@ class Agent:
                 return lines
             if self._clock.seconds() >= until:  # one that never stops talking does not hold us up for ever
                 raise TimeoutError("the guest's agent does not answer")
+            count += len(data)
+            if count >= _TURN:
+                count = 0
+                await deferLater(self._clock, 0)
 
     async def _woken(self, until: float) -> None:
         left = until - self._clock.seconds()
