@@ -2,7 +2,7 @@
 Whether guests can run under KVM here: found by running one. That C{/dev/kvm} is there says little: a machine that is
 itself a guest may have it, and then hang.
 
-The guest is a ROM of a few bytes that ends QEMU by a device made for that; what was found is noted until the host
+The guest is a ROM of some bytes, which ends QEMU by a device made for that; what was found is noted until the host
 restarts or QEMU changes, so that no daemon waits twice.
 """
 
@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import AlreadyCalled
 from twisted.internet.interfaces import IReactorTime
 
+from hostline.server.supervise.machine import CPU
 from hostline.server.supervise.shim import PATH
 from hostline.server.supervise.spawn import Spawner
 
@@ -25,6 +26,17 @@ from hostline.server.supervise.spawn import Spawner
 LIMIT_S = 5.0
 DEVICE = Path("/dev/kvm")
 _ROM = 65536
+#: By way of 16 bits to 64, as every kernel goes; some nested machines run a guest until there, and then hang::
+#:
+#:         cli; ds = 0; [0x1000] = 0x2003; [0x2000] = 0x3003; [0x3000] = 0x83   (tables of pages, one page of 2 MiB)
+#:         cr4 = PAE; cr3 = 0x1000; EFER |= LME; lgdt; cr0 = PG | PE; ljmp 8:long
+#:     long: ecx = 10000; do [0x4000] = ecx while --ecx; cpuid; out 0xf4, SAYS - 1 + byte [0x4000]; hlt
+#:     gdt: 0, 0x00209a0000000000
+_CODE = bytes.fromhex(
+    "fa31c08ed866c70600100320000066c70600200330000066c70600308300000066b8200000000f22e066b8001000000f22d8"
+    "66b9800000c00f32660d000100000f302e660f011690f066b8010000800f22c066ea5af00f000800b910270000890c250040"
+    "0000e2f731c00fa28b0c2500400000b02a00c8fec866baf400eef490000000000000000000000000009a20000f0080f00f00"
+)
 #: What it writes to the device, and with what status QEMU ends then.
 _SAYS = 0x2A
 _STATUS = _SAYS << 1 | 1
@@ -43,10 +55,12 @@ class Acceleration:
 
 def rom() -> bytes:
     """
-    @return: a BIOS: at the place where a processor begins, C{mov dx,0xf4; mov al,SAYS; out dx,al; hlt; jmp}.
+    @return: a BIOS. At the place where a processor begins it jumps to C{f000:f000}; see L{_CODE}.
     """
-    code = bytes((0xBA, 0xF4, 0x00, 0xB0, _SAYS, 0xEE, 0xF4, 0xEB, 0xFD))
-    return code.rjust(_ROM - 16 + len(code), b"\x90").ljust(_ROM, b"\x90")
+    found = bytearray(b"\x90" * _ROM)
+    found[0xF000 : 0xF000 + len(_CODE)] = _CODE
+    found[0xFFF0:0xFFF5] = b"\xea\x00\xf0\x00\xf0"
+    return bytes(found)
 
 
 def argv(program: str, file: str, accelerator: str) -> list[str]:
@@ -54,8 +68,9 @@ def argv(program: str, file: str, accelerator: str) -> list[str]:
     @param file: with L{rom}.
     """
     return [
-        program, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "pc", "-accel", accelerator,
-        "-m", "16M", "-no-reboot", "-bios", file, "-device", "isa-debug-exit,iobase=0xf4,iosize=1",
+        program, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35",
+        "-accel", accelerator, "-cpu", CPU[accelerator], "-m", "16M", "-no-reboot", "-bios", file,
+        "-device", "isa-debug-exit,iobase=0xf4,iosize=1",
     ]  # fmt: skip
 
 

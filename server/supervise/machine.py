@@ -22,6 +22,8 @@ TALKS, STREAMS = 8, ("in", "out", "err")
 #: code, devices, threads, and under TCG the translated code, of which it keeps at most L{_TRANSLATED_MIB}.
 OVERHEAD = {"tcg": 176 << 20, "kvm": 96 << 20}
 _TRANSLATED_MIB = 64
+#: The processor that guests see.
+CPU = {"tcg": "max", "kvm": "host"}
 #: QEMU is not to have more processors than these.
 _MOST_CPUS = 8
 #: What a guest's own image may say of it, and what is so if it does not.
@@ -169,7 +171,7 @@ def argv(machine: Machine) -> list[str]:
     found = [
         machine.program, "-L", "/usr/share/qemu", "-name", f"guest={_quoted(machine.name)}", "-nodefaults",
         "-no-user-config", "-display", "none", "-sandbox", _SANDBOX, "-machine", board,
-        "-accel", f"tcg,tb-size={_TRANSLATED_MIB}" if tcg else "kvm", "-cpu", "max" if tcg else "host",
+        "-accel", f"tcg,tb-size={_TRANSLATED_MIB}" if tcg else "kvm", "-cpu", CPU[machine.accelerator],
         "-m", f"{machine.memory >> 20}M", "-smp", str(machine.cpus),
         # A guest that restarts itself, or whose kernel panics, ends: its next boot is for us to begin.
         "-action", "reboot=shutdown,panic=exit-failure,shutdown=poweroff",
