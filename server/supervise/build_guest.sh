@@ -141,7 +141,7 @@ make_qemu_busybox() { # READY
         dpkg-deb -x "$one" "$work/packages" || return 1
     done
     bring "$work/packages" /usr/sbin/qemu-ga && bring "$work/packages" /usr/sbin/dropbear || return 1
-    ours "$tree" && place_modules "$tree/lib/hostline/modules" $DEVICES || return 1
+    ours "$tree" && place_modules "$tree/lib/hostline/modules" $DEVICES virtio_blk || return 1
     cp "$here/inguest/init.sh" "$tree/init" && chmod 0755 "$tree/init"
     write_kernel || return 1
     say 0.9 'packing it'
