@@ -83,6 +83,16 @@ class LinksOfTests(SynchronousTestCase):
         self.assertIn("1001 members", wires.refusals(topology(*[{}] * 1001), Able())["lan"])
         self.assertEqual(wires.refusals(slow, None, "why"), {"lan": "why"})
 
+    def test_rounded(self) -> None:
+        """
+        A delay that cannot be quite what was asked for is told of; where the kernel can delay, it can.
+        """
+        short = topology({}, {}, delay_ms=1.5)
+        self.assertIn("1.5 ms one way will be about 1.2 ms", wires.rounded(short, Able())["lan"])
+        self.assertEqual(wires.rounded(short, Able(netem=True)), {})
+        self.assertEqual(wires.rounded(topology({}, {}, delay_ms=5), Able()), {})
+        self.assertEqual(wires.rounded(topology({}, {}), Able()), {})
+
 
 class ChangedTests(SynchronousTestCase):
     """

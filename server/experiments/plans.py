@@ -44,6 +44,10 @@ async def found(
         "plan", lambda: _asked(ask, text, form, kept, before, hosts), DEADLINE_S, who=ask.principal
     )
     answer["options"] = kept
+    if hosts is None and not answer["errors"]:
+        errors, warnings = ask.daemon.linked.judge(answer["topology"])
+        answer["errors"] += errors
+        answer["warnings"] += warnings
     if ask.row.changes:
         refuse(answer["errors"], answer["warnings"])
     return answer

@@ -18,6 +18,7 @@ from hostline.server import store
 from hostline.server.experiments.topology import Topology, TopologyInterface, TopologyLink
 from hostline.server.host import Change, Host
 from hostline.server.network.fabric import Able, Link, Member, Shape, between, shaped_by
+from hostline.server.network.filters import given_ms
 from hostline.server.network.links import Links
 from hostline.server.records import Experiment, Plan
 
@@ -138,12 +139,22 @@ class Linked:
         link = next((one for one in links_of(experiment, plan) if one.name == f"{experiment.serial}/{name}"), None)
         return shaped_by(link, links.able) if links is not None and link is not None and experiment.slivers else None
 
-    def refusals(self, topology: Topology) -> dict[str, str]:
+    def judge(self, topology: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """
-        @return: by link, why it cannot be given on this host, in words for the user.
+        @param topology: as L{Topology.as_value}.
+        @return: errors and warnings, with lines: links that this host cannot give, and such as will not be quite what
+            was asked for. Where there can be no links at all the nodes themselves tell it.
         """
         links = self._links()
-        return refusals(topology, links.able if links is not None else None)
+        if links is None or _simple(topology):
+            return [], []
+        built = Topology.from_value(topology)
+        lines = {one.name: one.line for one in built.links}
+        said = refusals(built, links.able), rounded(built, links.able)
+        errors, warnings = (
+            [{"line": lines[name], "text": f"link {name}: {why}"} for name, why in found.items()] for found in said
+        )
+        return errors, warnings
 
 
 def links_of(experiment: Experiment, plan: Plan) -> list[Link]:
@@ -225,6 +236,42 @@ def refusals(topology: Topology, able: Able | None, why: str = "") -> dict[str, 
             found[link.name] = f"it has {len(members)} members; {MOST_MEMBERS} can be on one link"
         elif reason := able.refusal(shapes_of(members)):
             found[link.name] = reason
+    return found
+
+
+def _simple(topology: dict[str, Any]) -> bool:
+    """
+    @return: whether no link is shaped, or large: then there is nothing to look at, and no need to build it.
+    """
+    shaped = [*(one[name] for one in topology["links"] for name in VALUES)]
+    shaped += [
+        value
+        for node in topology["nodes"]
+        for one in node["interfaces"]
+        for name, value in one.items()
+        if value is not None and name.endswith(VALUES)
+    ]
+    return not any(shaped) and all(len(one["members"]) <= MOST_MEMBERS for one in topology["links"])
+
+
+def rounded(topology: Topology, able: Able) -> dict[str, str]:
+    """
+    @return: by link, what its delay will be where that is more than a tenth off, in words for the user.
+    """
+    if able.netem or not able.wirefilter:
+        return {}
+    faces = {(node.name, one.name): one for node in topology.nodes for one in node.interfaces}
+    found: dict[str, str] = {}
+    for link in topology.links:
+        members = [_member(0, faces[key], link, {}, key[0], embedded=False) for key in link.members if key in faces]
+        parts = 1 if len(members) == 2 else 2  # on a LAN each way goes through two filters
+        for shape in shapes_of(members):
+            given = given_ms(shape.delay_ms / parts) * parts
+            if shape.delay_ms > 0 and abs(given - shape.delay_ms) > shape.delay_ms / 10:
+                found[link.name] = (
+                    f"{shape.delay_ms:g} ms one way will be about {given:.1f} ms: this kernel has no netem, and "
+                    "wirefilter counts whole milliseconds"
+                )
     return found
 
 

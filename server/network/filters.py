@@ -342,6 +342,20 @@ class Filters:
 _PROMPT = b"VDEwf$ "
 
 
+def told_ms(delay_ms: float) -> int:
+    """
+    @return: what it is told, for it counts whole ones.
+    """
+    return max(round(delay_ms - OVERHEAD_MS), 0)
+
+
+def given_ms(delay_ms: float) -> float:
+    """
+    @return: how long it takes then.
+    """
+    return told_ms(delay_ms) + OVERHEAD_MS
+
+
 def _settings(wanted: tuple[Shape, Shape], letters: str) -> list[tuple[str, str]]:
     """
     @return: options of wirefilter and their values, for both ways.
@@ -350,7 +364,7 @@ def _settings(wanted: tuple[Shape, Shape], letters: str) -> list[tuple[str, str]
     for letter in letters:
         for way, shape in zip(("LR", "RL"), wanted, strict=True):
             values: dict[str, Any] = {
-                "d": max(round(shape.delay_ms - OVERHEAD_MS), 0),  # it counts whole ones
+                "d": told_ms(shape.delay_ms),
                 "l": round(shape.loss * 100, 4),
                 "c": buffer_bytes(shape),
             }
