@@ -230,7 +230,10 @@ class Idle:
             now = self._now()
             kept = self._kept.setdefault(one.serial, _Kept(Watched(now)))
             kept.watched = idleness.looked(kept.watched, said, now, self._daemon.now())
-            out += self._decide(experiment, kept, out < AT_ONCE)
+            try:
+                out += self._decide(experiment, kept, out < AT_ONCE)
+            except Exception:  # one that cannot be decided about holds up no other
+                self._log.failure("deciding about {name}", name=experiment.name)
 
     async def _ask(self, experiment: Experiment) -> Mapping[str, Activity | None]:
         """

@@ -129,6 +129,14 @@ class SwapTests(IdleCase):
             self.assertLess(self.activity()["idle"], 60, line)
             self.assertEqual(self.activity()["by"], line.split()[0])
 
+    def test_inputIsUse(self) -> None:
+        """Who types into something that runs inside uses it, as long as he types."""
+        self.ann.send("@7 exec web.exp1.lab cat stream=True\n")
+        self.daemon.advance(3 * HOUR)
+        self.assertGreater(self.activity()["idle"], 2 * HOUR)
+        self.ann.send("@7 data {'stream': 'in', 'base64': 'YWJj'}\n")
+        self.assertEqual((self.activity()["idle"], self.activity()["by"]), (0.0, "exec"))
+
     def test_questionsAreNone(self) -> None:
         """Whoever only asks how it is does not keep it, however often."""
         for _ in range(48):
