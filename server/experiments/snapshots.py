@@ -15,13 +15,17 @@ from hostline.protocol.commands import TABLE
 from hostline.protocol.errors import Exists, NoSuchNode, OperationFailed, WrongState
 from hostline.protocol.names import near
 from hostline.server.asking import Ask, responds
+from hostline.server.experiments.placing import QEMU, WITH_IMAGE
 from hostline.server.host import Host
 from hostline.server.records import Experiment, Image, Sliver
-from hostline.server.slivers.plan import ABSENT, STARTED
+from hostline.server.slivers.plan import ABSENT, STARTED, STOPPED
+from hostline.server.supervise.disks import DISK
+from hostline.server.supervise.homes import read_note
 from hostline.server.supervise.running import run
+from hostline.server.supervise.shelf import Shelf
 from hostline.server.supervise.spawn import Spawner
 
-_PACK = Path(__file__).parents[1] / "supervise" / "pack_tree.py"
+_SUPERVISE = Path(__file__).parents[1] / "supervise"
 
 
 @runtime_checkable
@@ -46,31 +50,51 @@ class Snapshots:
 
     def __init__(self, host: Host, directory: Path, spawner: Spawner | None) -> None:
         """
-        @param directory: C{STATE/snapshots}; made when it is wanted.
+        @param directory: C{STATE/snapshots}; made when it is wanted. Beside it are the disks of machines.
         @param spawner: None if nothing can be started.
         """
         self._host = host
         self._directory = directory
+        self._machines = directory.parent / "machines"
         self._spawner = spawner
         self._writing: set[Path] = set()
 
-    async def take(self, sliver: Sliver, driver: Any, name: str, most_bytes: int) -> Path:
+    async def of_container(self, serial: int, driver: object, name: str, most_bytes: int) -> Path:
         """
         Write a container's files into a tar.
 
+        @param serial: the sliver's.
         @param name: of the file; nobody else has it.
         @return: it; kept until L{tidy} finds that no image wants it: make the image's record at once.
         @raise OSError: if that fails; then nothing is left.
         """
-        if self._spawner is None or not isinstance(driver, HasTree):
-            raise OSError(f"the files of nodes of kind {sliver.kind} cannot be read here")
-        root, first, size = await driver.tree_of(sliver.serial)
+        if not isinstance(driver, HasTree):
+            raise OSError("its driver does not let them be read")
+        root, first, size = await driver.tree_of(serial)
+        return await self._pack("pack_tree.py", name, root, first, size, most_bytes)
+
+    async def of_machine(self, serial: int, shelf: Shelf, name: str, most_bytes: int) -> Path:
+        """
+        The same of what a QEMU machine begins with, which is off.
+        """
+        place = self._machines / str(serial)
+        disk = place / DISK
+        noted = read_note(place / "image")
+        if not disk.exists() or len(noted) != 1:
+            raise OSError("it has no disk of its own: all that it has is in its memory")
+        files = shelf.guest(noted[0])
+        others = (files.kernel or "-", files.initrd or "-", files.directory / "guest.json")
+        return await self._pack("pack_guest.py", name, disk, files.disk or "-", disk.stat().st_uid, most_bytes, *others)
+
+    async def _pack(self, program: str, name: str, *words: object) -> Path:
+        if self._spawner is None:
+            raise OSError("this daemon starts no programs")
         self._directory.mkdir(mode=0o700, exist_ok=True)
         path = self._directory / f"{name}.tar"
         self._writing.add(path)
         try:
-            words = [str(one) for one in (root, path, first, size, most_bytes)]
-            await run(self._spawner, sys.executable, "-I", "-S", "-B", str(_PACK), *words)
+            argv = [sys.executable, "-I", "-S", "-B", str(_SUPERVISE / program)]
+            await run(self._spawner, *argv, *(str(one) for one in (path, *words)))
         except OSError:
             path.unlink(missing_ok=True)
             raise
@@ -86,7 +110,7 @@ class Snapshots:
             return
         wanted = {one.blob for one in self._host.table(Image).values() if not one.sha256}
         for path in self._directory.iterdir():
-            if path not in self._writing and str(path) not in wanted:
+            if not {path, path.with_suffix("")} & self._writing and str(path) not in wanted:
                 self._log.info("removing {path}", path=path)
                 path.unlink(missing_ok=True)
 
@@ -103,14 +127,17 @@ async def snapshot_node(ask: Ask, name: str, node: str, image: str) -> dict[str,
         raise Exists(f"image {image} exists")
     sliver = _sliver(ask, node)
     driver = ask.daemon.sync.drivers.get(sliver.kind)
-    if sliver.kind != "container":
-        raise WrongState(f"node {node} is of kind {sliver.kind}; want a container")
+    if sliver.kind not in WITH_IMAGE:
+        raise WrongState(f"node {node} is of kind {sliver.kind}; want a container or a QEMU machine")
+    name_of_file, most = f"{sliver.serial}-{ask.request}", ask.daemon.config.images.unpacked_bytes
     try:
-        path = await snapshots.take(
-            sliver, driver, f"{sliver.serial}-{ask.request}", ask.daemon.config.images.unpacked_bytes
-        )
+        if sliver.kind == QEMU:
+            _is_off(ask, sliver, node)
+            path = await snapshots.of_machine(sliver.serial, images.shelf, name_of_file, most)
+        else:
+            path = await snapshots.of_container(sliver.serial, driver, name_of_file, most)
     except OSError as error:
-        raise OperationFailed(f"the files of node {node} were not read: {error.strerror or error}") from error
+        raise OperationFailed(f"the files of node {node} cannot be read: {error.strerror or error}") from error
     try:
         ask.look_again()
         made = Image(
@@ -128,6 +155,13 @@ async def snapshot_node(ask: Ask, name: str, node: str, image: str) -> dict[str,
     goal, before = {made.serial: (STARTED, 1)}, {made.serial: (ABSENT, 0, None)}
     ask.operation = ask.daemon.operations.start(ask.change, ask.row.name, made, goal, before, ask.principal)
     return images.body(made)
+
+
+def _is_off(ask: Ask, sliver: Sliver, node: str) -> None:
+    status = ask.daemon.sync.status(sliver.serial)
+    # What the guest has in its memory is not on its disk.
+    if sliver.aim != STOPPED or status is None or status.boot not in (None, "dead"):
+        raise WrongState(f"node {node} is a QEMU machine that is not stopped; want stop_node first")
 
 
 def _sliver(ask: Ask, node: str) -> Sliver:
