@@ -1,5 +1,5 @@
 """
-Run as a program of its own: C{pack_tree.py ROOT OUT FIRST SIZE MOST} writes the files below ROOT, a container's, into a
+Run as a program of its own: C{pack_tree.py OUT ROOT FIRST SIZE MOST} writes the files below ROOT, a container's, into a
 tar, with FIRST taken off their owners. Where the container runs they are as they are found, one after the other.
 
 Whoever is in the container may turn any name into a link while this reads. So ROOT is made the root of this process
@@ -150,7 +150,7 @@ def main(words: list[str]) -> None:
     """
     @param words: as in the program's usage.
     """
-    root, out, first, size, most = words
+    out, root, first, size, most = words
     with open(out, "xb", buffering=_CHUNK) as file:
         os.chmod(out, 0o600)
         os.closerange(3, file.fileno())
