@@ -135,6 +135,8 @@ class Lifecycle:
             "kept": sorted(name for name in new.keys() & old.keys() if new[name].node == old[name].node),
         }
         change.put(plan)
+        if experiment.changes:  # what its links are is said anew
+            experiment = change.put(attrs.evolve(experiment, changes={}))
         if experiment.state in ("swapped", "new"):
             self._tell(change, experiment, "modified")
             history.write(change, experiment.serial, "modify_experiment", caller)
