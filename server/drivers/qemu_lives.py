@@ -95,7 +95,6 @@ class MachineLives(Lives):
             bundle.path / "state",
             self._kept.place(sliver.serial) / "console",
             ready,
-            spawner=self._spawner,
             loop=self._loop,
             clock=self._clock,
             changed=changed,

@@ -8,7 +8,6 @@ nobody but itself.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -25,9 +24,8 @@ from hostline.server.supervise.console import read_console
 from hostline.server.supervise.guest import Guest, Seed
 from hostline.server.supervise.guestlogs import GuestLogs
 from hostline.server.supervise.qmp import Qmp
-from hostline.server.supervise.running import Failed, program, run
+from hostline.server.supervise.readiness import Rule
 from hostline.server.supervise.said import Said
-from hostline.server.supervise.spawn import Spawner
 from hostline.server.supervise.templates import revive
 
 #: Seconds after which a guest that has not come up is told of.
@@ -36,7 +34,8 @@ LATE_S = 120.0
 _SOON_S, _FIRST_S, _LAST_S, _SELDOM_S = 0.5, 0.25, 5.0, 30.0
 #: Seconds for a guest's answers.
 _READY_S, _APPLY_S = 20.0, 60.0
-_TAIL = 1 << 16
+#: Of a console that are looked at in one go.
+_PIECE, _PIECES = 1 << 16, 8
 
 
 class Watch:
@@ -56,7 +55,6 @@ class Watch:
         console: Path,
         ready: str,
         *,
-        spawner: Spawner,
         loop: asyncio.AbstractEventLoop,
         clock: IReactorTime,
         changed: Callable[[Said], None],
@@ -75,8 +73,9 @@ class Watch:
         self._sliver = sliver
         self._state = state
         self._console = console
-        self._rule, self._value = machine.rule(ready)
-        self._spawner = spawner
+        self._rule = Rule.parse(ready)
+        self._sign = self._rule.console() if self._rule.how == "console" else None
+        self._read_to = 0
         self._loop = loop
         self._clock = clock
         self._changed = changed
@@ -163,7 +162,7 @@ class Watch:
     async def _look(self) -> None:
         if not self._qmp.joined:
             await self._join()
-        if not self._sliver.said.up and self._rule != "agent" and await self._shows():
+        if not self._sliver.said.up and self._rule.how != "agent" and await self._shows():
             self._say(Said(up=True))
         if self._seed is not None and not self._applied and not self._closed:
             await self._apply(self._seed)
@@ -190,7 +189,7 @@ class Watch:
             self._applied = True
         self._problem("guest", tuple(f"inside: {one}" for one in problems))
         self._pause_s = _FIRST_S
-        self._say(Said(up=self._rule == "agent", started=self._sliver.has_command))
+        self._say(Said(up=self._rule.how == "agent", started=self._sliver.has_command))
 
     async def _resize(self) -> None:
         if self._disk_kib is None:
@@ -216,31 +215,17 @@ class Watch:
         """
         Whether there is the sign by which this guest counts as up.
         """
-        if self._rule == "started":
+        if self._rule.how == "started":
             return True
-        if self._rule == "tcp":
-            return self._address is not None and await self._listens(self._address, int(self._value))
-        file = os.memfd_create("console")
-        try:
-            os.write(file, read_console(self._console, -_TAIL, _TAIL)[0])
-            # Another program: an expression can be as slow as whoever wrote it likes.
-            words = [
-                program("timeout"),
-                "2",
-                "grep",
-                "-a",
-                "-E",
-                "-q",
-                "-e",
-                self._value,
-                f"/proc/{os.getpid()}/fd/{file}",
-            ]
-            await run(self._spawner, *words)
-            return True
-        except Failed:
+        if self._rule.how == "tcp":
+            return self._address is not None and await self._listens(self._address, self._rule.port)
+        if self._sign is None:
             return False
-        finally:
-            os.close(file)
+        for _ in range(_PIECES):
+            data, self._read_to = read_console(self._console, self._read_to, _PIECE)
+            if self._sign.feed(data) or not data:
+                break
+        return self._sign.found
 
     async def _listens(self, address: str, port: int) -> bool:
         async def tried() -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 from attrs import frozen
 
+from hostline.server.supervise.readiness import BadRule, Rule
+
 #: Where the guest's own directory with its sockets is, and where its image's files are.
 STATE, IMAGE = "/state", "/image"
 #: Sockets in it: two for QMP, ours and the operator's; the guest's agent.
@@ -76,23 +78,11 @@ class Manner:
             raise BadGuest("machine: a microvm has no BIOS that begins a disk; want a kernel or q35")
         if type(found.least) is not int or not 0 <= found.least < 1 << 50:
             raise BadGuest(f"memory_least: want a number of bytes, got {found.least!r}")
-        rule(found.ready)
+        try:
+            Rule.parse(found.ready if isinstance(found.ready, str) else repr(found.ready))
+        except BadRule as error:
+            raise BadGuest(f"ready: {error}") from error
         return found
-
-
-def rule(ready: object) -> tuple[str, str]:
-    """
-    @return: what kind of rule, and its value: C{("tcp", "22")}.
-    @raise BadGuest: if it is none.
-    """
-    word, _, value = ready.partition(":") if isinstance(ready, str) else ("", "", "")
-    if word in ("agent", "started") and ready == word:
-        return word, ""
-    if word == "console" and value and len(value) <= 200 and "\n" not in value and "\0" not in value:
-        return word, value
-    if word == "tcp" and value.isascii() and value.isdigit() and 0 < int(value[:6]) < 65536:
-        return word, str(int(value))
-    raise BadGuest(f"ready: want agent, console:REGEX, tcp:PORT or started, got {ready!r}")
 
 
 @frozen
