@@ -64,10 +64,18 @@ class Machines(unittest.TestCase):
 
 #: Each boots real machines, so in a short run there are only those promises that no other test of these is about.
 _SHORT = (
-    "test_saysItsUid", "test_isNotRestartedWhenItsBootEnded", "test_isDeadWhenNodeIsKilled",
-    "test_isForgottenWhenDestroyed", "test_is125WhenItCannotBeStarted", "test_goesOnWhenTheDaemonRestarts", "test_removesWhatHasNoRecord",
-    "test_holdsWhatItIsConfiguredTo", "test_feedsCommands", "test_endsCommandsWithTheSliver", "test_readsLogsInParts",
-)  # fmt: skip
+    "test_saysItsUid",
+    "test_isNotRestartedWhenItsBootEnded",
+    "test_isDeadWhenNodeIsKilled",
+    "test_isForgottenWhenDestroyed",
+    "test_is125WhenItCannotBeStarted",
+    "test_goesOnWhenTheDaemonRestarts",
+    "test_removesWhatHasNoRecord",
+    "test_holdsWhatItIsConfiguredTo",
+    "test_feedsCommands",
+    "test_endsCommandsWithTheSliver",
+    "test_readsLogsInParts",
+)
 
 
 @needs.needs_root
