@@ -8,6 +8,7 @@ answer.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
@@ -33,6 +34,8 @@ from hostline.server.workloads import Workloads
 
 #: Seconds until a step that failed is tried again.
 RETRY_S = 10.0
+#: For so long slivers are looked at before others have their turn.
+_SLICE_S = 0.02
 
 
 class Footing(Protocol):
@@ -117,7 +120,7 @@ class Sync:
         Whether a sliver's driver knows all that is asked of it now.
         """
         sliver = self._host.slivers_by_serial.get(serial)
-        return sliver is None or self._workloads.is_configured(sliver)
+        return sliver is None or self._workloads.is_told(sliver)
 
     def _is(self, sliver: Sliver) -> Status | None:
         driver = self.drivers.get(sliver.kind)
@@ -158,11 +161,17 @@ class Sync:
 
     def run(self, serials: Iterable[int]) -> None:
         """
-        Take the next step of each of these slivers, if there is one; returns at once.
+        Take the next step of each of these slivers, if there is one; returns soon, though there may be some left to
+        look at.
         """
         if self._recovering:
             return  # go_on looks at all of them
-        for serial in serials:
+        begun, left = self._clock.seconds(), deque(serials)
+        while left:
+            if self._clock.seconds() - begun > _SLICE_S:
+                self._clock.callLater(0, self.run, left)
+                break
+            serial = left.popleft()
             sliver = self._host.slivers_by_serial.get(serial)
             if sliver is None or self._closed or serial in self._host.unsettled:
                 continue  # what is not durable is not acted on; whoever settles it comes back here
@@ -173,6 +182,7 @@ class Sync:
                 self._board.place(sliver, self.status(serial))
             if serial in self._busy or (serial in self._held and sliver.aim == plan.STARTED):
                 continue  # looks again at its end
+            seen = self._workloads.is_seen(sliver)
             if self._next(sliver) is not None:
                 self._busy.add(serial)
                 self._rota.wait(self._project(sliver), serial)
@@ -181,6 +191,8 @@ class Sync:
                     self.operations.news(serial)
                 if self._host.slivers_by_serial.get(serial) is sliver:
                     self._forget(sliver)
+            elif not seen and self._workloads.is_seen(sliver) and self.operations is not None:
+                self.operations.news(serial)  # a modification may have waited for that
         self._serve()
 
     def gone(self, serial: int) -> None:

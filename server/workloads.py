@@ -14,7 +14,7 @@ from attrs import evolve
 from hostline.server.doors import Doors
 from hostline.server.drivers.driver import Workload
 from hostline.server.experiments.planned import Planned
-from hostline.server.records import Image, Sliver
+from hostline.server.records import Image, Plan, Sliver
 from hostline.server.slivers import plan
 from hostline.server.supervise.packages import with_packages
 
@@ -38,6 +38,7 @@ class Workloads:
         self._doors = doors
         self._planned = planned
         self.configured: dict[int, Workload] = {}
+        self._plans: dict[int, Plan | None] = {}
         self._drift: dict[int, tuple[str, ...]] = {}
 
     def of(self, sliver: Sliver) -> Workload:
@@ -82,7 +83,25 @@ class Workloads:
         """
         Whether the driver was told the settings that the sliver is to have now.
         """
-        return self._is_told(self.of(sliver))
+        if self._is_told(self.of(sliver)):
+            self._plans[sliver.serial] = self._plan(sliver)
+            return True
+        return False
+
+    def is_told(self, sliver: Sliver) -> bool:
+        """
+        The same, in no time: a node of an experiment that was modified since it was looked at is not.
+        """
+        return self.is_seen(sliver) and self._is_told(self.of(sliver))
+
+    def is_seen(self, sliver: Sliver) -> bool:
+        """
+        Whether what the plan of its experiment says now was found to be what its driver was told.
+        """
+        return sliver.free or self._plans.get(sliver.serial) is self._plan(sliver)
+
+    def _plan(self, sliver: Sliver) -> Plan | None:
+        return None if sliver.free else self._host.get(Plan, str(sliver.experiment))
 
     def _is_told(self, wanted: Workload) -> bool:
         known = self.configured.get(wanted.serial)
@@ -121,6 +140,7 @@ class Workloads:
         The sliver's record was removed.
         """
         self.configured.pop(serial, None)
+        self._plans.pop(serial, None)
         self._drift.pop(serial, None)
 
 
