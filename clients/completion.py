@@ -53,7 +53,7 @@ _hostline() {
         elif [[ $word == --socket=* || $word == --host=* || $word == --trust=* ]]; then socket+=("$word")
         elif [[ $word == --* ]]; then
             [[ $word == *=* || " %(alone)s " == *" $word "* ]] || skip=$word
-        elif [[ $word == [a-z_]*=* ]]; then :
+        elif [[ $word == [a-z_]*=* || ( -n $command && $word == -[a-zA-Z]* ) ]]; then :
         elif [[ -z $command ]]; then command=$word
         elif [[ $command == ca ]]; then command=ca_$word
         else at=$((at + 1)); [[ $at == 1 ]] && before=$word
@@ -77,7 +77,7 @@ _hostline() {
         COMPREPLY=($(compgen -P @ -f -- "${current#@}"))
     elif [[ $current == --* ]]; then
         COMPREPLY=($(compgen -P -- -W "${_hostline_options[$command]-}" -- "${current#--}"))
-        COMPREPLY+=($(compgen -W "%(global)s" -- "$current"))
+        COMPREPLY+=($(compgen -W "%(global)s ${_hostline_flags[$command]-}" -- "$current"))
     else
         kinds=(${_hostline_arguments[$command]-})
         word=${kinds[$at]-}
@@ -129,7 +129,7 @@ _hostline() {
         elif [[ $word == --socket=* || $word == --host=* || $word == --trust=* ]]; then socket+=($word)
         elif [[ $word == --* ]]; then
             [[ $word == *=* || " %(alone)s " == *" $word "* ]] || skip=$word
-        elif [[ $word == [a-z_]*=* ]]; then :
+        elif [[ $word == [a-z_]*=* || ( -n $command && $word == -[a-zA-Z]* ) ]]; then :
         elif [[ -z $command ]]; then command=$word
         elif [[ $command == ca ]]; then command=ca_$word
         else at=$((at + 1)); [[ $at == 1 ]] && before=$word
@@ -153,7 +153,7 @@ _hostline() {
         compset -P '@'
         _files
     elif [[ $PREFIX == --* ]]; then
-        compadd -S '' -- --${^=_hostline_options[$command]} %(global)s
+        compadd -S '' -- --${^=_hostline_options[$command]} %(global)s ${=_hostline_flags[$command]}
     else
         kinds=(${=_hostline_arguments[$command]})
         word=${kinds[at+1]}

@@ -101,6 +101,20 @@ class BashTests(SynchronousTestCase):
         self.assertEqual(self.completed("node_list --e"), ["--extra"])
         self.assertEqual(self.completed("node_list -e lab/exp1"), ["lab/exp1"])
 
+    def test_emulab(self) -> None:
+        """
+        Emulab's commands: their flags, experiments, words and files.
+        """
+        self.assertEqual(self.completed("hostline swapex"), ["swapexp"])
+        self.assertEqual(self.completed("hostline swapexp -"), ["-w", "-N", "-s", "-e"])
+        self.assertEqual(self.completed("hostline swapexp -e lab/exp1"), ["lab/exp1"])
+        self.assertEqual(self.completed("hostline swapexp -e lab/exp1 i"), ["in"])
+        self.assertEqual(self.completed("hostline expwait lab/exp1 --nod"), ["--nodes-started"])
+        path = Path(self.mktemp()).absolute()
+        path.mkdir()
+        (path / "topology.ns").touch()
+        self.assertEqual(self.completed(f"hostline nscheck {path}/top"), [f"{path}/topology.ns"])
+
     def test_unknown(self) -> None:
         """
         Nothing to offer is no noise.

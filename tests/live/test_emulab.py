@@ -296,7 +296,7 @@ class HostileTests(EmulabTest):
                 client.ask("ping")
                 slowest = max(slowest, time.monotonic() - begun)
                 time.sleep(0.002)
-        self.assertLess(slowest, 0.5)
+        self.assertLess(slowest, 1.0)
         for one in flooding:
             self.whole(one)
 
