@@ -174,6 +174,8 @@ class Filters:
         if chain is None:
             chain = self._chains[joint.near] = _Chain(joint.near, joint.far, group, (joint.there, joint.back))
         chain.far, chain.group, chain.wanted = joint.far, group, (joint.there, joint.back)
+        while chain.busy and not self._closed:
+            await self._pause(_PACE_S)
         await self._look_after(chain)
         return "" if chain.told == chain.wanted else f"its wirefilter does not run: {self._said(chain)}"
 

@@ -233,11 +233,21 @@ class Links:
                 if hosted and not all(getattr(self._member(serial, one), "embedded", False) for one in sound):
                     return [f"no links: process {pid} is in the host's own network namespace"]
                 work = _Work(serial, space, hosted, tuple(sound), tuple(routes), forwards, inside)
-                return problems + await self._plug(work)
+                problems += await self._plug(work)
         except (OSError, ValueError) as error:
             return [*problems, f"no links: {getattr(error, 'strerror', None) or error}"]
         finally:
             self._lock.release()
+        for one in sound:
+            problems += await self._filtered(serial, one)
+        return problems
+
+    async def _filtered(self, serial: int, one: Interface) -> list[str]:
+        # Without the lock: it takes a while, and others need not wait.
+        key = serial, one.name
+        if self._at.get(key) != one.link or not (why := await self._filter(one.link, self._part(key))):
+            return []
+        return [f"{one.name}: {why}"] if self._at.get(key) == one.link else []
 
     def _member(self, serial: int, one: Interface) -> fabric.Member | None:
         link = self._wanted.get(one.link)
@@ -261,12 +271,7 @@ class Links:
             outcome, found = await self._plug_once(work, gone)
         for key in gone:
             await self._leave(key)
-        if outcome.code:
-            return [*found.problems, f"no links: {outcome.reason}"]
-        for one, part in zip(work.interfaces, self._parts(work), strict=True):
-            if why := await self._filter(one.link, part):
-                found.problems.append(f"{one.name}: {why}")
-        return found.problems
+        return [*found.problems, *([f"no links: {outcome.reason}"] if outcome.code else [])]
 
     async def _filter(self, name: str, part: Fabric) -> str:
         """

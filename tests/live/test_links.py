@@ -11,6 +11,8 @@ import os
 import re
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +29,37 @@ from tests.scale import scaled
 INSTANCE = "5b1e77aa0f3c4d2e"
 #: How far what is measured may be from what was declared.
 WITHIN = 0.1
+
+#: A daemon that recovers, says so, and has three nodes on a delayed LAN and a plain link again and again.
+_DAEMON = """
+import asyncio, sys
+from pathlib import Path
+from twisted.internet.defer import Deferred
+from hostline.server.network.links import Links
+from hostline.server.supervise.spawn import Spawner
+from tests.live.support import LoopClock
+from tests.live.test_links import Link, interface, member
+
+async def work(loop):
+    pids = [int(pid) for pid in sys.argv[3:]]
+    links, why = await Links.find(
+        sys.argv[2], Spawner(loop), LoopClock(loop), run=Path(sys.argv[1], "run"), loop=loop, uid=64999
+    )
+    links.tell({"9/a": Link("9/a", tuple(member(at, delay_ms=5.0, rate_kbps=9000.0) for at in (1, 2, 3)))})
+    links.tell({"9/b": Link("9/b", tuple(member(at, "inf001") for at in (1, 2)))})
+    await links.recover(range(1, 4))
+    print("begin", flush=True)
+    while True:
+        for serial, pid in enumerate(pids, 1):
+            other = [interface(serial, "9/b", "inf001", f"10.1.2.{serial + 1}/24")] if serial < 3 else []
+            await links.plug(serial, pid, [interface(serial), *other], [], forwards=serial == 1)
+        for serial in range(1, 4):
+            await links.unplug(serial)
+
+loop = asyncio.new_event_loop()
+asyncio.set_event_loop(loop)
+loop.run_until_complete(Deferred.fromCoroutine(work(loop)).asFuture(loop))
+"""
 
 
 def member(serial: int, name: str = "inf000", /, **shape: Any) -> Member:
@@ -264,7 +297,7 @@ class ShapeTests(LinksCase):
         self.rtt(first, count=4)
         self.assertNear(self.rtt(first), 20.0)
         pids = filters()
-        for delay in (3.0, 33.3):
+        for delay in (5.0, 33.3):
             self.change(links, member(1, delay_ms=delay), member(2, delay_ms=delay))
             self.assertNear(self.rtt(first), 2 * delay)
         self.assertEqual((links.shaped_by("9/a"), links.problems(), filters()), ("wirefilter", [], pids))
@@ -331,6 +364,22 @@ class ShapeTests(LinksCase):
             support.run(self.loop, links.unplug(serial))
         self.assertEqual((self.devices(), filters()), (set(), set()))
 
+    @needs.needs_tool("iperf3")
+    def test_lanOfRates(self) -> None:
+        """
+        On a LAN a rate is of each node by itself, both ways, without any filter.
+        """
+        slow = Member(3, "inf000", Shape(4_000.0), Shape(8_000.0))
+        links = self.links(Link("9/a", (member(1), member(2), slow)))
+        children = [self.plug(links, serial, interface(serial)) for serial in (1, 2, 3)]
+        self.assertRate(children[2], children[0], "10.1.1.2", 4_000.0)
+        self.assertRate(children[0], children[2], "10.1.1.4", 8_000.0)
+        end = self.sent(children[0], children[1], "10.1.1.3", "-u", "-b", "50M")
+        self.assertLess(end["sum"]["lost_percent"], 5)
+        self.assertEqual((links.shaped_by("9/a"), filters()), ("tbf", set()))
+        support.run(self.loop, links.unplug(3))
+        self.assertEqual(len(self.devices()), 3)
+
     @needs.needs_tool("vde_switch", "wirefilter")
     def test_filterIsKilled(self) -> None:
         """
@@ -339,7 +388,9 @@ class ShapeTests(LinksCase):
         links, first, _ = self.pair(delay_ms=10.0)
         for name in ("wirefilter", "vde_switch"):
             os.kill(min(pid for pid in filters() if name in command(pid)), signal.SIGKILL)
-            support.until(self.loop, lambda: len(filters()) == 3 and first.pings("10.1.1.3"))
+            support.idle(self.loop, 1.0)  # while nothing blocks the loop: it has to be put right by it
+            support.until(self.loop, lambda: len(filters()) == 3)
+            self.assertTrue(first.pings("10.1.1.3"))
             self.assertNear(self.rtt(first), 20.0)
         self.assertEqual(links.problems(), [])
 
@@ -420,6 +471,92 @@ class LifeTests(LinksCase):
         self.assertNotIn("inf000", first.run("ip", "link", "show").stdout)
         self.links()
         self.assertEqual((self.devices(), said("nft", "list", "tables")), (set(), ""))
+
+    def test_host(self) -> None:
+        """
+        The host itself is a node like others, with names of its own for what it has; what it had stays, and is not
+        taken from it; and another process of the host's is no node.
+        """
+        links = self.links(Link("9/a", (Member(1, "inf000", embedded=True), member(2))))
+        self.plug(links, 2, interface(2))
+        switch = Path("/proc/sys/net/ipv4/ip_forward").read_text()
+
+        def plug(serial: int, *routes: tuple[str, str]) -> list[str]:
+            return support.run(self.loop, links.plug(serial, os.getpid(), [interface(serial)], routes, forwards=False))
+
+        self.assertEqual(plug(1, ("10.1.2.0/24", "10.1.1.3")), [])
+        ping = subprocess.run(["ping", "-c", "3", "-i", "0.2", "10.1.1.3"], capture_output=True, check=False)
+        self.assertEqual(ping.returncode, 0)
+        self.assertIn("10.1.2.0/24 via 10.1.1.3", said("ip", "route", "show"))
+        self.assertEqual(Path("/proc/sys/net/ipv4/ip_forward").read_text(), switch)
+        self.assertIn("in the host's own", plug(2)[0])
+        support.run(self.loop, links.unplug(1))
+        self.assertEqual(said("ip", "route", "show"), "")
+        said("ip", "link", "add", "name", "up0", "type", "bridge")
+        said("ip", "address", "add", "10.1.0.1/16", "dev", "up0")
+        before = said("ip", "address", "show", "dev", "up0")
+        self.assertIn("this host has 10.1.0.1/16 on up0 already", plug(1)[0])
+        self.assertEqual(said("ip", "address", "show", "dev", "up0"), before)
+
+    def test_onlyThere(self) -> None:
+        """
+        An interface for somebody who takes frames from it is there, up, with its MAC and without an address.
+        """
+        links = self.links(Link("9/a", (member(1), member(2))))
+        child = self.plug(links, 1, interface(1), inside=False)
+        shown = json.loads(child.run("ip", "-j", "address", "show", "dev", "inf000").stdout)[0]
+        self.assertEqual((shown["address"], shown["addr_info"]), ("02:00:00:00:00:01", []))
+        self.assertIn("UP", shown["flags"])
+
+    def test_strays(self) -> None:
+        """
+        Where records were lost, what belongs to nobody is told of and left alone, and goes once it may.
+        """
+        links, first, _ = self.pair(delay_ms=5.0)
+        links.close()
+        again = self.found_links()
+        support.run(self.loop, again.recover([], keep_strays=True))
+        self.assertEqual([one.split(" has")[0] for one in again.problems()], ["sliver 1", "sliver 2"])
+        self.assertTrue(first.pings("10.1.1.3"))
+        support.run(self.loop, again.unplug(1))
+        support.run(self.loop, again.recover([]))
+        support.until(self.loop, lambda: not filters())
+        self.assertEqual((self.devices(), said("nft", "list", "tables")), (set(), ""))
+
+    @needs.needs_tool("vde_switch", "wirefilter")
+    def test_killedAtAnyTime(self) -> None:
+        """
+        Whenever a daemon is killed, the next one finds what it made, finished or not, and removes it.
+        """
+        children = [Child(self) for _ in range(3)]
+        for number in range(scaled(8, 60)):
+            with subprocess.Popen(
+                [sys.executable, "-c", _DAEMON, str(self.directory), INSTANCE, *(str(one.pid) for one in children)],
+                stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": test_network.PYTHONPATH},
+            ) as daemon:  # fmt: skip
+                assert daemon.stdout is not None
+                daemon.stdout.readline()
+                time.sleep(0.05 + 0.4 * (number * 0.618 % 1))
+                daemon.kill()
+            links = self.links()
+            support.until(self.loop, lambda: not filters())
+            self.assertEqual((self.devices(), said("nft", "list", "tables")), (set(), ""), number)
+            links.close()
+
+    def test_many(self) -> None:
+        """
+        A hundred nodes on one LAN are there in a few seconds, and cost the daemon two processes each.
+        """
+        count = scaled(20, 100)
+        links = self.links(Link("9/a", tuple(member(at) for at in range(1, count + 1))))
+        child = Child(self)
+        before, begun = self.spawner.started, time.monotonic()
+        for at in range(1, count + 1):
+            name = f"inf{at:03}"
+            links.tell({f"9/{at}": Link(f"9/{at}", (member(at, name), member(at + 1000)))})
+            self.plug(links, at, interface(at, f"9/{at}", name, f"10.{at}.0.2/24"), child=child)
+        self.assertEqual(self.spawner.started - before, 2 * count)
+        self.assertLess(time.monotonic() - begun, 0.3 * count)
 
     def test_foreignBridge(self) -> None:
         """
