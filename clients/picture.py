@@ -78,7 +78,11 @@ def drawn(text: str, form: str) -> bytes:
     """
     if form == "dot":
         return text.encode()
-    done = subprocess.run(["dot", f"-T{form}"], input=text.encode(), capture_output=True, timeout=PATIENCE_S)
+    try:
+        done = subprocess.run(["dot", f"-T{form}"], input=text.encode(), capture_output=True, timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        said = f"graphviz took more than {PATIENCE_S} s; a file that ends in .dot wants none"
+        raise subprocess.SubprocessError(said) from None
     if done.returncode != 0:
         said = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
         raise subprocess.SubprocessError(f"graphviz: {ascii(said)[1:-1] or f'exit status {done.returncode}'}")
@@ -94,20 +98,23 @@ def dot(body: Mapping[str, Any]) -> str:
     nodes: Mapping[str, Mapping[str, Any]] = body["nodes"]
     links: Mapping[str, Mapping[str, Any]] = body["links"]
     ids = {name: f"n{at}" for at, name in enumerate(sorted(nodes))}
+    ends: dict[str, list[tuple[str, str]]] = {name: [] for name in links}
+    for name in sorted(nodes):
+        for interface in nodes[name]["interfaces"]:
+            ends.setdefault(interface["link"], []).append((name, interface["ip4"] or ""))
+    drawn_links = {name: _link(f"l{at}", links[name], ends[name], ids) for at, name in enumerate(sorted(links))}
+    # A LAN is with the host that has all of its members.
+    homes = {name: {nodes[node]["pnode"] for node, _ in ends[name]} for name in links}
     lines = [_HEAD % (_text(f"{body['name']} ({body['state']})"), ABSENT)]
     for at, pnode in enumerate(sorted({one["pnode"] for one in nodes.values() if one["pnode"]})):
         host = body["pnodes"].get(pnode, "")
         lines.append(f"  subgraph cluster_{at} {{\n")
         lines.append(f'    label="{_text(pnode, host)}"; style="rounded,dashed"; color="#888888"; fontsize=12;\n')
         lines += (f"  {_node(ids[name], nodes[name])}" for name in sorted(nodes) if nodes[name]["pnode"] == pnode)
+        lines += (f"  {line}" for name in sorted(links) if homes[name] == {pnode} for line in drawn_links.pop(name))
         lines.append("  }\n")
     lines += (_node(ids[name], nodes[name]) for name in sorted(nodes) if not nodes[name]["pnode"])
-    addresses: dict[str, list[tuple[str, str]]] = {}
-    for name in sorted(nodes):
-        for interface in nodes[name]["interfaces"]:
-            addresses.setdefault(interface["link"], []).append((name, interface["ip4"] or ""))
-    for at, name in enumerate(sorted(links)):
-        lines += _link(f"l{at}", links[name], addresses.get(name, []), ids)
+    lines += (line for drawn_link in drawn_links.values() for line in drawn_link)
     return "".join([*lines, "}\n"])
 
 
