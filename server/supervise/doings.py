@@ -128,9 +128,13 @@ class Doings:
                 return 0.0
             device = os.makedev((number >> 8) & 0xFFF, (number & 0xFF) | ((number >> 12) & 0xFFF00))
             for stream in _STREAMS:
-                # By the descriptor, not by a name: the sliver says what names mean in it.
+                # By the descriptor, not by a name: the sliver says what names mean in it. What is no device is not
+                # looked at: a file of its own file system might keep us waiting.
                 with suppress(OSError):
-                    seen = os.stat(f"{self._proc}/{pid}/fd/{stream}")  # noqa: PTH116
+                    path = f"{self._proc}/{pid}/fd/{stream}"
+                    if not os.readlink(path).startswith("/dev/"):  # noqa: PTH115
+                        continue
+                    seen = os.stat(path)  # noqa: PTH116
                     if stat.S_ISCHR(seen.st_mode) and seen.st_rdev == device:
                         return seen.st_atime
         return 0.0
