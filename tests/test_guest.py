@@ -4,6 +4,8 @@ What a guest is told, and what is made of its answers; the guest is a table here
 
 from __future__ import annotations
 
+import os
+import shlex
 import subprocess
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
@@ -76,7 +78,7 @@ class SeedTests(SynchronousTestCase):
 
     def test_golden(self) -> None:
         """
-        Each line is a word and values; what may be anything is in base64.
+        Each line is a call with what is to be told; what may be anything is in quotes.
         """
         seed = Seed(
             name="web",
@@ -96,10 +98,42 @@ class SeedTests(SynchronousTestCase):
         self.assertIn("interface 02:1b:ff:ff:00:00 02:1b:00:00:00:01 inf000 1500 10.1.1.2/24", lines)
         self.assertIn("route default 10.1.1.1", lines)
         self.assertIn("forward 1", lines)
-        self.assertIn("initscript -", lines)
-        told = dict(one.split(" ", 1) for one in lines)
-        self.assertEqual(b64decode(told["command"]), b"echo 'a b'\n")
-        self.assertEqual(b64decode(told["environment"]), b"export A='it'\\''s'\n")
+        self.assertEqual(lines[-1], "done_with")
+        text = seed.text().decode()
+        self.assertIn("\ninitscript\n", text)
+        self.assertIn("\ntext /etc/hosts '127.0.0.1 localhost\n'\n", text)
+        self.assertIn("\nsecret /root/.ssh/authorized_keys 'ssh-ed25519 AAAA me\n'\n", text)
+        self.assertIn("\nonce command 'echo '\\''a b'\\''\n'\n", text)
+
+    @settings(max_examples=40, deadline=None)
+    @given(st.text(max_size=20), st.text(max_size=40), st.text(max_size=8), st.text(max_size=8))
+    def test_nothingEscapes(self, command: str, hosts: str, name: str, route: str) -> None:
+        """
+        Whatever is in a seed, a shell takes it for what it is to be told, byte by byte, and for nothing else.
+        """
+        seed = Seed(
+            name=name, boots=1, clock=0, random=b"r", hosts=hosts, start_command=command, routes=((route, "10.0.0.1"),)
+        )
+        try:
+            script = seed.text()
+        except (ValueError, UnicodeError):
+            return
+        calls = ("name", "clock", "random", "text", "secret", "interface", "route", "forward", "once", "initscript")
+        # Each call writes its own name and what it is told, with a NUL behind each.
+        told = "".join(f'{one}() {{ printf "%s\\0" {one} "$@"; }}\n' for one in (*calls, "done_with"))
+        ran = subprocess.run(
+            ["/bin/sh", "-s"], input=told.encode() + script, capture_output=True, check=True, timeout=20
+        )
+        self.assertEqual(ran.stderr, b"")
+        words = ran.stdout.split(b"\0")[:-1]
+        self.assertEqual(words[:2], [b"name", name.encode()])
+        for expected in (
+            [b"text", b"/etc/hosts", os.fsencode(hosts)],
+            [b"once", b"command", os.fsencode(command) + b"\n"],
+            [b"route", route.encode(), b"10.0.0.1"],
+        ):
+            self.assertTrue(any(words[at : at + 3] == expected for at in range(len(words))), (expected, words))
+        self.assertEqual(words[-1], b"done_with")
 
     @given(st.text(max_size=10))
     def test_words(self, text: str) -> None:
@@ -110,8 +144,7 @@ class SeedTests(SynchronousTestCase):
             lines = Seed(name=text, boots=1, clock=0, random=b"").text().decode().splitlines()
         except ValueError:
             return
-        self.assertEqual(lines[0], f"name {text}")
-        self.assertEqual(lines[0].split(), ["name", text])
+        self.assertEqual(shlex.split(lines[0]), ["name", text])
 
     @settings(max_examples=30, deadline=None)
     @given(
@@ -129,8 +162,9 @@ class SeedTests(SynchronousTestCase):
             name for name in environment if name not in ("PATH", "IFS", "PWD", "OLDPWD", "_", "OPTIND", "PPID", "UID")
         ]
         seed = Seed(name="n", boots=1, clock=0, random=b"", environment={one: environment[one] for one in names})
-        told = dict(one.split(" ", 1) for one in seed.text().decode().splitlines())
-        script = b64decode(told["environment"]).decode() if names else ""
+        others = ("name", "clock", "random", "secret", "forward", "initscript", "done_with")
+        script = "".join(f"{one}() {{ :; }}\n" for one in others) + 'once() { eval "$2"; }\n'
+        script += seed.text().decode("utf-8")
         for name in names:
             said = subprocess.run(
                 ["/bin/sh", "-c", f'{script}printf %s "${name}"'], capture_output=True, check=True, timeout=20

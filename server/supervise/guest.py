@@ -28,6 +28,8 @@ _APPLY, _SAID, _STOP = (
 #: Seconds between two looks whether a command has ended: the first, and how far they grow.
 _SOON_S, _LATE_S = 0.005, 0.25
 _CHUNK = 48 << 10
+#: What means nothing to a shell.
+_PLAIN = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:/_-")
 _GONE = "No such file or directory"
 
 
@@ -82,22 +84,23 @@ class Seed:
         """
         lines = [f"name {_word(self.name)}", f"clock {int(self.clock)}", f"random {_coded(self.random)}"]
         if self.hosts is not None:
-            lines.append(f"file /etc/hosts 0644 {_coded(self.hosts)}")
+            lines.append(f"text /etc/hosts {_quoted(self.hosts)}")
         if self.resolv_conf is not None:
-            lines.append(f"file /etc/resolv.conf 0644 {_coded(self.resolv_conf)}")
+            lines.append(f"text /etc/resolv.conf {_quoted(self.resolv_conf)}")
         keys = "".join(f"{one}\n" for one in self.keys)
-        lines.append(f"file /root/.ssh/authorized_keys 0600 {_coded(keys)}")
+        lines.append(f"secret /root/.ssh/authorized_keys {_quoted(keys)}")
         for card in self.cards:
             words = (card.now or card.mac, card.mac, card.name, str(card.mtu), *card.addresses)
             lines.append(" ".join(("interface", *map(_word, words))))
         lines += [f"route {_word(to)} {_word(by)}" for to, by in self.routes]
         lines.append(f"forward {int(self.forwards)}")
         if self.environment:
-            lines.append(f"environment {_coded(_exports(self.environment))}")
-        lines.append(f"initscript {'-' if self.initscript is None else _coded(self.initscript)}")
+            lines.append(f"once environment {_quoted(_exports(self.environment))}")
+        lines.append("initscript" if self.initscript is None else f"initscript {_quoted(self.initscript)}")
         if self.start_command is not None:
-            lines.append(f"command {_coded(self.start_command + chr(10))}")
-        return "".join(f"{one}\n" for one in lines).encode("ascii")
+            lines.append(f"once command {_quoted(self.start_command + chr(10))}")
+        lines.append("done_with")
+        return b"".join(os.fsencode(one) + b"\n" for one in lines)
 
 
 @frozen
@@ -163,7 +166,8 @@ class Guest:
         @return: what could not be done, in the guest's words.
         @raise OSError: if the guest did not come to an end with it.
         """
-        ran = await self.run(["/bin/sh", "-c", _APPLY, "hostline", str(seed.boots)], input=seed.text(), limit_s=limit_s)
+        script = _APPLY.encode("ascii") + seed.text()
+        ran = await self.run(["/bin/sh", "-s", str(seed.boots)], input=script, limit_s=limit_s)
         lines = [plain(one) for one in ran.out.decode("utf-8", "replace").splitlines()]
         if "applied" not in lines:
             why = plain(ran.err.decode("utf-8", "replace").strip().rpartition("\n")[2])
@@ -366,14 +370,28 @@ def _decoded(text: object) -> bytes:
         raise OSError("the guest's agent answered what is no data") from error
 
 
-def _coded(data: str | bytes) -> str:
-    return b64encode(os.fsencode(data) if isinstance(data, str) else data).decode("ascii")
+def _coded(data: bytes) -> str:
+    return b64encode(data).decode("ascii")
+
+
+def _quoted(text: str) -> str:
+    """
+    @return: one word of a shell, whatever is in it.
+    @raise ValueError: if no shell can hold it.
+    """
+    if "\0" in text:
+        raise ValueError("a NUL is in what the guest is to be told")
+    return "'" + text.replace("'", "'\\''") + "'"
 
 
 def _word(text: str) -> str:
+    """
+    @return: the same, in quotes if a shell would take it for more than a word.
+    @raise ValueError: if there is more in it than one word.
+    """
     if not text or any(one.isspace() or not one.isprintable() for one in text) or not text.isascii():
         raise ValueError(f"want one word, got {text!r}")
-    return text
+    return text if not set(text) - _PLAIN else _quoted(text)
 
 
 def _exports(environment: Mapping[str, str]) -> str:
@@ -381,6 +399,5 @@ def _exports(environment: Mapping[str, str]) -> str:
     for name, value in environment.items():
         if not name.isascii() or not name.replace("_", "a").isalnum() or name[0].isdigit():
             raise ValueError(f"{name!r} is no name of a variable")
-        quoted = value.replace("'", "'\\''")
-        lines.append(f"export {name}='{quoted}'\n")
+        lines.append(f"export {name}={_quoted(value)}\n")
     return "".join(lines)
