@@ -75,7 +75,8 @@ def attribute_meant(name: str, place: str) -> str | None:
         return None
     under = {one.partition(":")[2] for one in known if one.startswith(f"{right}:")}
     rest = rest.lstrip(":")
-    meant = rest if rest in under else nearest(rest, under)
+    longer = [one for one in under if one.startswith(f"{rest}_")]
+    meant = rest if rest in under else longer[0] if len(longer) == 1 else nearest(rest, under)
     return "" if meant is None else f"{right}:{meant}"
 
 

@@ -635,3 +635,66 @@ class SizeTests(SynchronousTestCase):
         topology = topdl.read(text)
         self.assertLess(time.process_time() - began, 6)
         self.assertEqual((len(topology.nodes), topology.findings), (10_000, ()))
+
+
+class OwnAttributeTests(SynchronousTestCase):
+    """
+    Attributes of ours, C{hostline:...}.
+    """
+
+    def test_directions(self) -> None:
+        """
+        What holds of one direction alone is read, and kept apart from what holds of both.
+        """
+        names = [f"{way}_{what}" for way in ("to", "from") for what in ("rate_kbps", "delay_ms", "loss")]
+        parts = [attribute(f"hostline:{name}", f"0.{at + 1}") for at, name in enumerate(names)]
+        topology = topdl.read(
+            experiment(substrate("l"), computer("a", interface("l", *parts, attribute("loss", "0.9"))))
+        )
+        self.assertEqual(topology.findings, ())
+        (one,) = topology.nodes[0].interfaces
+        self.assertEqual([getattr(one, name) for name in names], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+        self.assertEqual((one.rate_kbps, one.delay_ms, one.loss), (None, None, 0.9))
+
+    def test_directionsWrong(self) -> None:
+        """
+        Amounts that cannot be are errors, misspelt names are warnings, each with the line.
+        """
+        for name, value in (("to_rate_kbps", "0"), ("from_delay_ms", "-1"), ("to_loss", "2"), ("from_loss", "much")):
+            text = experiment(substrate("l"), "", computer("a", interface("l", attribute(f"hostline:{name}", value))))
+            ((line, said),) = errors(text)
+            self.assertEqual((line, f"hostline:{name}" in said, repr(value) in said), (4, True, True), said)
+        text = experiment(substrate("l"), computer("a", interface("l", attribute("hostline:to_rate", "5"))))
+        ((line, said),) = warnings(text)
+        self.assertEqual((line, said), (3, "unknown attribute 'hostline:to_rate'; did you mean hostline:to_rate_kbps?"))
+
+    def test_wishes(self) -> None:
+        """
+        What a node asks for is checked where it is written.
+        """
+        good = {
+            "memory_max": "256M",
+            "cpu_max": "500",
+            "disk_max": "2G",
+            "packages": "nginx, curl",
+            "start_once": "true",
+        }
+        text = experiment(computer("a", *(attribute(f"hostline:{name}", value) for name, value in good.items())))
+        self.assertEqual(topdl.read(text).findings, ())
+        bad = {"memory_max": "1", "cpu_max": "5G", "pids_max": "-1", "packages": "ngi nx; rm", "exclusive": "perhaps"}
+        for name, value in bad.items():
+            ((line, said),) = errors(experiment("", computer("a", "\n", attribute(f"hostline:{name}", value))))
+            self.assertEqual((line, f"hostline:{name}" in said), (4, True), said)
+
+    def test_slips(self) -> None:
+        """
+        Misspelt ones are told of with the right name; unknown ones as that.
+        """
+        for name, advice in {
+            "hostline:memory": "did you mean hostline:memory_max?",
+            "hostlin:cpu_max": "did you mean hostline:cpu_max?",
+            "hostline:start-once": "did you mean hostline:start_once?",
+            "hostline:colour": "on <computer>",
+        }.items():
+            ((_, said),) = warnings(experiment(computer("a", attribute(name, "1"))))
+            self.assertIn(advice, said)

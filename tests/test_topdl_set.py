@@ -138,6 +138,36 @@ class EditTests(SynchronousTestCase):
         self.assertEqual(one.attributes["my:x"], value)
 
 
+_places = st.tuples(st.sampled_from(["web", "probe", "*"]), st.sampled_from(["partition", "startup", "my:x", "fixed"]))
+
+
+class WholeTests(SynchronousTestCase):
+    """
+    What is not meant stays.
+    """
+
+    @given(st.lists(st.tuples(_places, st.sampled_from(["", "1", "a & b", "<x>"])), max_size=6))
+    def test_restStays(self, edits: list[tuple[tuple[str, str], str]]) -> None:
+        """
+        After any number of edits the file says what it said, but for what they set.
+        """
+        text = SAMPLE
+        wanted = {one.name: dict(one.attributes) for one in reader.read(SAMPLE).nodes}
+        for (node, name), value in edits:
+            text = set_in(text, node, **{name: value})
+            for each in wanted if node == "*" else [node]:
+                wanted[each][name] = value
+        after = reader.read(text)
+        self.assertEqual(after.findings, ())
+        self.assertEqual(
+            {one.name: one.attributes for one in after.nodes},
+            {node: {name: value for name, value in said.items() if value} for node, said in wanted.items()},
+        )
+        before = reader.read(SAMPLE)
+        self.assertEqual(after.links, before.links)
+        self.assertEqual([one.interfaces for one in after.nodes], [one.interfaces for one in before.nodes])
+
+
 class CommandTests(SynchronousTestCase):
     """
     C{hostline topdl set}.
