@@ -187,6 +187,9 @@ def _member(
     *,
     embedded: bool,
 ) -> Member:
+    if not changes and _has_none(face):  # nearly all are so, of thousands
+        whole = Shape(link.rate_kbps or 0.0, link.delay_ms or 0.0, link.loss or 0.0)
+        return Member(serial, face.name, whole, whole, embedded)
     others = [name for name, _ in link.members if name != node]
     # Of a link of two, what one sends is what the other receives.
     sender = others[0] if len(link.members) == 2 and others else ""
@@ -204,6 +207,13 @@ def _member(
         shapes.append(Shape(*values))
     to, received = shapes
     return Member(serial, face.name, to, received, embedded)
+
+
+def _has_none(face: TopologyInterface) -> bool:
+    return (
+        face.rate_kbps is face.delay_ms is face.loss is face.to_rate_kbps is face.to_delay_ms is face.to_loss is None
+        and face.from_rate_kbps is face.from_delay_ms is face.from_loss is None
+    )
 
 
 def in_force(experiment: Experiment, link: str) -> dict[str, dict[str, float]]:
@@ -228,7 +238,10 @@ def refusals(topology: Topology, able: Able | None, why: str = "") -> dict[str, 
     """
     faces = {(node.name, one.name): one for node in topology.nodes for one in node.interfaces}
     found: dict[str, str] = {}
+    everything = [Shape(1.0, 1.0, 0.5)]
     for link in topology.links:
+        if able is not None and len(link.members) <= MOST_MEMBERS and not able.refusal(everything):
+            continue
         members = [_member(0, faces[key], link, {}, key[0], embedded=False) for key in link.members if key in faces]
         if able is None:
             found[link.name] = why or "there are no links on this host"
@@ -264,12 +277,14 @@ def rounded(topology: Topology, able: Able) -> dict[str, str]:
     found: dict[str, str] = {}
     for link in topology.links:
         members = [_member(0, faces[key], link, {}, key[0], embedded=False) for key in link.members if key in faces]
+        if not any(one.to.delay_ms or one.received.delay_ms for one in members):
+            continue
         parts = 1 if len(members) == 2 else 2  # on a LAN each way goes through two filters
-        for shape in shapes_of(members):
-            given = given_ms(shape.delay_ms / parts) * parts
-            if shape.delay_ms > 0 and abs(given - shape.delay_ms) > shape.delay_ms / 10:
+        for delay_ms in {shape.delay_ms for shape in shapes_of(members)} - {0.0}:
+            given = given_ms(delay_ms / parts) * parts
+            if abs(given - delay_ms) > delay_ms / 10:
                 found[link.name] = (
-                    f"{shape.delay_ms:g} ms one way will be about {given:.1f} ms: this kernel has no netem, and "
+                    f"{delay_ms:g} ms one way will be about {given:.1f} ms: this kernel has no netem, and "
                     "wirefilter counts whole milliseconds"
                 )
     return found

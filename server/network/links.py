@@ -527,17 +527,17 @@ class Links:
         finally:
             self._lock.release()
 
-    async def _relay(self, names: Sequence[str]) -> None:
+    async def _relay(self, names: Sequence[str], *, again: bool = True) -> None:
         parts = [self._whole(name) for name in names]
         orders = laying.lay(parts, self._seen, self._held, self._names, self._uid)
         foreign = {device for one in parts for device in laying.devices(one)} & self._seen.foreign
         outcome = ip.Outcome(0)
         if not foreign:
             outcome = await self._apply(orders, parts)
-        if outcome.code and len(names) > 1:  # one of them is amiss: the others are not to suffer
+        if outcome.code and again:  # something is not there any more; or one is amiss, and the others are not to suffer
             await self._look()
             for name in names:
-                await self._relay([name])
+                await self._relay([name], again=False)
             return
         why = f"an interface {min(foreign)} is there that is not ours" if foreign else ""
         for name, one in zip(names, parts, strict=True):

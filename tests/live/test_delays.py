@@ -76,6 +76,9 @@ class DelaysTests(KilledTest):
         link = self.body()["links"]["lan"]
         self.assertEqual((link["delay_ms"], link["by"]), (10, "wirefilter"))
         self.assertSoon(20)
+        group = f"w{self.body()['serial']}"
+        if self.host.cgroups():
+            self.assertIn(group, {path.name for path in self.host.remains.groups()})
         self.assertEqual(self.host.ask("delay_config lab/x lan delay_ms=30 save=True")["delay_ms"], 30)
         self.assertSoon(60)
         self.host.ask("delay_config lab/x lan source=a delay_ms=50")
@@ -92,6 +95,7 @@ class DelaysTests(KilledTest):
         self.assertSoon(20)
         self.host.ask("terminate lab/x wait=30", 60)
         until(lambda: not self.filters(), 10, self.filters)
+        until(lambda: group not in {path.name for path in self.host.remains.groups()}, 10)
 
     def filters(self) -> list[str]:
         """

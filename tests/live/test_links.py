@@ -558,6 +558,20 @@ class LifeTests(LinksCase):
         self.assertEqual(self.spawner.started - before, 2 * count)
         self.assertLess(time.monotonic() - begun, 0.3 * count)
 
+    def test_userTookItAway(self) -> None:
+        """
+        A node that has removed its interface keeps nobody from changing the link, and has it again at its next boot.
+        """
+        links, first, second = self.pair(rate_kbps=8000.0)
+        first.run("ip", "link", "delete", "dev", "inf000")
+        told = Link("9/a", (member(1, rate_kbps=900.0), member(2, rate_kbps=900.0)))
+        links.tell({"9/a": told})
+        support.run(self.loop, links.settle())
+        self.assertEqual(links.problems(), [])
+        self.assertIn("rate 900Kbit", said("tc", "qdisc", "show", "dev", Names(INSTANCE).port((2, "inf000"))))
+        self.plug(links, 1, interface(1), child=first)
+        self.assertTrue(second.pings("10.1.1.2"))
+
     def test_foreignBridge(self) -> None:
         """
         A bridge of somebody else's with the name of one of ours is told of, and left alone.
