@@ -25,6 +25,7 @@ from tests.live.encrypted import SERVER, Site, context_for, free_port
 from tests.live.hosted import Hosted, until
 from tests.live.support import DEADLINE_S
 from tests.live.test_clients import LIMIT_S, environment, program
+from tests.needs import needs_root, needs_tool
 from tests.posting import called, posted
 from tests.scale import scaled
 
@@ -32,6 +33,18 @@ ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "emulab.py"
 #: Links are of no concern here.
 NODES = {"web": "exit 7", "db": "sleep 1000", "probe": ""}
+
+
+#: Two machines on a link, as their users have it.
+_NS = """source tb_compat.tcl
+set ns [new Simulator]
+set a [$ns node]
+set b [$ns node]
+tb-set-node-startcmd $a "exit 7"
+set l [$ns duplex-link $a $b 10Mb 0ms DropTail]
+$ns rtproto Static
+$ns run
+"""
 
 
 def topology(nodes: dict[str, str]) -> str:
@@ -410,3 +423,31 @@ class CommandTests(EmulabTest):
         status, out, _ = self.hostline("nscheck", "-", given=b"<experiment>\n<elements>\n")
         self.assertEqual(status, 2)
         self.assertRegex(out, r"\Aline \d+: error: ")
+
+
+@needs_root
+class BenitoTests(SynchronousTestCase):
+    """
+    Benito's own command, with real machines.
+    """
+
+    @needs_tool("qemu-system-x86_64", "qemu-img")
+    def test_qemuExperiment(self) -> None:
+        """
+        C{qemu_experiment} of an NS file: all nodes are QEMU machines, up, with their start commands' exit statuses.
+        """
+        host = Hosted(self, '[experiments]\nqemu_image = "tiny"\n')
+        host.start()
+        host.ask("add_project lab")
+        host.ask("image_build tiny base=busybox kind=qemu wait=500", 520)
+        file = host.directory / "two.ns"
+        file.write_text(_NS)
+        done = ran(host, program("hostline", "qemu_experiment", "lab", "exp1", str(file), "4"))
+        self.assertEqual((done[0], done[2]), (0, ""))
+        host.ask("wait_for lab/exp1 active timeout=120", 130)
+        host.ask("wait_for lab/exp1 started timeout=60", 70)
+        status = host.ask("status_request lab/exp1")
+        self.assertEqual(status, {"hv:qemu:pnode-0000": {"a": ["booted", 7], "b": ["booted", None]}})
+        self.assertEqual(ran(host, program("hostline", "node_list", "-e", "lab,exp1", "-c")), (0, "a   b\n", ""))
+        self.assertEqual(ran(host, program("hostline", "endexp", "-w", "lab/exp1"))[0], 0)
+        self.assertEqual(host.processes(), set())
