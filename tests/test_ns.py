@@ -204,6 +204,18 @@ class ReadTests(SynchronousTestCase):
         ((line, text),) = errors("#" * (1024 * 1024))
         self.assertEqual((line, text), (1, "want at most 1024 KiB of NS"))
 
+    def test_notText(self) -> None:
+        """
+        Zero bytes and halves of characters are errors with their lines; all other characters are kept.
+        """
+        for odd in ("\0", "\ud800"):
+            ((line, text),) = errors("", f"# {odd}")
+            self.assertEqual((line, text.startswith("want Unicode text")), (3, True))
+        topology = clean("set a [$ns node]", "tb-set-node-startcmd $a [string range {\U0001f600 \u00e9 x} 0 end-2]")
+        self.assertEqual(topology.nodes[0].start_command, "\U0001f600 \u00e9")
+        ((line, _),) = errors("", "if \U0001f600 {} \U0001f600")
+        self.assertEqual(line, 3)
+
     def test_noTcl(self) -> None:
         """
         Where there is no Tcl, the user is told what to install.

@@ -82,8 +82,10 @@ class _Script:
         if len(self.text.encode("utf-8", "surrogatepass")) > TEXT_MAX:
             self.error(f"want at most {TEXT_MAX // 1024} KiB of NS", 1)
             return
-        if "\0" in self.text:
-            self.error("want text, got a zero byte", self.text.count("\n", 0, self.text.index("\0")) + 1)
+        odd = re.search("[\0\ud800-\udfff]", self.text)
+        if odd is not None:
+            what = "a zero byte" if odd[0] == "\0" else "a lone surrogate"
+            self.error(f"want Unicode text, got {what}", self.text.count("\n", 0, odd.start()) + 1)
             return
         watchdog = child()
         try:

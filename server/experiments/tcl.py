@@ -312,6 +312,13 @@ def _bytes(text: str) -> bytes:
 
 
 def _string(data: bytes) -> str:
-    # Tcl 8.6 may cut a character outside the basic plane into its two surrogates.
-    text = data.replace(b"\xc0\x80", b"\0").decode("utf-8", "surrogatepass" if b"\xed" in data else "replace")
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if b"\xed" in data else text
+    # Tcl 8.6 may cut a character outside the basic plane into its two surrogates, and any text at any byte.
+    plain = data.replace(b"\xc0\x80", b"\0")
+    try:
+        return plain.decode()
+    except UnicodeDecodeError:
+        pass
+    try:
+        return plain.decode("utf-8", "surrogatepass").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    except UnicodeDecodeError:
+        return plain.decode("utf-8", "replace")
