@@ -108,3 +108,22 @@ class LateTests(SynchronousTestCase):
                 )
                 self.assertEqual(done.returncode, 0, done.stderr)
                 self.assertNotIn("bug", json.loads(done.stdout), f"{name} {value!a}"[:200])
+
+    def test_whatLibrariesSayIsNoReply(self) -> None:
+        """
+        METIS complains on standard output of graphs that it does not like; the reply is whole all the same.
+        """
+        program = """
+import ctypes, sys
+from hostline.server import offload_child
+
+def say(value):
+    for _ in range(10000):
+        ctypes.CDLL(None).puts(b"***Cannot bisect a graph with 0 vertices!")
+    return value
+
+sys.modules["said"] = sys.modules["__main__"]
+offload_child.main(["say", "60"], {"say": ("said", "say")})
+"""
+        done = subprocess.run([sys.executable, "-c", program], input=b"[7]", capture_output=True)
+        self.assertEqual(json.loads(done.stdout), {"value": [7]})

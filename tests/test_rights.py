@@ -162,7 +162,7 @@ class HidingTests(SynchronousTestCase):
             "state": " active",
             "loans": " []",
         }
-        others |= {"argv": " ls", "path": " f", "node": " web", "image": " new"}
+        others |= {"argv": " ls", "path": " f", "node": " web", "image": " new", "link": " l"}
         for caller in ("other", "unknown", "bare"):
             client = daemon.connect(UIDS[caller])
             for row in TABLE.values():
