@@ -46,7 +46,8 @@ def start(asked: Asked) -> int:
     asked.last()
     options = {"swap_in": "f" not in flags, "wait": wait_of(asked), "format": language(file), **limits}
     reply = asked.reply("create_experiment", experiment, asked.text(file), **options)
-    for warning in reply.body.get("warnings") or []:
+    body = asked.ask("experiment", experiment) if reply.word == "operation_reply" else reply.body
+    for warning in body["warnings"]:
         complain(f"warning: {warning}")
     _tell(asked, experiment, reply)
     return OK

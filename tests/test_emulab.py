@@ -90,6 +90,15 @@ class LifeTests(EmulabTest):
             self.assertEqual(said["code"], 0, said)
             self.assertEqual(self.ann.value("experiment.state", {"proj": "lab", "exp": name}), "activating")
 
+    def test_warnings(self) -> None:
+        """
+        What is odd about a topology is told, whether it was waited for or not.
+        """
+        text = TOPOLOGY.replace("startup", "container:partition")
+        for at, more in enumerate(({"noswapin": True}, {})):
+            said = self.ann.call("experiment.startexp", {"proj": "lab", "exp": f"w{at}", "nsfilestr": text, **more})
+            self.assertRegex(said["output"], r"\nline \d+: .*containers:partition")
+
     def test_truths(self) -> None:
         """
         C{false}, C{no} and whatever else is not true does not wait; C{yes}, C{on} and C{1} do.

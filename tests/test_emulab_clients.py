@@ -177,6 +177,10 @@ class CommandTests(SynchronousTestCase):
             (0, [(*create, {"swap_in": False, "wait": 0})]),
         )
         self.assertEqual(self.said, [])
+        _Saying.replies = {"create_experiment": OPERATION, "experiment": {**EXPERIMENT, "warnings": ["line 1: odd"]}}
+        self.assertEqual(self.run_it("startexp", "-p", "lab", "-e", "exp1", file)[0], 0)
+        self.assertEqual(self.complaints, ["warning: line 1: odd"])
+        _Saying.replies = {}
         self.assertEqual(
             self.run_it("startexp", "-l", "30", "-a", "120", "-p", "lab", "-e", "lab,exp1", file),
             (0, [(*create, {"swap_in": True, "wait": 0, "idle": 1800.0, "most": 7200.0})]),

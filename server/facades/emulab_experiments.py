@@ -32,7 +32,10 @@ async def start(arguments: Arguments) -> Response:
     reply = await arguments.inward.reply(
         "create_experiment", experiment, text, swap_in=swap_in, wait=arguments.wait, **limits
     )
-    said += reply.body.get("warnings", [])
+    body = reply.body
+    if reply.word == "operation_reply":
+        body = await arguments.say("experiment", experiment)
+    said += body["warnings"]
     return Response(output="\n".join([_said(experiment, reply).output, *said]))
 
 
