@@ -17,6 +17,7 @@ from tests import needs
 from tests.drivers import Heard
 from tests.live import support
 from tests.live.machines import MachineHost, imaged
+from tests.scale import SOAK, scaled
 
 WEB = "web.exp1.lab"
 _FLOOD = 'exec >/dev/null 2>&1; while :; do head -c 65536 /dev/zero | tr "\\0" x >/dev/ttyS0; done'
@@ -60,7 +61,9 @@ class HostileTests(unittest.TestCase):
         support.idle(self.host.loop, 0.05)
         self.assertEqual(left, [])
 
-    def start(self, serial: int = 5, about: dict[str, Any] | None = None, image: int | None = None, **more: Any) -> None:
+    def start(
+        self, serial: int = 5, about: dict[str, Any] | None = None, image: int | None = None, **more: Any
+    ) -> None:
         if about is not None:
             image = imaged().add(about)
         workload = Workload(serial, WEB, image=image, **more)
@@ -104,7 +107,7 @@ class HostileTests(unittest.TestCase):
         """
         One whose kernel finds nothing to run is dead, and says why.
         """
-        self.start(about={"append": "console=ttyS0 quiet panic=-1 rdinit=/no/such root=/dev/no"})
+        self.start(about={"append": "console=ttyS0 quiet panic=-1 rdinit=/no/such"})
         self.host.until(lambda: self.status().boot == "dead")
         self.assertTrue(any("panicked" in one for one in self.status().problems), self.status().problems)
 
@@ -124,7 +127,7 @@ class HostileTests(unittest.TestCase):
         Whatever one says in its agent's place is believed of itself at most; others and the daemon go on.
         """
         self.boot(6)
-        for number, (name, lie) in enumerate(_LIES.items(), 10):
+        for number, (name, lie) in enumerate(scaled(list(_LIES.items())[:1], list(_LIES.items())), 10):
             with self.subTest(name):
                 self.boot(number)
                 heard = Heard()
@@ -150,7 +153,7 @@ class HostileTests(unittest.TestCase):
         self.boot(image=image, rspec={"disk_max": 16 << 10})
         self.assertEqual(self.driver.in_force(5)["disk_max"], 16 << 10)
         self.assertEqual(self.run_in("sh", "-c", "cat /sys/block/vda/size").out, b"%d\n" % (16 << 11))
-        heard = self.run_in("sh", "-c", "dd if=/dev/urandom of=/dev/vda bs=65536 conv=fsync; echo after")
+        heard = self.run_in("sh", "-c", "dd if=/dev/zero of=/dev/vda bs=1M conv=fsync; echo after")
         self.assertIn(b"after", heard.out)
         disk = Path(self.host.directory, "notes/5/disk.qcow2")
         self.assertLess(disk.stat().st_blocks * 512, 18 << 20)
@@ -161,10 +164,10 @@ class HostileTests(unittest.TestCase):
         """
         One whose start command writes without end fills no more than a bounded copy.
         """
-        self.boot(start_command="while :; do head -c 65536 /dev/zero | tr '\\0' y; echo; done | head -c 6000000")
+        self.boot(start_command="while :; do head -c 65536 /dev/zero | tr '\\0' y; echo; done | head -c 3000000")
         logs = self.host.directory / "notes/5/seen/var/log/hostline/start_command.out"
         self.host.until(lambda: self.status().start_command == "ended")
-        for _ in range(40):
+        for _ in range(20):
             self.driver.read_log(5, "out", -10, 10)
             support.idle(self.host.loop, 0.3)
         self.assertLess(logs.stat().st_size, (1 << 20) + 4096)
@@ -177,3 +180,7 @@ class HostileTests(unittest.TestCase):
         self.boot(rspec={"memory_max": 448 << 20})
         self.run_in("sh", "-c", "dd if=/dev/zero of=/dev/shm/x bs=1M; dd if=/dev/zero of=/tmp/x bs=1M count=40")
         self.assertEqual((self.status().boot, self.run_in("echo", "fine").out), ("booted", b"fine\n"))
+
+
+if not SOAK:  # it takes a kernel long to give up
+    del HostileTests.test_cannotStartItsKernel
