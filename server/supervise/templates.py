@@ -34,7 +34,7 @@ from hostline.server.supervise.agent import Agent
 from hostline.server.supervise.guest import Guest
 from hostline.server.supervise.machine import Machine
 from hostline.server.supervise.qmp import Qmp
-from hostline.server.supervise.running import program
+from hostline.server.supervise.running import program, run
 from hostline.server.supervise.shim import PATH, SHELL
 from hostline.server.supervise.spawn import Child, Spawner
 from hostline.server.supervise.trash import Trash
@@ -124,6 +124,7 @@ async def _status(qmp: Qmp) -> str:
 
 @define
 class _Kept:
+    image: Path
     template: Template | None = None
     failures: int = 0
 
@@ -144,7 +145,7 @@ class Templates:
         most: Callable[[], int] = lambda: MOST,
     ) -> None:
         """
-        @param directory: for what is there while one is made; C{STATE/templates}, on the file system of the images.
+        @param directory: for what is there while one is made; C{STATE/templates}.
         @param most: how many are kept; 0: none are made.
         """
         self._directory = directory
@@ -188,7 +189,8 @@ class Templates:
             key = key_of(pattern, image)
         except OSError:
             return None
-        kept = self._kept.setdefault(key, _Kept())
+        self._drop_removed()
+        kept = self._kept.setdefault(key, _Kept(image))
         self._kept[key] = self._kept.pop(key)
         if kept.template is None and kept.failures < TRIES and self._making is None:
             self._making = key, None
@@ -283,9 +285,8 @@ class Templates:
         """
         await self._trash.throw(place)
         place.mkdir(mode=0o700)
-        for name in ("kernel", "initrd"):
-            # Not read by their paths: nobody gets to where images are.
-            os.link(image / name, place / name)
+        # Nobody gets to where images are; and no link is made from one mount point to another.
+        await run(self._spawner, "cp", *(str(image / name) for name in ("kernel", "initrd")), str(place))
         os.chown(place, int(_NOBODY), int(_NOBODY))
         ended: Deferred[int | None] = Deferred()
         # From numbers above those that they get, or one would be taken for another.
@@ -376,6 +377,16 @@ class Templates:
                         raise
                 await deferLater(self._clock, 0.01)
 
+    def _drop_removed(self) -> None:
+        """
+        Let go of templates whose images were removed.
+        """
+        for key, kept in list(self._kept.items()):
+            if not kept.image.exists() and (self._making is None or self._making[0] != key):
+                del self._kept[key]
+                if kept.template is not None:
+                    kept.template.close()
+
     def _drop_old(self) -> None:
         whole = [key for key, kept in self._kept.items() if kept.template is not None]
         for key in whole[: max(len(whole) - max(self._most(), 1), 0)]:
@@ -425,8 +436,11 @@ def makers(directory: Path) -> list[int]:
     """
     @return: pids of what makes templates under a directory.
     """
-    found = []
-    unshare = os.path.realpath(program("unshare"))
+    found: list[int] = []
+    try:
+        unshare = os.path.realpath(program("unshare"))
+    except FileNotFoundError:
+        return found
     for name in os.listdir("/proc"):  # noqa: PTH208
         if name.isdigit():
             with suppress(OSError):
