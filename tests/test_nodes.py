@@ -368,6 +368,25 @@ class ModifyTests(NodesCase):
         self.assertNotIn(old, self.daemon.host.slivers_by_serial)
         self.assertEqual(self.seen()["b"], self.pids["b"])
 
+    def test_goesBackToTheFormerKindWhenCancelled(self) -> None:
+        """
+        Cancelled at any moment while a process becomes a container, it is the process again, there once, and nothing
+        of the container is left.
+        """
+        image = self.image()
+        made = {"kind": "container", "image": image, "rspec": dict(DEFAULTS)}
+        for seconds in (0.0, 0.5, 0.9):
+            operation, _ = self.change(self.plan(*self.old, a=made), seconds=seconds)
+            assert operation is not None
+            self.daemon.connect().body(f"cancel {operation.serial}")
+            self.daemon.advance(20)
+            self.daemon.check()
+            self.assertEqual(self.status(), {"hv:process:pnode-0000": {"a": ["booted", None], "b": ["booted", None]}})
+            self.assertEqual(self.ann.body("experiment lab/x")["state"], "active")
+            self.assertEqual(len(self.daemon.fake_host.statuses), 2)
+            self.assertEqual(set(self.daemon.host.slivers_by_serial), set(self.experiment.slivers.values()))
+            self.assertEqual(self.seen()["b"], self.pids["b"])
+
     def test_anotherImageIsMadeAnew(self) -> None:
         """
         A container of another image is destroyed and made again; cancelled half-way it is made again of the first.

@@ -179,7 +179,10 @@ class Lifecycle:
         @return: the experiment as it is then, and what is waited for.
         """
         wanted = self._planned.nodes(experiment.serial)
-        current = {node: one for node, one in self._host.slivers_of(experiment).items() if one.wanted != ABSENT}
+        # More than one of a node if it was about to become another kind, and that was cancelled.
+        there = [one for one in self._host.slivers_in(experiment) if one.wanted != ABSENT]
+        there.sort(key=lambda one: (one.kind == self._kind(one), one.serial))
+        current = {one.name.partition(".")[0]: one for one in there}
         slivers = dict(experiment.slivers)
         goal: _Goal = {}
         renamed = _names(old) != _names(wanted)
@@ -190,18 +193,23 @@ class Lifecycle:
                 sliver = new_sliver(change, experiment, node)
                 slivers[name] = sliver.serial
             else:
-                del current[name]
+                there.remove(sliver)
+                moved, slivers[name] = slivers.get(name) != sliver.serial, sliver.serial
                 fresh = changed(sliver, node, old.get(name), self._operations.status(sliver.serial))
                 if fresh != sliver:
                     sliver = change.put(fresh)
-                elif not renamed and old.get(name) == node:
+                elif not renamed and not moved and old.get(name) == node:
                     continue
                 else:
                     change.touch(sliver.serial)
             goal[sliver.serial] = (sliver.wanted, sliver.boots)
-        for sliver in current.values():
+        for sliver in there:
             goal[sliver.serial] = self._put_away(change, sliver)
         return change.put(attrs.evolve(experiment, slivers=slivers)), goal
+
+    def _kind(self, sliver: Sliver) -> str | None:
+        node = self._planned.node(sliver)
+        return node.kind if node is not None else None
 
     def nodes(
         self, change: Change, experiment: Experiment, command: str, names: Iterable[str], caller: str
