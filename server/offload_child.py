@@ -50,7 +50,7 @@ MEMORY_TEXT = "1 GiB"
 _READY = ("hostline.server.experiments.tcl_guard", "prepare")
 _FILES_MAX = 16
 #: Where the reply goes.
-_OUT = 3
+OUT = 3
 _NOBODY = 65534
 _PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
@@ -65,8 +65,8 @@ def main(arguments: Sequence[str], names: Mapping[str, tuple[str, str]] = NAMES)
     name, seconds = arguments
     gc.disable()  # it lives for one piece of work: to look for garbage costs more than the garbage
     try:
-        os.closerange(_OUT, 65536)
-        os.dup2(1, _OUT)
+        os.closerange(OUT, 65536)
+        os.dup2(1, OUT)
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, 1)  # a library may say something there: the reply is alone on what was standard output
         os.close(nothing)
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str], names: Mapping[str, tuple[str, str]] = NAMES)
 
 
 def _written(reply: str) -> NoReturn:
-    with open(_OUT, "wb", closefd=False) as out:
+    with open(OUT, "wb", closefd=False) as out:
         out.write(reply.encode())
     os._exit(0)  # without the seconds that a big tree takes to be torn down
 

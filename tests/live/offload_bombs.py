@@ -49,19 +49,19 @@ def leave(value: Any) -> Any:
 
 
 def garbage(value: Any) -> Any:
-    os.write(1, b"\xff{[")
+    os.write(offload_child.OUT, b"\xff{[")
     os._exit(0)
 
 
 def shut(value: Any) -> Any:
-    os.close(1)
+    os.close(offload_child.OUT)
     while True:
         pass
 
 
 def flood(value: Any) -> Any:
     while True:
-        os.write(1, bytes(65536))
+        os.write(offload_child.OUT, bytes(65536))
 
 
 def not_json(value: Any) -> Any:
@@ -69,7 +69,7 @@ def not_json(value: Any) -> Any:
 
 
 def deep(value: Any) -> Any:
-    os.write(1, b"[" * 1_000_000)
+    os.write(offload_child.OUT, b"[" * 1_000_000)
     os._exit(0)
 
 
