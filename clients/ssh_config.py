@@ -12,6 +12,7 @@ from shlex import quote
 
 from hostline.clients.output import say
 from hostline.clients.settings import OK, Settings, Usage
+from hostline.protocol.endpoints import split_endpoint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,6 +87,6 @@ def run(words: list[str], settings: Settings) -> int:
         "hostline",
         *(f"--{name}={value}" for name in ("socket", "host", "trust") if (value := getattr(settings, name))),
     ]
-    jump = given["jump"] or (settings.host or "").partition(":")[0]
+    jump = given["jump"] or (split_endpoint(settings.host)[0] if settings.host else "")
     say(config(body, jump, given["user"], ours))
     return OK
