@@ -21,7 +21,7 @@ from hostline.server.drivers.wires import NO_WIRES
 from hostline.server.network.shared import Shared
 from hostline.server.network.taps import Taps
 from hostline.server.supervise import bundle as oci
-from hostline.server.supervise import machine, machine_bundle, templates
+from hostline.server.supervise import clones, machine, machine_bundle
 from hostline.server.supervise.bundle import Bind
 from hostline.server.supervise.disks import LOGS, Disks
 from hostline.server.supervise.guest import Card, Seed
@@ -183,7 +183,7 @@ class MachineBooting(Booting):
             serial = workload.serial
             control = Card(_CONTROL, self.control.hardware(serial), (self.control.place(serial)[0],))
             cards.insert(0, control)
-        return [evolve(card, now=templates.mac(number)) for number, card in enumerate(cards)]
+        return [evolve(card, now=clones.mac(number)) for number, card in enumerate(cards)]
 
     def _known_cards(self, bundle: Bundle) -> list[str]:
         with suppress(OSError, ValueError):

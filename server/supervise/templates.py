@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
-import hashlib
 import os
 import signal
 from collections.abc import Callable, Coroutine, Sequence
@@ -23,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from attrs import define, evolve, frozen
+from attrs import define, evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -31,6 +30,7 @@ from twisted.logger import Logger
 
 from hostline.server.supervise import machine
 from hostline.server.supervise.agent import Agent
+from hostline.server.supervise.clones import CAPABILITY, RAM, Template, key_of, like, revive
 from hostline.server.supervise.guest import Guest
 from hostline.server.supervise.machine import Machine
 from hostline.server.supervise.qmp import Qmp
@@ -39,87 +39,15 @@ from hostline.server.supervise.shim import PATH, SHELL
 from hostline.server.supervise.spawn import Child, Spawner
 from hostline.server.supervise.trash import Trash
 
-#: Where a clone finds the memory and the state: descriptors that QEMU is started with.
-RAM, STATE = 3, 4
 #: How many templates are kept, and how many failures there may be before one is given up for good.
 MOST, TRIES = 4, 2
 _LIMIT_S, _SETTLE_S, _APART_S, _SEAL_S, _TRY_S = 180.0, 1.0, 0.3, 10.0, 60.0
 _NOBODY = "65534"
 _SEALS = 0x2 | 0x4 | 0x8  # SHRINK, GROW, WRITE
 _ADD_SEALS = 1033
-_CAPABILITY = {"capabilities": [{"capability": "x-ignore-shared", "state": True}]}
 #: The last word is how what an earlier daemon began is known again.
 _MARK = "hostline-template"
 _SCRIPT = 'cd "$1" || exit 1; shift 2; exec "$@"'
-
-
-def mac(number: int) -> str:
-    """
-    @return: what the card of this number has in every template, and a clone has until its seed is applied.
-    """
-    return f"02:1b:ff:ff:{number >> 8 & 255:02x}:{number & 255:02x}"
-
-
-@frozen
-class Template:
-    """
-    One that is whole.
-
-    @ivar ram: descriptor of the memory; C{state}: of the devices' state.
-    """
-
-    ram: int
-    state: int
-
-    def like(self, told: Machine) -> Machine:
-        """
-        @return: a machine that goes on from this, if it is started with L{opened} and L{revive} is called.
-        """
-        return evolve(told, ram=f"/proc/self/fd/{RAM}", waits=True)
-
-    def opened(self) -> list[int]:
-        """
-        @return: descriptors for a clone, C{RAM} and C{STATE} in this order; whoever asks closes them.
-        @raise OSError: if there are no more descriptors.
-        """
-        ram = os.open(f"/proc/self/fd/{self.ram}", os.O_RDWR | os.O_CLOEXEC)
-        try:
-            return [ram, os.open(f"/proc/self/fd/{self.state}", os.O_RDONLY | os.O_CLOEXEC)]
-        except OSError:
-            os.close(ram)
-            raise
-
-    def close(self) -> None:
-        """
-        Let go of it; its clones go on.
-        """
-        os.close(self.ram)
-        os.close(self.state)
-
-
-async def revive(qmp: Qmp, clock: IReactorTime, limit_s: float = 20.0) -> None:
-    """
-    Have a guest go on if it is a clone that waits for that, else do nothing; may be repeated after a crash in between.
-
-    @raise OSError: if it cannot.
-    """
-    until = clock.seconds() + limit_s
-    if (await _status(qmp)) != "inmigrate":
-        return
-    with suppress(OSError):  # said before
-        await qmp.execute("migrate-set-capabilities", _CAPABILITY)
-        await qmp.execute("migrate-incoming", {"uri": f"fd:{STATE}"})
-    pause = 0.002
-    while (await _status(qmp)) == "inmigrate":
-        if clock.seconds() > until:
-            raise TimeoutError("the template's state is not read")
-        await deferLater(clock, pause)
-        pause = min(pause * 1.5, 0.1)
-
-
-async def _status(qmp: Qmp) -> str:
-    said = await qmp.execute("query-status")
-    return str(said.get("status")) if isinstance(said, dict) else ""
 
 
 @define
@@ -345,7 +273,7 @@ class Templates:
             await deferLater(self._clock, _APART_S)
             await qmp.join(place, machine.QMP)
             # It stops by itself; as it runs when that is begun, its clones do so without being told.
-            await qmp.execute("migrate-set-capabilities", _CAPABILITY)
+            await qmp.execute("migrate-set-capabilities", CAPABILITY)
             await qmp.give("state", state)
             await qmp.execute("migrate", {"uri": "fd:state"})
             while True:
@@ -393,28 +321,6 @@ class Templates:
             kept = self._kept.pop(key)
             if kept.template is not None:
                 kept.template.close()
-
-
-def like(told: Machine) -> Machine:
-    """
-    @return: the machine that all are like from which this one differs by name and addresses only.
-    """
-    cards = [mac(number) for number in range(len(told.macs))]
-    return evolve(told, name="template", macs=cards, image=".", state=".", taps=False)
-
-
-def key_of(pattern: Machine, image: Path) -> str:
-    """
-    @return: what is another for another QEMU, command line or image.
-    @raise OSError: if QEMU or the image is not there.
-    """
-    digest = hashlib.sha256()
-    for file in (Path(pattern.program), image / "kernel", image / "initrd"):
-        about = file.stat()
-        digest.update(f"{file} {about.st_ino} {about.st_size} {about.st_mtime_ns}\0".encode())
-    for word in machine.argv(pattern):
-        digest.update(word.encode() + b"\0")
-    return digest.hexdigest()
 
 
 def confined(place: Path, argv: Sequence[str]) -> list[str]:

@@ -15,9 +15,9 @@ from typing import Any
 
 from hostline.server.supervise import machine
 from hostline.server.supervise.agent import Agent
+from hostline.server.supervise.clones import mac
 from hostline.server.supervise.guest import Card, Guest, Said, Seed
 from hostline.server.supervise.machine import Machine, Manner
-from hostline.server.supervise.templates import mac
 from tests import needs
 from tests.live.machines import BOOT_S, imaged
 from tests.live.support import LoopClock, run, temporary_directory, until

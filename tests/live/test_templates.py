@@ -15,7 +15,8 @@ from twisted.internet.defer import Deferred
 
 from hostline.server.drivers.driver import Workload
 from hostline.server.drivers.qemu import QemuDriver
-from hostline.server.supervise.templates import RAM, Templates, makers
+from hostline.server.supervise.clones import RAM
+from hostline.server.supervise.templates import Templates, makers
 from tests import needs
 from tests.drivers import Heard
 from tests.live.machines import MachineHost
