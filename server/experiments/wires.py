@@ -80,7 +80,7 @@ class Linked:
         plan = self._host.get(Plan, str(serial))
         wanted: dict[str, Link] = {}
         if experiment is not None and plan is not None and experiment.slivers:
-            facts = plan, experiment.slivers, experiment.changes, experiment.swapped_in
+            facts = plan, experiment.slivers, experiment.changes, experiment.swapped_in if experiment.changes else None
             before = self._told.get(serial)
             if before is not None and before[0] is plan and before[1:] == facts[1:]:
                 return
