@@ -110,6 +110,9 @@ class NetworkedTests(unittest.TestCase):
         self.assertIn("default via 10.97.0.1", self.said(driver, 6, "ip", "route"))
         self.assertIn("02:aa:00:00:00:06", self.said(driver, 6, "ip", "link", "show", "inf000"))
         self.assertGreater(self.sending_s(driver), SENT_KIB * 8192 / (RATE_KBPS * 1000) * 0.8)
+        activity = self.host.go(driver.activity(6))
+        assert activity is not None
+        self.assertGreater(activity.experiment_packets, SENT_KIB * 1024 // 1514)
         before = dict(driver.status())
         driver.close()
         driver = self.make(5, 6)
