@@ -18,12 +18,13 @@ DOOR = "/run/hostline"
 PATH = f"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:{OURS}/bin"
 #: What the root of a container may do to what is its own. Files: install packages, change owners and modes. Processes:
 #: end those of its users. SETUID, SETGID, SETPCAP: become its users and give up the rest, as services do;
-#: NET_BIND_SERVICE: ports below 1024; SYS_CHROOT: sshd locks its unprivileged half up so. Left out of docker's list:
-#: NET_RAW (forged packets on the bridge; ping works without), MKNOD and SETFCAP (of no use in a user namespace or under
-#: no_new_privs), AUDIT_WRITE (the host's audit log is not theirs).
+#: NET_BIND_SERVICE: ports below 1024; NET_RAW: raw sockets of IP, for ping and traceroute (those of whole frames are
+#: refused by the filter of system calls, and what bears a false address is dropped at the port of the bridge);
+#: SYS_CHROOT: sshd locks its unprivileged half up so. Left out of docker's list: MKNOD and SETFCAP (of no use in a user
+#: namespace or under no_new_privs), AUDIT_WRITE (the host's audit log is not theirs).
 CAPABILITIES = (
     "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_SETPCAP",
-    "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT",
+    "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SYS_CHROOT",
 )  # fmt: skip
 #: What says more of the host than a container needs to know, and what would change it: docker's lists.
 MASKED = (
