@@ -265,8 +265,26 @@ class UsedTests(SynchronousTestCase):
         """
         self.assertEqual(self.said("images")[1][0]["problems"], ["its files are gone from this host"])
         images = self.daemon.daemon.images
-        self.assertRaisesRegex(WrongState, "make it again", images.for_sliver, "other")
-        self.assertRaisesRegex(NoSuchImage, "did you mean tiny|tiny", images.for_sliver, "tinny")
+        self.assertRaisesRegex(WrongState, "make it again", images.for_sliver, "other", "container")
+        self.assertRaisesRegex(NoSuchImage, "did you mean tiny|tiny", images.for_sliver, "tinny", "container")
+
+    def test_otherKind(self) -> None:
+        """
+        A machine is not made from an image of containers.
+        """
+        self.assertRaisesRegex(WrongState, "kind container", self.daemon.daemon.images.for_sliver, "other", "qemu")
+
+    def test_ready(self) -> None:
+        """
+        A sign of being up that makes no sense, or could take for ever to look for, is refused before anything is made.
+        """
+        for words in (
+            "kind=qemu ready=tcp:99999",
+            "kind=qemu ready=soon",
+            'kind=qemu ready="console:(a+)+$"',
+            "kind=container ready=tcp:22",
+        ):
+            self.assertEqual(self.said(f"image_build vm base=busybox {words}")[1]["code"], "BAD_VALUE", words)
 
     def test_packages(self) -> None:
         """
