@@ -10,9 +10,7 @@ import asyncio
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, DeferredLock
@@ -20,66 +18,19 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from hostline.server.drivers.driver import Interface
-from hostline.server.network import fabric, inner, ip, laying, link_means
+from hostline.server.network import fabric, inner, ip, laying, link_means, plugging
 from hostline.server.network.fabric import Able, Fabric, Link, Names, Shape
 from hostline.server.network.filters import Filters
 from hostline.server.network.inner import Inside
 from hostline.server.network.laying import Orders, Seen
+from hostline.server.network.plugging import Work
 from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise.spawn import Spawner
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 #: Whose wirefilters are where nobody says.
 NOBODY = 65534
-_INSIDE = "nsenter --net=/proc/self/fd/3"
-_LOOK = """
-ip -j link show || exit 1
-echo
-tc -j qdisc show || exit 1
-echo
-nft list tables bridge 2>/dev/null
-nft list chains 2>/dev/null
-exit 0
-"""
-#: The arguments are our ends. A line each; then what is inside.
-_INSPECT = f"""
-for one; do found=$(ip -j link show dev "$one" 2>/dev/null); echo "${{found:-[]}}"; done
-exec {_INSIDE} sh -c '
-links=$(ip -j -d address show) || exit 1; echo "$links"
-routes=$(ip -N -j -4 route show table main); echo "${{routes:-[]}}"
-cat /proc/sys/net/ipv4/ip_forward'
-"""
 #: Whether the rules for what is passed on are asked about what crosses a bridge, too.
 BRIDGED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
-#: $1: new bridges: not a packet on them is for the host itself, whatever it says. $2: yes if something is to be done
-#: inside, $3: what is written into ip_forward there, if anything.
-_APPLY = f"""
-[ -z "$4" ] || nft -f - <&9 || exit 14
-ip -batch - <&4 || exit 11
-for one in $1; do
-    echo 1 >/proc/sys/net/ipv4/conf/$one/rp_filter || exit 12
-    [ ! -e /proc/sys/net/ipv6 ] || echo 1 >/proc/sys/net/ipv6/conf/$one/disable_ipv6 || exit 12
-done
-ip -batch - <&5 || exit 11
-tc -batch - <&6 || exit 13
-ip -batch - <&8 || exit 11
-[ -z "$2" ] || exec {_INSIDE} sh -c 'ip -batch - <&7 || exit 15
-[ -z "$1" ] || echo $1 >/proc/sys/net/ipv4/ip_forward
-[ "$1" != 1 ] || for one in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 >$one; done' sh "$3"
-"""
-#: $1: the tag, then names: what bears both goes. What is left is told.
-_UNPLUG = """
-tag=$1; shift
-left=
-for one; do
-    case $(ip -j link show dev "$one" 2>/dev/null) in
-        *"$tag"*) ip link delete dev "$one" 2>/dev/null; ip link show dev "$one" >/dev/null 2>&1 && left="$left $one" ;;
-    esac
-done
-[ -z "$left" ] || { echo "still there:$left" >&2; exit 11; }
-"""
 
 
 class Links:
@@ -229,10 +180,10 @@ class Links:
             sound += [] if why else [one]
         await self._lock.acquire()
         try:
-            with _space(pid) as (space, hosted):
+            with plugging.space_of(pid) as (space, hosted):
                 if hosted and not all(getattr(self._member(serial, one), "embedded", False) for one in sound):
                     return [f"no links: process {pid} is in the host's own network namespace"]
-                work = _Work(serial, space, hosted, tuple(sound), tuple(routes), forwards, inside)
+                work = Work(serial, space, hosted, tuple(sound), tuple(routes), forwards, inside)
                 problems += await self._plug(work)
         except (OSError, ValueError) as error:
             return [*problems, f"no links: {getattr(error, 'strerror', None) or error}"]
@@ -253,7 +204,7 @@ class Links:
         link = self._wanted.get(one.link)
         return next((m for m in link.members if m.key == (serial, one.name)), None) if link is not None else None
 
-    async def _plug(self, work: _Work) -> list[str]:
+    async def _plug(self, work: Work) -> list[str]:
         if self._closed:
             return ["no links: the daemon is ending"]
         if not work.interfaces and not any(key[0] == work.serial for key in self._at):
@@ -283,23 +234,23 @@ class Links:
                 why = await self._filters.ensure(joint, int(name.partition("/")[0])) or why
         return why
 
-    def _needed(self, work: _Work) -> set[str]:
+    def _needed(self, work: Work) -> set[str]:
         parts = self._parts(work)
         return {name for one in parts for name in laying.devices(one)} | set(self._ends(work))
 
-    def _parts(self, work: _Work) -> list[Fabric]:
+    def _parts(self, work: Work) -> list[Fabric]:
         return [self._part((work.serial, one.name)) for one in work.interfaces]
 
     def _part(self, key: tuple[int, str]) -> Fabric:
         link = self._wanted.get(self._at[key])
         return fabric.fabric(link, [key], self._names, self.able) if link is not None else Fabric()
 
-    def _ends(self, work: _Work) -> list[str]:
+    def _ends(self, work: Work) -> list[str]:
         return [self._names.port((work.serial, one.name)) for one in work.interfaces]
 
-    async def _plug_once(self, work: _Work, gone: Collection[tuple[int, str]]) -> tuple[ip.Outcome, inner.Inner]:
+    async def _plug_once(self, work: Work, gone: Collection[tuple[int, str]]) -> tuple[ip.Outcome, inner.Inner]:
         ends = self._ends(work)
-        told = await self._tools.run(_INSPECT, *ends, space=work.space)
+        told = await self._tools.run(plugging.INSPECT, *ends, space=work.space)
         lines = told.out.splitlines()
         if told.code or len(lines) != len(ends) + 3:
             return ip.Outcome(told.code or 1, told.out, told.err or "cannot look inside"), inner.Inner()
@@ -350,7 +301,7 @@ class Links:
         batches = {fd: "".join(f"{order}\n" for order in batch) for fd, batch in texts.items()}
         batches[9] = "\n".join(self._guard()) + "\n" if guard else ""
         words = (" ".join(orders.bridges), "yes" if found else "", found.forward if found else "", "yes" * guard)
-        outcome = await self._tools.run(_APPLY, *words, texts=batches, space=space)
+        outcome = await self._tools.run(plugging.APPLY, *words, texts=batches, space=space)
         if outcome.code == 0:
             self._guarded = self._guarded or guard
             self._held |= orders.shapes
@@ -382,7 +333,7 @@ class Links:
             ports = [self._names.port(key) for key in keys]
             if ports:
                 tag = f'"ifalias":"{self._names.alias("port", serial)} '
-                outcome = await self._tools.run(_UNPLUG, tag, *ports)
+                outcome = await self._tools.run(plugging.UNPLUG, tag, *ports)
                 if outcome.code:
                     raise OSError(f"its links cannot be removed: {outcome.reason}")
             for key in keys:
@@ -554,7 +505,7 @@ class Links:
                 self._broken[name] = str(error)
 
     async def _look(self) -> None:
-        outcome = await self._tools.run(_LOOK)
+        outcome = await self._tools.run(plugging.LOOK)
         parts = outcome.out.split("\n\n")
         if outcome.code or len(parts) < 2:
             raise OSError(f"nobody can tell what links there are: {outcome.reason}")
@@ -572,47 +523,8 @@ class Links:
             self._filters.close()
 
 
-class _Work:
-    """
-    What one L{Links.plug} is about.
-    """
-
-    def __init__(
-        self,
-        serial: int,
-        space: int,
-        hosted: bool,
-        interfaces: tuple[Interface, ...],
-        routes: tuple[tuple[str, str], ...],
-        forwards: bool,
-        inside: bool,
-    ) -> None:
-        self.serial = serial
-        self.space = space
-        self.hosted = hosted
-        self.interfaces = interfaces
-        self.routes = routes
-        self.forwards = forwards
-        self.inside = inside
-
-
 def _says(path: Path, text: str) -> bool:
     try:
         return path.read_text().strip() == text
     except OSError:
         return False
-
-
-@contextmanager
-def _space(pid: int) -> Iterator[tuple[int, bool]]:
-    """
-    A descriptor for the network namespace of a process, which from then on is meant whoever gets its pid; and whether
-    it is the host's own.
-
-    @raise OSError: if it has none.
-    """
-    fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        yield fd, os.path.samestat(os.fstat(fd), os.stat("/proc/self/ns/net"))  # noqa: PTH116
-    finally:
-        os.close(fd)
