@@ -21,7 +21,7 @@ from hostline.server.drivers.wires import NO_WIRES
 from hostline.server.network.shared import Shared
 from hostline.server.network.taps import Taps
 from hostline.server.supervise import bundle as oci
-from hostline.server.supervise import clones, machine, machine_bundle
+from hostline.server.supervise import clones, homes, machine, machine_bundle
 from hostline.server.supervise.bundle import Bind
 from hostline.server.supervise.disks import LOGS, Disks
 from hostline.server.supervise.guest import Card, Seed
@@ -85,6 +85,7 @@ class MachineBooting(Booting):
         if workload.start_command is not None:
             (bundle.path / "own/command").touch(mode=0o600)
         cards = self._cards(workload)
+        self.kept.mark(bundle, "memory", str(held(workload.rspec)["memory_max"]))
         self.kept.mark(bundle, "cards", json.dumps([card.name for card in cards]))
         sliver.root = await self.files.mount(serial)
         shutil.rmtree(sliver.root / LOGS, ignore_errors=True)
@@ -144,6 +145,24 @@ class MachineBooting(Booting):
         if set(wanted) - set(cards):
             problems.append("it gets its new interfaces at its next boot")
         sliver.problems["links"] = tuple(problems)
+
+    def hold(self, sliver: ContainerSliver, rspec: Mapping[str, int]) -> list[str]:
+        """
+        Hold QEMU to other limits while its guest runs. It is never given less memory than it was started with: the
+        kernel would kill it for having used it.
+
+        @return: what is not in force, in words for the user.
+        """
+        if self.cgroups is None:
+            return []
+        asked = held(rspec)
+        noted = homes.read_note(self.kept.bundle(sliver.serial, sliver.boots).path / "memory")
+        begun = noted[0] if noted else asked["memory_max"]
+        most = max(asked["memory_max"], begun)
+        problems = self.cgroups.apply(sliver.serial, {**asked, "memory_max": most})
+        if asked["memory_max"] != begun:
+            problems.append(f"it has the memory of a memory_max of {begun} until its next boot")
+        return problems
 
     def seed(self, workload: Workload) -> Seed:
         """

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from hostline.server.drivers.container_lives import Lives
 from hostline.server.drivers.containers import ContainerSliver
 from hostline.server.drivers.driver import Workload
-from hostline.server.drivers.qemu_boot import MachineBooting, held
+from hostline.server.drivers.qemu_boot import MachineBooting
 from hostline.server.drivers.qemu_watch import Watch
 from hostline.server.supervise.console import read_console
 from hostline.server.supervise.guestports import end_talks
@@ -166,8 +166,7 @@ class MachineLives(Lives):
         sliver.problems["disk"] = (problem,) if problem else ()
         if not sliver.alive:
             return
-        if self._cgroups is not None:
-            sliver.problems["limits"] = tuple(self._cgroups.apply(serial, held(rspec)))
+        sliver.problems["limits"] = tuple(self._booting.hold(sliver, rspec))
         network = self._booting.control
         if sliver.node is not None:
             pid = sliver.node.pid

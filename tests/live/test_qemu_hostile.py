@@ -175,10 +175,14 @@ class HostileTests(unittest.TestCase):
 
     def test_fillsItsMemory(self) -> None:
         """
-        What one uses up is its own: QEMU is never killed for want of memory.
+        What one uses up is its own: QEMU is never killed for want of memory, nor when the guest is to have less.
         """
         self.boot(rspec={"memory_max": 448 << 20})
         self.run_in("sh", "-c", "dd if=/dev/zero of=/dev/shm/x bs=1M; dd if=/dev/zero of=/tmp/x bs=1M count=40")
+        self.assertEqual((self.status().boot, self.run_in("echo", "fine").out), ("booted", b"fine\n"))
+        self.host.go(self.driver.ensure_configured(Workload(5, WEB, rspec={"memory_max": 300 << 20})))
+        self.assertEqual(self.driver.in_force(5)["memory_max"], 448 << 20)
+        self.assertTrue(any("until its next boot" in one for one in self.status().problems))
         self.assertEqual((self.status().boot, self.run_in("echo", "fine").out), ("booted", b"fine\n"))
 
 
