@@ -72,6 +72,7 @@ class Qmp:
         self._lost = lost
         self._client: QMPClient | None = None
         self._staying: asyncio.Task[None] | None = None
+        self._link: socket.socket | None = None
 
     @property
     def joined(self) -> bool:
@@ -109,9 +110,10 @@ class Qmp:
 
         @raise OSError: if it does not take it.
         """
-        if self._client is None:
+        if self._link is None:
             raise OSError("QEMU cannot be asked")
-        self._client.send_fd_scm(fd)
+        # A blank, as qemu.qmp's send_fd_scm sends it; that wants asyncio's own socket, and uvloop has another.
+        socket.send_fds(self._link, [b" "], [fd])
         await self.execute("getfd", {"fdname": name})
 
     def close(self) -> None:
@@ -119,6 +121,7 @@ class Qmp:
         Leave; QEMU goes on.
         """
         client, self._client = self._client, None
+        self._drop_link()
         if client is not None and not self._loop.is_closed():
             self._loop.create_task(_leave(client))
         if self._staying is not None:
@@ -132,7 +135,7 @@ class Qmp:
         except BaseException:
             link.close()
             raise
-        self._client = client
+        self._client, self._link = client, link.dup()
         self._staying = self._loop.create_task(self._stay(client))
 
     async def _stay(self, client: QMPClient) -> None:
@@ -144,8 +147,14 @@ class Qmp:
             listening.cancel()
         if self._client is client:
             self._client = self._staying = None
+            self._drop_link()
             await _leave(client)
             self._lost()
+
+    def _drop_link(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
 
     async def _listen(self, client: QMPClient) -> None:
         async for event in client.events:
