@@ -41,7 +41,7 @@ from hostline.server.supervise.trash import Trash
 
 #: How many templates are kept, and how many failures there may be before one is given up for good.
 MOST, TRIES = 4, 2
-_LIMIT_S, _SETTLE_S, _APART_S, _SEAL_S, _TRY_S = 180.0, 1.0, 0.3, 10.0, 60.0
+_LIMIT_S, _SETTLE_S, _APART_S, _SEAL_S, _TRY_S = 180.0, 1.0, 0.3, 10.0, 120.0
 _NOBODY = "65534"
 _SEALS = 0x2 | 0x4 | 0x8  # SHRINK, GROW, WRITE
 _ADD_SEALS = 1033

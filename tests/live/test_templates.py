@@ -19,8 +19,8 @@ from hostline.server.supervise.clones import RAM
 from hostline.server.supervise.templates import Templates, makers
 from tests import needs
 from tests.drivers import Heard
-from tests.live.machines import MachineHost
-from tests.live.support import idle
+from tests.live.machines import BOOT_S, MachineHost
+from tests.live.support import idle, until
 from tests.scale import scaled
 
 
@@ -53,7 +53,7 @@ class Clones(unittest.TestCase):
         cls.addClassCleanup(cls.clean)
         cls.host.go(cls.driver.recover({}))
         cls.cold = cls.start(1)
-        cls.host.until(lambda: cls.templates.ready() == 1)
+        until(cls.host.loop, lambda: cls.templates.ready() == 1, 3 * BOOT_S)  # two boots
 
     @classmethod
     def directory(cls) -> Path:
