@@ -35,10 +35,10 @@ for place in /sys/class/virtio-ports/*; do
 done
 shift 4
 tries=0
-until (exec 7<"$in" 8>"$out" 9>"$err") 2>/dev/null; do # the one before may just be leaving
+until (exec 8>"$out" 9>"$err") 2>/dev/null; do # the one before may just be leaving; what waits at $in would be lost
     tries=$((tries + 1))
     [ $tries -lt 50 ] || exit 125
-    sleep 0.1
+    sleep 0.2
 done
 exec 7<"$in" 8>"$out" 9>"$err" || exit 125
 here=/run/hostline/talk.$$
@@ -57,6 +57,7 @@ cat <"$here/err" >&9 7<&- 8>&- & complains=$!
 ) <"$here/in" >"$here/out" 2>"$here/err"
 code=$?
 kill $feeds
+wait $feeds
 (
     exec 7<&- 8>&- 9>&-
     sleep 2
