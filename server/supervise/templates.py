@@ -47,7 +47,8 @@ _SEALS = 0x2 | 0x4 | 0x8  # SHRINK, GROW, WRITE
 _ADD_SEALS = 1033
 #: The last word is how what an earlier daemon began is known again.
 _MARK = "hostline-template"
-_SCRIPT = 'cd "$1" || exit 1; shift 2; exec "$@"'
+# The shell stays root's and the first of its pid namespace: what sets its uid is no longer told of its parent's death.
+_SCRIPT = 'cd "$1" || exit 1; shift 2; "$@"; exit "$?"'
 
 
 @define

@@ -19,7 +19,7 @@ from attrs import frozen
 from hostline.server.network import fabric
 from hostline.server.supervise import syscalls
 from hostline.server.supervise.means import clear, mounts_below
-from tests.live.support import DEADLINE_S, living
+from tests.live.support import DEADLINE_S, living, working_in
 
 _GROUP = re.compile("[a-z][0-9]+")
 #: Below the state directory: where each sliver has something of its own, while it is there.
@@ -27,6 +27,7 @@ _PLACES = (
     "slivers", "slivers/.trash", "embedded", "embedded/.trash", "run/embedded/slivers", "accounts",
     "accounts/.trash", "containers", "roots", "roots/.trash",
     "network/addresses", "run/slivers", "run/accounts/slivers", "run/containers/bundles", "run/containers/state-*",
+    "machines", "machines/.trash", "run/machines/bundles", "run/machines/state-*", "run/links", "snapshots",
     "run/doors", "delegates/[0-9]*",
 )  # fmt: skip
 #: What removes what L{Remains.accounts} finds, in that order.
@@ -48,9 +49,11 @@ class Remains:
 
     def processes(self) -> set[int]:
         """
-        @return: every living process of a sliver: by its tag, by its uid; and what keeps containers, by its arguments.
+        @return: every living process of a sliver or a link: by its tag, by its uid; and what keeps containers, by its
+            arguments.
         """
-        tag, path = f"HOSTLINE_SLIVER={self.instance}/".encode(), os.fsencode(self.state)
+        tag = tuple(f"{name}={self.instance}/".encode() for name in ("HOSTLINE_SLIVER", "HOSTLINE_LINK"))
+        path = os.fsencode(self.state)
         found = set()
         for one in Path("/proc").iterdir():
             if not one.name.isdigit():
@@ -65,6 +68,33 @@ class Remains:
             of_ours = any(uid in uids for uids in (self.uids, self.blocks, self.delegates))
             if (tagged or keeps or of_ours) and living(int(one.name)):
                 found.add(int(one.name))
+        return found
+
+    def filters(self) -> int:
+        """
+        @return: how many living processes delay or lose what is on links.
+        """
+        tag = f"HOSTLINE_LINK={self.instance}/".encode()
+        found = 0
+        for pid in self.processes():
+            with contextlib.suppress(OSError):
+                found += any(word.startswith(tag) for word in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
+        return found
+
+    def makers(self) -> set[int]:
+        """
+        @return: every living process of what makes templates of machines, by where it is; none needs to end while the
+            daemon runs.
+        """
+        place, found = f"{self.state}/templates/", set()
+        for one in Path("/proc").iterdir():
+            if not one.name.isdigit():
+                continue
+            with contextlib.suppress(OSError):
+                words = (one / "cmdline").read_bytes().split(b"\0")
+                told = any(word.startswith(place.encode()) for word in words) and b"hostline-template" in words
+                if (told or str((one / "cwd").readlink()).startswith(place)) and living(int(one.name)):
+                    found.add(int(one.name))
         return found
 
     def accounts(self) -> list[str]:
@@ -156,7 +186,7 @@ class Remains:
         End and remove all of it but files, whether it was of a sliver or of all.
         """
         deadline = time.monotonic() + DEADLINE_S
-        while (left := self.processes()) and time.monotonic() < deadline:
+        while (left := {*self.processes(), *working_in(self.state)}) and time.monotonic() < deadline:
             for pid in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)

@@ -121,6 +121,22 @@ def living(pid: int) -> bool:
         return False
 
 
+def working_in(directory: Path) -> list[int]:
+    """
+    @return: every living process whose working directory is below a directory, be that removed or not.
+    """
+    found = []
+    for one in Path("/proc").iterdir():
+        if one.name.isdigit():
+            try:
+                place = str((one / "cwd").readlink())
+            except OSError:
+                continue
+            if place.startswith(f"{directory}/") and living(int(one.name)):
+                found.append(int(one.name))
+    return found
+
+
 def as_root() -> bool:
     """
     @return: whether we may do what only root may.

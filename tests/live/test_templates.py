@@ -20,7 +20,7 @@ from hostline.server.supervise.templates import Templates, makers
 from tests import needs
 from tests.drivers import Heard
 from tests.live.machines import BOOT_S, MachineHost
-from tests.live.support import idle, until
+from tests.live.support import idle, until, working_in
 from tests.scale import scaled
 
 
@@ -71,7 +71,7 @@ class Clones(unittest.TestCase):
         left = cls.host.left()
         cls.driver.close()
         idle(cls.host.loop, 0.1)
-        assert (left, makers(cls.directory())) == ([], []), left
+        assert (left, makers(cls.directory()), working_in(cls.directory())) == ([], [], []), left
 
     def go(self, coroutine: Any) -> Any:
         return self.host.go(coroutine)
@@ -186,6 +186,7 @@ class CrashTests(Clones):
         self.driver.close()
         type(self).begin()
         self.go(self.driver.recover({1: first, 2: workload, 3: other}))
+        self.assertEqual(working_in(self.directory()), [])
         self.assertEqual((makers(self.directory()), [one.name for one in self.directory().iterdir()]), ([], [".trash"]))
         self.host.until(lambda: self.driver.status()[2].boot == "booted")
         self.host.until(lambda: self.said_or_not(2) == "n2.exp.lab\n")
