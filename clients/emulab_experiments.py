@@ -4,13 +4,11 @@ Emulab's commands about one experiment: startexp, swapexp, modexp, endexp, expin
 
 from __future__ import annotations
 
-import time
-
 from hostline.clients.emulab_flags import WrongFlags
 from hostline.clients.output import complain, say
 from hostline.clients.settings import OK
 from hostline.protocol import emulab
-from hostline.protocol.errors import HostError, NoSuchExperiment, OperationFailed, Timeout
+from hostline.protocol.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,10 +18,6 @@ if TYPE_CHECKING:
 
 #: Seconds that a command waits which is to wait for its end.
 WHOLE = 1e8
-#: Seconds between two looks, where a state is waited for of which nobody tells.
-LOOK_S = 1.0
-#: States that our own C{wait_for} waits for.
-_WAITED = ("swapped", "active", "failed")
 
 
 def wait_of(asked: Asked) -> float:
@@ -176,31 +170,8 @@ def wait(asked: Asked) -> int:
     if state not in (*emulab.STATES, "started"):
         raise WrongFlags(f"want one of {', '.join(emulab.STATES)}, got {state}")
     timeout = asked.number("t", "seconds")
-    own = emulab.own_state(state)
-    if own in (*_WAITED, "started"):
-        asked.ask("wait_for", experiment, own, timeout=WHOLE if timeout is None else timeout)
-    else:
-        _looked(asked, experiment, own, None if timeout is None else time.monotonic() + timeout)
+    asked.ask("wait_for", experiment, emulab.waited([state]), timeout=WHOLE if timeout is None else timeout)
     return OK
-
-
-def _looked(asked: Asked, experiment: str, state: str, deadline: float | None) -> None:
-    seen = False
-    while True:
-        try:
-            now = asked.ask("experiment", experiment)["state"]
-        except NoSuchExperiment:
-            if not (seen and state in emulab.GONE):
-                raise
-            return
-        if now == state:
-            return
-        if now == "failed" and state not in emulab.GONE:
-            raise OperationFailed(f"{experiment} failed")
-        seen = True
-        if deadline is not None and time.monotonic() >= deadline:
-            raise Timeout(f"{experiment} is {emulab.shown_state(now)}, not {emulab.shown_state(state)}")
-        time.sleep(LOOK_S if deadline is None else max(0.0, min(LOOK_S, deadline - time.monotonic())))
 
 
 def check(asked: Asked) -> int:

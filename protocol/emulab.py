@@ -36,7 +36,13 @@ NO_INFORMATION = "No information available."
 SHOWN = ("nodeinfo", "mapping", "linkinfo", "shaping")
 #: States of experiments that Emulab knows by another name.
 _STATES = {"modifying": "modify_reswap"}
-_OURS = {their: our for our, their in _STATES.items()} | {"modify_parse": "modifying", "modify_reparse": "modifying"}
+_OURS = {their: our for our, their in _STATES.items()} | {
+    "modify_parse": "modifying",
+    "modify_reparse": "modifying",
+    "ended": "terminated",
+}
+#: Those that no experiment is ever in here.
+_NEVER = ("new", "prerunning", "queued", "paniced", "restarting")
 #: States of experiments that its clients may wait for, as they say them.
 STATES = (
     *("new", "prerunning", "swapped", "queued", "swapping", "activating", "active", "paniced", "terminating", "ended"),
@@ -88,6 +94,15 @@ def own_state(state: str) -> str:
     @return: what we call it.
     """
     return _OURS.get(state, state)
+
+
+def waited(states: Iterable[str]) -> str:
+    """
+    @param states: as a client of Emulab's says them; none: the experiment's end.
+    @return: what our own C{wait_for} is asked for. Where no experiment is ever in any of them, its end is waited for.
+    """
+    found = dict.fromkeys(own_state(one) for one in states if one not in _NEVER)
+    return ",".join(found) or "terminated"
 
 
 def shaping(given: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:

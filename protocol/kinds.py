@@ -176,6 +176,22 @@ def choice(name: str, doc: str, *words: str) -> Kind:
     return kind
 
 
+def choices(name: str, doc: str, *words: str) -> Kind:
+    """
+    One or several of a few words, with commas between them.
+    """
+    one = choice(name, doc, *words)
+
+    def fits(value: Any) -> str | None:
+        if not isinstance(value, str):
+            return one.fits(value)
+        return next((wrong for word in value.split(",") if (wrong := one.fits(word)) is not None), None)
+
+    kind = Kind(name, doc, fits)
+    kind.words = words
+    return kind
+
+
 def maybe(kind: Kind) -> Kind:
     """
     C{kind}, or None.

@@ -346,7 +346,10 @@ class ReadTests(SynchronousTestCase):
         self.refused("status_request exp1", BadValue, "experiment: want PROJECT/EXPERIMENT, got 'exp1'")
         self.refused("wait 17 timeout=soon", BadValue, "timeout: want seconds such as 30, 2.5 or 10m, got 'soon'")
         self.refused("node_list extra=yes", BadValue, "extra: want True or False, got 'yes'")
-        self.refused("wait_for lab/exp1 up", BadValue, "state: want swapped, active, failed or started, got 'up'")
+        states = "swapped, activating, active, swapping, modifying, terminating, terminated, failed or started"
+        self.refused("wait_for lab/exp1 up", BadValue, f"state: want {states}, got 'up'")
+        self.refused("wait_for lab/exp1 active,up", BadValue, f"state: want {states}, got 'up'")
+        self.refused("wait_for lab/exp1 active,", BadValue, f"state: want {states}, got ''")
         self.refused(
             "add_user ann keys=['x']",
             BadValue,

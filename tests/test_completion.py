@@ -82,7 +82,7 @@ class BashTests(SynchronousTestCase):
         self.assertEqual(self.completed("hostline node_list extra="), ["True", "False"])
         self.assertEqual(self.completed("hostline hello --format=j"), ["json"])
         self.assertEqual(self.completed("hostline hello --format j"), ["json"])
-        self.assertEqual(self.completed("hostline wait_for lab/exp1 act"), ["active"])
+        self.assertEqual(self.completed("hostline wait_for lab/exp1 fai"), ["failed"])
         self.assertEqual(self.completed("hostline help unw"), ["unwatch"])
 
     def test_files(self) -> None:
@@ -200,7 +200,7 @@ class PromptTests(SynchronousTestCase):
             ("node_reboot lab/exp1 ", "w", ["web", "wait="]),
             ("node_reboot lab/exp1 web ", "w", ["web", "wait="]),
             ("node_list ", "extra=", ["extra=True", "extra=False"]),
-            ("wait_for lab/exp1 ", "s", ["swapped", "started"]),
+            ("wait_for lab/exp1 ", "s", ["swapped", "swapping", "started"]),
             ("help ", "unw", ["unwatch"]),
             ("nope ", "", []),
             ("ping ", "", []),

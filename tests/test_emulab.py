@@ -206,6 +206,24 @@ class WaitTests(EmulabTest):
             self.line.send("terminate lab/exp1\n")
             self.daemon.advance(4)
 
+    def test_atOnce(self) -> None:
+        """
+        Nobody waits for a look each second: any state is told when it comes, and any other one, too.
+        """
+        self.create()
+        for state, line, found in (
+            ("activating", "swap_in lab/exp1 wait=0", "activating"),
+            ([], "ping", "active"),
+            (["modify_reswap", "swapping"], "swap_out lab/exp1 wait=0", "swapping"),
+            (["new", "terminated"], "terminate lab/exp1 wait=0", "terminated"),
+        ):
+            self.wait(state)
+            self.daemon.settle()
+            self.assertEqual(self.ann.status(), 0, state)
+            self.line.send(f"{line}\n")
+            self.daemon.advance(3 if line == "ping" else 0.01)
+            self.assertEqual(self.ann.answer()["value"], found)
+
     def test_late(self) -> None:
         """
         After C{timeout} seconds it is code 8.

@@ -246,7 +246,11 @@ class CommandTests(SynchronousTestCase):
             self.run_it("expwait", "--nodes-started", "-e", "lab,exp1"),
             (8, [("wait_for", "lab/exp1", "started", {"timeout": 1e8})]),
         )
-        self.assertEqual(self.run_it("expwait", "-t", "0", "lab/exp1", "terminating")[0], 8)
+        for state, own in (("terminating", "terminating"), ("ended", "terminated"), ("modify_reswap", "modifying")):
+            self.assertEqual(
+                self.run_it("expwait", "-t", "0", "lab/exp1", state),
+                (8, [("wait_for", "lab/exp1", own, {"timeout": 0.0})]),
+            )
         self.assertEqual(self.run_it("expwait", "lab/exp1", "nonsense"), (255, []))
 
     def test_nodeReboot(self) -> None:

@@ -159,6 +159,28 @@ class WaitForTests(AskingCase):
         self.assertEqual((first.tag, first.body["code"]), ("1", "FAILED"))
         self.assertIn("was terminated", first.body["message"])
 
+    def test_oneOfSeveral(self) -> None:
+        """
+        The first of several states that comes will do, one on the way to another, too.
+        """
+        self.ann.send("swap_in lab/exp1 wait=0\n@1 wait_for lab/exp1 activating\n")
+        self.assertEqual([one.body["state"] for one in self.ann.replies() if one.tag == "1"], ["activating"])
+        self.assertEqual(self.waits("wait_for lab/exp1 failed,active", 1)["state"], "active")
+        self.ann.send("@2 wait_for lab/exp1 swapping,swapped\nswap_out lab/exp1 wait=0\n")
+        self.assertEqual([one.body["state"] for one in self.ann.replies() if one.tag == "2"], ["swapping"])
+
+    def test_untilItIsGone(self) -> None:
+        """
+        Who waits for its end is told what it was.
+        """
+        self.ann.body("swap_in lab/exp1 wait=0")
+        self.daemon.advance(2)
+        self.ann.send("@1 wait_for lab/exp1 failed,terminated\nterminate lab/exp1 wait=0\n")
+        self.daemon.advance(1)
+        (body,) = (one.body for one in self.ann.replies() if one.tag == "1")
+        self.assertEqual((body["state"], sorted(body["nodes"])), ("terminating", ["db", "web"]))
+        self.assertEqual(self.ann.code("wait_for lab/exp1 terminated"), "NO_SUCH_EXPERIMENT")
+
     def test_endsWithTheRight(self) -> None:
         """
         Who loses the right to see it while waiting is answered as if it were not there.

@@ -18,6 +18,13 @@ _FORMAT = (
     ),
     None,
 )
+#: What wait_for waits for: states of an experiment, its end, and the end of its start commands.
+WAITED = ("swapped", "activating", "active", "swapping", "modifying", "terminating", "terminated", "failed", "started")
+_WAITED = kinds.choices(
+    "STATE,..",
+    "states, any of which will do; terminated: it is gone; started: every start command has ended",
+    *WAITED,
+)
 _AT_LEAST_ONE = maybe(kinds.number("N", "a whole number from 1", 1))
 _BY_PASS = maybe(kinds.Kind("PASS:N,..", "a number by pass: 0:1,1:20", kinds.STRING.fits))
 #: How nodes are placed on hosts; what is left out of modify_experiment stays as it was asked for.
@@ -179,11 +186,12 @@ ROWS: tuple[Command, ...] = (
         "wait_for",
         (
             ("experiment", EXPERIMENT),
-            ("state", kinds.choice("STATE", "a state, or started", "swapped", "active", "failed", "started")),
+            ("state", _WAITED),
         ),
         shapes.EXPERIMENT_BODY,
         FOR_MEMBERS,
-        "Wait until the experiment is in STATE; started: every start command has ended. Past timeout= it is TIMEOUT.",
+        "Wait until the experiment is in one of the states; started: every start command has ended; terminated: it is "
+        "gone, and this is what it was. Past timeout= it is TIMEOUT.",
         options=(("timeout", SECONDS, 30.0),),
         target="experiment",
     ),

@@ -189,20 +189,25 @@ def topology(ask: Ask, name: str) -> dict[str, Any]:
 @responds(TABLE["wait_for"])
 async def wait_for(ask: Ask, name: str, state: str, timeout: float) -> dict[str, Any]:
     """
-    Wait until an experiment is in a state.
+    Wait until an experiment is in one of some states.
     """
     ask.waiting = True
     deadline = ask.daemon.clock.seconds() + timeout
-    serial = ask.target.serial
+    serial, states = ask.target.serial, set(state.split(","))
+    body: dict[str, Any] = {}
     while True:
         experiment = ask.host.experiments_by_serial.get(serial)
         if experiment is None:
+            if "terminated" in states and body:
+                return {**body, "state": "terminating"}
             raise OperationFailed(f"{name} was terminated")
         ask.look_again()
-        if experiment.state == "failed" and state in ("active", "started"):
+        if experiment.state == "failed" and states <= {"active", "started"}:
             raise OperationFailed(f"{name} failed: {experiment.reason}")
-        if _is_so(ask, experiment, state):
+        if any(_is_so(ask, experiment, one) for one in states):
             return experiment_body(ask, experiment)
+        if "terminated" in states:  # what is known of it, for when it is gone
+            body = experiment_body(ask, experiment)
         scope = experiment.project, serial
         if not await ask.daemon.news(deadline - ask.daemon.clock.seconds(), ask.caller, scope):
             ask.look_again()

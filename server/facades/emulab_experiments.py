@@ -8,17 +8,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from hostline.protocol import emulab
-from hostline.protocol.errors import BadValue, NoSuchExperiment, Timeout
+from hostline.protocol.errors import BadValue, Timeout
 from hostline.protocol.names import shown
 from hostline.server.facades import emulab_views as views
 from hostline.server.facades.emulab_arguments import Arguments, refusal
 from hostline.server.facades.emulab_call import Refusal, Response
 from hostline.server.facades.inward import WHOLE
-
-#: Seconds between two looks, where a state is waited for of which nobody tells.
-_LOOK_S = 1.0
-#: States that our own C{wait_for} waits for.
-_WAITED = ("swapped", "active", "failed")
 
 
 async def start(arguments: Arguments) -> Response:
@@ -156,42 +151,27 @@ async def state_wait(arguments: Arguments) -> Response:
         if one not in emulab.STATES:
             raise Refusal(emulab.BAD_ARGUMENTS, f"state: want one of {', '.join(emulab.STATES)}, got {shown(one)}")
     timeout = arguments.number("timeout")
-    states = [emulab.own_state(one) for one in wanted]
-    if len(states) == 1 and states[0] in _WAITED:
-        found = await _waited(arguments, experiment, states[0], WHOLE if timeout is None else timeout, wanted)
-    else:
-        found = await _looked(arguments, experiment, states, timeout, wanted)
+    states = emulab.waited(wanted or await _others(arguments, experiment))
+    try:
+        body = await arguments.say("wait_for", experiment, states, timeout=WHOLE if timeout is None else timeout)
+    except Timeout:
+        raise _timed_out(wanted) from None
+    now = body["state"]
+    if now == "terminating" and now not in states.split(","):  # it is gone
+        gone = [one for one in wanted if one in emulab.GONE]
+        if wanted and not gone:
+            raise Refusal(emulab.ERROR, f"{experiment} was terminated")
+        now = gone[0] if gone else emulab.GONE[0]
+    found = emulab.shown_state(now)
     return Response(value=found, output=found)
 
 
-async def _waited(arguments: Arguments, experiment: str, state: str, timeout: float, wanted: list[str]) -> str:
-    try:
-        body = await arguments.say("wait_for", experiment, state, timeout=timeout)
-    except Timeout:
-        raise _timed_out(wanted) from None
-    return emulab.shown_state(body["state"])
-
-
-async def _looked(
-    arguments: Arguments, experiment: str, states: list[str], timeout: float | None, wanted: list[str]
-) -> str:
-    clock = arguments.daemon.clock
-    deadline = None if timeout is None else clock.seconds() + timeout
-    first = None
-    while True:
-        try:
-            now = (await arguments.say("experiment", experiment))["state"]
-        except NoSuchExperiment:
-            gone = [one for one in wanted if one in emulab.GONE]
-            if first is None or not (gone or not states):
-                raise
-            return gone[0] if gone else emulab.GONE[0]
-        if now in states or (not states and first not in (None, now)):
-            return emulab.shown_state(now)
-        first = first or now
-        if deadline is not None and clock.seconds() >= deadline:
-            raise _timed_out(wanted)
-        await arguments.pause(_LOOK_S if deadline is None else max(0.0, min(_LOOK_S, deadline - clock.seconds())))
+async def _others(arguments: Arguments, experiment: str) -> list[str]:
+    """
+    @return: every state but the one that an experiment is in.
+    """
+    now = emulab.shown_state((await arguments.say("experiment", experiment))["state"])
+    return [one for one in emulab.STATES if one != now]
 
 
 def _timed_out(wanted: list[str]) -> Refusal:
