@@ -28,12 +28,19 @@ class Node:
     image: str | None = None
 
 
-def text(nodes: Mapping[str, Node]) -> str:
+def text(nodes: Mapping[str, Node], delays: Mapping[str, float] | None = None, rate_kbps: float = 100_000) -> str:
     """
+    @param delays: milliseconds, of those links that are shaped; these have the rate, too.
     @return: a topology of these nodes, ready to stand in a request.
     """
     links = dict.fromkeys(link for node in nodes.values() for link in node.links)
-    parts = [f"<substrates><name>{name}</name></substrates>" for name in links]
+    parts = []
+    for name in links:
+        shape = ""
+        if delays is not None and name in delays:
+            shape = f"<capacity><rate>{rate_kbps}</rate><kind>max</kind></capacity>"
+            shape += f"<latency><time>{delays[name]}</time><kind>average</kind></latency>"
+        parts.append(f"<substrates><name>{name}</name>{shape}</substrates>")
     for name, node in nodes.items():
         attributes = {"containers:node_type": node.kind, **node.more}
         if node.command is not None:

@@ -139,6 +139,7 @@ class KilledTest(unittest.TestCase):
         self.assertEqual(self.host.stop(), 0)
         helpers = [pid for pid, started in self.helpers if living(pid) and (start_time(pid) or (0,))[0] == started]
         self.assertEqual(helpers, [])
+        until(lambda: not self.host.remains.makers(), 5, self.host.remains.makers)
         self.assertEqual(self.host.cgroups(), [])
         self.maxDiff = None
         self.assertEqual(self.host.tracebacks(), "")
