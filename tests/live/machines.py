@@ -14,17 +14,15 @@ from typing import Any, cast
 from attrs import evolve
 
 from hostline.server.drivers.qemu import PROGRAM, QemuDriver
-from hostline.server.supervise.builders import Recipe
 from hostline.server.supervise.running import program
 from hostline.server.supervise.shelf import GuestFiles, Shelf
 from hostline.server.supervise.spawn import Spawner
 from hostline.server.supervise.subuids import BLOCK, SubuidRange
-from tests.live import support
+from tests.live import guests, support
 from tests.live.containers import Host, Shelved
 
 #: A guest boots in some 3 s under TCG on a quiet machine; others may be busy here.
 BOOT_S = 90.0
-_BUILD_S = 600.0
 
 
 class Imaged:
@@ -40,7 +38,7 @@ class Imaged:
         shelf = Shelf(self.state / "images", spawner, support.LoopClock(loop))
         try:
             shelf.prepare()
-            support.run(loop, shelf.build(1, Recipe("busybox", kind="qemu")), _BUILD_S)
+            guests.place(self.state / "images")
             self._images = {1: shelf.guest(1)}
         finally:
             shelf.close()
@@ -73,7 +71,7 @@ class Imaged:
 @cache
 def imaged() -> Imaged:
     """
-    @return: built once for all tests of a run: that takes longer than a test. It fetches packages.
+    @return: for all tests of a run; it may have to be made first, and that fetches packages.
     """
     made = Imaged()
     atexit.register(made.close)

@@ -21,6 +21,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.certificates import Signed
+from tests.live import guests
 from tests.live.encrypted import SERVER, Site, context_for, free_port
 from tests.live.hosted import Hosted, until
 from tests.live.support import DEADLINE_S
@@ -439,7 +440,7 @@ class BenitoTests(SynchronousTestCase):
         host = Hosted(self, '[experiments]\nqemu_image = "tiny"\n')
         host.start()
         host.ask("add_project lab")
-        host.ask("image_build tiny base=busybox kind=qemu wait=500", 520)
+        guests.bring(host, "tiny")
         file = host.directory / "two.ns"
         file.write_text(_NS)
         done = ran(host, program("hostline", "qemu_experiment", "lab", "exp1", str(file), "4"))

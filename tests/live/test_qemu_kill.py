@@ -8,6 +8,7 @@ import random
 import time
 from typing import Any
 
+from tests.live import guests
 from tests.live.experiments import Node, text
 from tests.live.hosted import Hosted, until
 from tests.live.killing import SEED, KilledTest
@@ -37,8 +38,7 @@ class KilledMachinesTests(KilledTest):
         self.helpers = set()
         self.host = Hosted(self, _CONFIG)
         self.host.start()
-        self.host.ask("image_build tiny base=busybox kind=qemu", 60)
-        until(lambda: not [one for one in self.host.ask("operations") if one["ended"] is None], 300)
+        guests.bring(self.host, "tiny")
         self.host.ask("add_project lab")
 
     def status(self) -> Any:
