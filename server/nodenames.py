@@ -23,6 +23,7 @@ from hostline.protocol.errors import BadValue
 from hostline.server.config import Config
 from hostline.server.drivers.driver import Status
 from hostline.server.host import Host
+from hostline.server.nametalk import Connection, Datagrams
 from hostline.server.records import Experiment, Project, Sliver
 
 #: Seconds for which an answer may be kept: a node that is made anew may get another address.
@@ -124,10 +125,20 @@ class NameServer(DNSServerFactory):
     """
 
     noisy = False
+    protocol = Connection
 
-    def __init__(self, names: NodeNames) -> None:
+    def __init__(self, names: NodeNames, reactor: Any = None) -> None:
+        """
+        @param reactor: the clock of connections.
+        """
         super().__init__()
         self._names = names
+        self._reactor = reactor
+
+    def buildProtocol(self, addr: Any) -> Connection:
+        made = Connection(self, self._reactor)
+        made.factory = self
+        return made
 
     def handleQuery(self, message: dns.Message, protocol: Any, address: tuple[str, int] | None) -> None:
         peer = address[0] if address is not None else str(getattr(protocol.transport.getPeer(), "host", ""))
@@ -149,7 +160,7 @@ class NameService:
     _log = Logger()
 
     def __init__(self, names: NodeNames, reactor: Any) -> None:
-        self._factory = NameServer(names)
+        self._factory = NameServer(names, reactor)
         self._reactor = reactor
         self._ports: list[Any] = []
         self.problems: list[str] = []
@@ -175,7 +186,7 @@ class NameService:
                         ours.listen(50)
                         self._ports.append(self._reactor.adoptStreamPort(ours.fileno(), family, self._factory))
                     else:
-                        protocol = dns.DNSDatagramProtocol(self._factory)
+                        protocol = Datagrams(self._factory, self._reactor)
                         self._ports.append(self._reactor.adoptDatagramPort(ours.fileno(), family, protocol))
         except (OSError, UnicodeError) as error:
             why = f"names are not answered at {host} port {port}: {getattr(error, 'strerror', None) or error}"
