@@ -7,9 +7,11 @@ BIN = $(VENV)/bin
 # What the tests want of Debian, beyond what every Debian has.
 DEBIAN_FOR_TESTS = binutils busybox-static catatonit conmon debootstrap e2fsprogs golang-github-containers-common graphviz iproute2 iputils-ping mount nftables openssh-client openssh-server passwd procps qemu-system-x86 qemu-utils runc socat tcl util-linux vde2 zsh zstd
 PYTEST = $(BIN)/python -m pytest
-# The tests of the pure parts on all cores, by pytest-xdist; those with real processes and sockets one after the other.
+# First the tests of the pure parts, on all cores (pytest-xdist); then those with real processes and sockets, two
+# files at a time; last those of them that measure (tests/conftest.py lists them), one after the other.
 UNIT_FLAGS = -rs -n 2 --ignore=tests/live
-LIVE_FLAGS = -rs tests/live
+LIVE_FLAGS = -rs -n 2 --dist loadfile --no-loadscope-reorder -m 'not alone' tests/live
+ALONE_FLAGS = -rs -m alone tests/live
 PACKAGES = hostline tests bench tools
 
 .DELETE_ON_ERROR:
@@ -31,6 +33,7 @@ demo: $(VENV)/.server
 test: $(VENV)/.test $(VENV)/.debian
 	$(PYTEST) $(UNIT_FLAGS) $(PYTEST_FLAGS)
 	$(PYTEST) $(LIVE_FLAGS) $(PYTEST_FLAGS)
+	$(PYTEST) $(ALONE_FLAGS) $(PYTEST_FLAGS)
 
 soak: $(VENV)/.test $(VENV)/.debian
 	HOSTLINE_SOAK=1 $(PYTEST) -rs $(PYTEST_FLAGS)

@@ -14,6 +14,25 @@ from hypothesis import HealthCheck, settings
 
 from tests.needs import CANNOT
 
+#: Live tests that measure time or what is free of the machine: C{make test} runs them after all others, one after
+#: the other. They have the marker C{alone}.
+ALONE = (
+    "test_acceleration.py",
+    "test_container_hostile.py::HostileTests::test_diskHog",
+    "test_container_scale.py",
+    "test_delays.py",
+    "test_emulab.py::HostileTests",
+    "test_fairness.py",
+    "test_hostile.py",
+    "test_links.py::ShapeTests",
+    "test_network.py::RateTests",
+    "test_oracle.py",
+    "test_scale.py",
+    "test_show_containers.py",
+    "test_show_experiments.py",
+    "test_templates.py::TemplateTests",
+    "test_tls_endpoint.py::FloodTests",
+)
 #: Where a skip is a failure: the needs could have been met.
 STRICT = os.environ.get("CI") == "true" and os.geteuid() == 0
 
@@ -30,6 +49,15 @@ def pytest_configure() -> None:
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, usual)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """
+    Mark those of L{ALONE}.
+    """
+    for item in items:
+        if item.nodeid.partition("live/")[2].startswith(ALONE):
+            item.add_marker("alone")
 
 
 def _strict(report: Any) -> Any:

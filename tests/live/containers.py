@@ -23,9 +23,7 @@ from hostline.server.supervise.shelf import Shelf
 from hostline.server.supervise.spawn import Spawner
 from hostline.server.supervise.subuids import BLOCK, SubuidRange
 from tests.live import support
-
-#: Each run of the tests has a range of its own: 256 blocks.
-_FIRST = 0x70000000 + os.getpid() % 15 * 256 * BLOCK
+from tests.live.hosted import firsts, own_number
 
 
 class Shelved:
@@ -87,7 +85,8 @@ class Host:
         self._cgroups = found
         self.cgroups = found.of("c")
         self.files = self.new_files()
-        self.first_uid = _FIRST
+        number, self._number = own_number()
+        self.first_uid = firsts(number)[1]
 
     def new_files(self) -> Rootfs:
         """
@@ -158,3 +157,4 @@ class Host:
         self._cgroups.close()
         clear(self.directory)  # what a test that failed left mounted
         support.remove_directory(self.directory)
+        self._number.close()

@@ -31,7 +31,8 @@ ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name
 UIDS, BLOCK_UIDS, DELEGATE_UIDS = 2000, 256 * BLOCK, 200
 #: How many hosts of tests there may be at once, on one machine.
 _HOSTS = 90
-#: The uids of the delegates of all of them.
+#: The uids of the processes and accounts, and of the delegates, of all of them.
+SLIVERS = range(400_000, 400_000 + _HOSTS * UIDS)
 DELEGATES = range(40_000_000, 40_000_000 + _HOSTS * DELEGATE_UIDS)
 
 
@@ -159,8 +160,8 @@ class Hosted:
         self.socket = self.state / "run" / "hostline.sock"
         self.config = self.directory / "hostline.toml"
         self.log = self.directory / "log"
-        number, self._number = _own_number()
-        self.uid_first, self.block_first, self.delegate_first = _first(number)
+        number, self._number = own_number()
+        self.uid_first, self.block_first, self.delegate_first = firsts(number)
         self.subnet = f"10.{100 + number}.64.0/23"
         self.configure(config)
         self.argv = [*argv, "--state", str(self.state), "--config", str(self.config)]
@@ -356,11 +357,11 @@ class Hosted:
         self._number.close()
 
 
-def _first(number: int) -> tuple[int, int, int]:
+def firsts(number: int) -> tuple[int, int, int]:
     """
     @return: the first uid of a host's slivers, of its containers' blocks, and of its delegates.
     """
-    return 400_000 + number * UIDS, (1 << 28) + number * BLOCK_UIDS, DELEGATES[0] + number * DELEGATE_UIDS
+    return SLIVERS[0] + number * UIDS, (1 << 28) + number * BLOCK_UIDS, DELEGATES[0] + number * DELEGATE_UIDS
 
 
 def _free(number: int) -> bool:
@@ -368,14 +369,14 @@ def _free(number: int) -> bool:
     @return: whether no daemon that is no test's gives out any of a host's uids.
     """
     try:
-        for first, size in zip(_first(number), (UIDS, BLOCK_UIDS, DELEGATE_UIDS), strict=True):
+        for first, size in zip(firsts(number), (UIDS, BLOCK_UIDS, DELEGATE_UIDS), strict=True):
             claim(UidRange(first, size)).close()
     except Claimed:
         return False
     return True
 
 
-def _own_number() -> tuple[int, socket.socket]:
+def own_number() -> tuple[int, socket.socket]:
     """
     @return: a number that no other host of a test on this machine has, whoever runs it, until the socket is closed. So
         what is left over of one can be told from others by uid.

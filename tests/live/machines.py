@@ -87,7 +87,6 @@ class MachineHost(Host):
         self.imaged = imaged()
         super().__init__(cast(Shelved, self.imaged))
         self.cgroups = self._cgroups.of("q")
-        self.first_uid -= 15 * 256 * BLOCK  # beside those of containers
 
     def new_files(self) -> Any:
         """

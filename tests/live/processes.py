@@ -23,6 +23,7 @@ from hostline.server.supervise.spawn import Spawner
 from hostline.server.supervise.uids import UidRange
 from tests.drivers import DriverContract
 from tests.live import support
+from tests.live.hosted import firsts, own_number
 
 
 class Processes(DriverContract, unittest.TestCase):
@@ -39,7 +40,9 @@ class Processes(DriverContract, unittest.TestCase):
         self.loop = self.new_loop()
         self.directory = support.temporary_directory()
         self.instance = os.urandom(8).hex()
-        self.first_uid = 300000 + os.getpid() % 30000 * 1000  # other runs of these tests have others
+        number, held = own_number()
+        self.addCleanup(held.close)
+        self.first_uid = firsts(number)[0]
         self.spawner = Spawner(self.loop)
         self.cgroups = self.find_cgroups().of(self.letter) if self.with_cgroups else None
         self.driver: Driver = self.make()
