@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
-from attrs import define, field
+from attrs import define
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -46,7 +46,7 @@ class _Kept:
 
     watched: Watched
     warned: float | None = None
-    blocked: bool = field(default=False)
+    blocked: bool = False
 
 
 class Idle:

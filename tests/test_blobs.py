@@ -50,7 +50,7 @@ class BlobTests(SynchronousTestCase):
         self.assertEqual((found["complete"], found["have"]), (True, len(text)))
         self.assertTrue(self.ann.body(self.line(text, 0, 3))["complete"])
         plan = self.ann.body(f"check_topology blob:{hashlib.sha256(text).hexdigest()}")
-        self.assertEqual(plan["nodes"], check_topology(text.decode())["nodes"])
+        self.assertEqual(plan["nodes"], check_topology({"text": text.decode()})["nodes"])
         sha = hashlib.sha256(text).hexdigest()
         self.ann.body(f"create_experiment lab/exp1 blob:{sha} swap_in=True")
 

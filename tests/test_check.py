@@ -23,7 +23,7 @@ class CheckTests(SynchronousTestCase):
         """
         A good text is answered with its nodes, their addresses and its links.
         """
-        said = check_topology(SAMPLE)
+        said = check_topology({"text": SAMPLE})
         self.assertEqual((said["warnings"], said["errors"]), ([], []))
         web, probe = said["nodes"]
         self.assertEqual((web["node"], web["os"], web["start_command"]), ("web", "debian12", "/proj/demo/web.sh"))
@@ -40,7 +40,7 @@ class CheckTests(SynchronousTestCase):
         """
         The answer carries the topology as it was written, ready to be kept.
         """
-        said = json.loads(json.dumps(check_topology(SAMPLE), allow_nan=False))
+        said = json.loads(json.dumps(check_topology({"text": SAMPLE}), allow_nan=False))
         self.assertEqual(Topology.from_value(said["topology"]), topdl.read(SAMPLE))
 
     def test_errors(self) -> None:
@@ -48,7 +48,7 @@ class CheckTests(SynchronousTestCase):
         Errors and warnings come with their lines, and then there is no topology.
         """
         text = experiment(computer("a", attribute("container:partition", "1")), computer("a"))
-        said = check_topology(text)
+        said = check_topology({"text": text})
         self.assertEqual([one["line"] for one in said["warnings"]], [2])
         self.assertEqual([one["line"] for one in said["errors"]], [3])
         self.assertNotIn("topology", said)
@@ -59,7 +59,7 @@ class CheckTests(SynchronousTestCase):
         """
         same = attribute("ip4_address", "10.1.1.2")
         text = experiment(substrate("l"), *(computer(name, interface("l", same)) for name in "ab"))
-        said = check_topology(text)
+        said = check_topology({"text": text})
         self.assertEqual([one["line"] for one in said["errors"]], [4])
         self.assertNotIn("topology", said)
 
@@ -68,7 +68,7 @@ class CheckTests(SynchronousTestCase):
         What cannot be a topology is refused, and told what is wanted.
         """
         for text in ("", " \n", "[nodes]\na = 1", None, 5, ["<e/>"], {"text": "x", "format": "yaml"}):
-            ((one),) = check_topology(text)["errors"]
+            ((one),) = check_topology({"text": text})["errors"]
             self.assertEqual(one["line"], 1)
             self.assertTrue(one["text"].startswith("want "), one)
 
@@ -76,7 +76,7 @@ class CheckTests(SynchronousTestCase):
         """
         What does not begin with C{<} is NS, unless its format says otherwise.
         """
-        said = check_topology("\n set ns [new Simulator]\nset a [$ns node]\n$ns run\n")
+        said = check_topology({"text": "\n set ns [new Simulator]\nset a [$ns node]\n$ns run\n"})
         self.assertEqual(([one["node"] for one in said["nodes"]], said["errors"]), (["a"], []))
         said = check_topology({"text": "set ns [new Simulator]", "format": "topdl"})
         self.assertIn("not well-formed XML", said["errors"][0]["text"])
@@ -85,4 +85,4 @@ class CheckTests(SynchronousTestCase):
         """
         A byte order mark and blanks before the text are forgiven.
         """
-        self.assertEqual(check_topology("\ufeff \r\n" + SAMPLE)["errors"], [])
+        self.assertEqual(check_topology({"text": "\ufeff \r\n" + SAMPLE})["errors"], [])

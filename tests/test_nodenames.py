@@ -5,6 +5,7 @@ Tests for the answers to who asks for names of nodes by DNS.
 from __future__ import annotations
 
 from ipaddress import IPv4Network
+from typing import Any
 
 import attrs
 from hypothesis import given
@@ -139,6 +140,6 @@ class NameServerTests(NodeNamesTests):
         reply = dns.Message()
         reply.fromStr(transport.value()[2:])
         self.assertEqual(reply.id, 7)
-        payloads = [one.payload for one in reply.answers]
+        payloads: list[Any] = [one.payload for one in reply.answers]
         found = [one.dottedQuad() for one in payloads if isinstance(one, dns.Record_A)]
         return reply.rCode, found[0] if found else None

@@ -8,6 +8,7 @@ capability; so all that is so of containers' lives is so of guests' too, and is 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from attrs import evolve
 from twisted.internet.interfaces import IReactorTime
 
 from hostline.server.drivers.container import ContainerDriver
-from hostline.server.drivers.driver import Activity, Status, Workload
+from hostline.server.drivers.driver import Activity, Workload
 from hostline.server.drivers.qemu_boot import MachineBooting
 from hostline.server.drivers.qemu_commands import GuestCommands
 from hostline.server.drivers.qemu_lives import MachineLives
@@ -28,6 +29,7 @@ from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise.disks import Disks
 from hostline.server.supervise.guest_typed import typed
 from hostline.server.supervise.probe import Found, version_of
+from hostline.server.supervise.running import run
 from hostline.server.supervise.said import Ear
 from hostline.server.supervise.seccomp import PROFILE, read_profile, seccomp
 from hostline.server.supervise.shelf import GuestFiles
@@ -96,9 +98,6 @@ class QemuDriver(ContainerDriver):
         self._lives.ear = _NoEar()
         self._acceleration = Acceleration("tcg")
 
-    def status(self) -> Mapping[int, Status]:
-        return self._statuses
-
     def problems(self) -> list[str]:
         unusable = self._booting.unusable if self._booting.runtime is None else ""
         slow = self._acceleration.name == "tcg" and self._acceleration.why
@@ -128,6 +127,24 @@ class QemuDriver(ContainerDriver):
         """
         watch = self._lives.watch(serial)
         return watch is not None and watch.reachable
+
+    async def copy_disk(self, serial: int, target: Path, most_bytes: int) -> None:
+        """
+        Write what a guest that runs has changed of its disk into a new qcow2 disk, as it is at one moment.
+
+        @param target: where that is to be; who is in QEMU's place may still write to it when this is done.
+        @raise OSError: if it cannot be done.
+        """
+        watch = self._lives.watch(serial)
+        if watch is None:
+            raise OSError("it does not run")
+        base = self._booting.disks.image(serial)[0].disk
+        await run(self._spawner, "qemu-img", "create", "-q", "-f", "qcow2", str(target), str(await watch.disk_size()))
+        opened = os.open(target, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            await watch.copy_disk(opened, None if base is None else base.resolve(), most_bytes)
+        finally:
+            os.close(opened)
 
     async def activity(self, serial: int) -> Activity | None:
         found, watch = await super().activity(serial), self._lives.watch(serial)

@@ -7,36 +7,30 @@ A pure function from text to JSON value, so that it can run in the offload child
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hostline.server.experiments import ns, toml_form, topdl
 from hostline.server.experiments.addresses import assign
 from hostline.server.experiments.document import BLANKS
-from hostline.server.experiments.topology import (
-    ERROR,
-    Finding,
-    Topology,
-    TopologyNode,
-    quoted,
-)
+from hostline.server.experiments.topology import ERROR, Finding, Topology, TopologyNode, quoted
 
 #: The languages that a topology may be written in.
 FORMATS = ("topdl", "ns", "toml")
 _TABLE = re.compile(r"\[[A-Za-z0-9_.-]+\]\s*(#.*)?$", re.MULTILINE)
 
 
-def check_topology(asked: Any) -> dict[str, Any]:
+def check_topology(asked: Mapping[str, Any]) -> dict[str, Any]:
     """
     Read a topology and say all of it.
 
-    @param asked: the text, or C{{'text': str, 'format': one of L{FORMATS} or None}}, as for L{read}.
+    @param asked: C{{'text': str, 'format': one of L{FORMATS} or None}}, as for L{read}.
     @return: C{nodes} and C{links} with the addresses they would get (no MACs: those follow from the experiment's
         serial); C{warnings} and C{errors}, each a list of C{{'line', 'text'}}; and if there are no errors
         C{topology}, the L{Topology.as_value} as it was written, without the addresses that were left to us.
         What C{placement} would be is not known here.
     """
-    topology = read(asked["text"], asked.get("format")) if isinstance(asked, dict) else read(asked)
+    topology = read(asked["text"], asked.get("format"))
     addressed = topology if topology.errors else assign(topology, 0)
     value: dict[str, Any] = {
         "nodes": [node_body(one, before) for one, before in zip(addressed.nodes, topology.nodes, strict=True)],

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import define, field
+from attrs import define
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from hostline.server.drivers.driver import Conversation, Hearer
@@ -34,7 +34,6 @@ class _One:
     wrote: Collected
     over: Callable[[_One, int | None], None]
     conversation: Conversation | None = None
-    ended_early: bool = field(default=False)
 
     def said(self, stream: str, data: bytes) -> None:
         """It wrote something."""

@@ -27,6 +27,7 @@ class Item:
 
     @ivar cpu: cpu_min, per mille of a core; C{memory}: bytes that are kept for it; C{interfaces}: on links.
     @ivar turn: the pass in which it is packed; empty if it does not say.
+    @ivar host: the name of the host that it is to go to; empty if any will do.
     @ivar weight: what part of a middling host it takes, to tell the large from the small.
     """
 
@@ -39,6 +40,7 @@ class Item:
     turn: str = ""
     exclusive: bool = False
     line: int = 0
+    host: str = ""
 
     @property
     def weight(self) -> float:
@@ -108,6 +110,7 @@ class Place:
     One host while it is filled.
 
     @ivar most: how many nodes it may have.
+    @ivar fixed: the nodes among those it holds that may go to no other host.
     """
 
     room: Room
@@ -116,12 +119,15 @@ class Place:
     cpu: int = 0
     memory: int = 0
     interfaces: int = 0
-    embedded: bool = field(default=False)
+    embedded: bool = False
+    fixed: list[Item] = field(factory=list)
 
     def clear(self) -> None:
-        """Forget what it holds."""
+        """Forget what it holds and may be elsewhere."""
         self.count = self.cpu = self.memory = self.interfaces = 0
         self.embedded = False
+        for item in self.fixed:
+            self.put(item)
 
     def put(self, item: Item) -> None:
         """Have it hold one more."""

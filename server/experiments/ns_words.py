@@ -9,7 +9,6 @@ from typing import Any
 
 from attrs import frozen
 
-from hostline.server.experiments import units
 from hostline.server.experiments.draft import DraftLink, DraftNode
 from hostline.server.experiments.topology import quoted
 from hostline.server.experiments.units import BadUnit
@@ -107,11 +106,6 @@ class Objects:
         kinds = {DraftNode: "the node", DraftLink: "the link"}
         what = next((f"{told} " for kind, told in kinds.items() if isinstance(one, kind)), "")
         return f"{what}{quoted(word)}"
-
-
-def rate(text: str) -> float | None:
-    """As L{units.rate}."""
-    return units.rate(text)
 
 
 def whole(text: str, least: int, most: int) -> int:

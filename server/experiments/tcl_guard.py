@@ -27,7 +27,7 @@ _OnSignal = ctypes.CFUNCTYPE(None, c_int)
 
 class _Action(ctypes.Structure):
     # As glibc has it.
-    _fields_ = (("handler", _OnSignal), ("mask", ctypes.c_byte * 128), ("flags", c_int), ("restorer", c_void_p))
+    _fields_ = (("call", _OnSignal), ("mask", ctypes.c_byte * 128), ("flags", c_int), ("restorer", c_void_p))
 
 
 _SA_ONSTACK, _SA_RESETHAND = 0x08000000, 0x80000000

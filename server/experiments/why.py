@@ -5,6 +5,7 @@ Why a node is as it is: what was found out about it becomes a verdict, and a cha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from signal import Signals
 from typing import Any
 
 from attrs import field, frozen
@@ -15,7 +16,7 @@ from hostline.server.drivers.driver import CANNOT_START, Status
 LINES, _LONGEST = 5, 200
 #: Seconds on its way up after which a node may be in trouble.
 SLOW_S = 120.0
-_SIGNALS = {1: "HUP", 2: "INT", 3: "QUIT", 4: "ILL", 6: "ABRT", 7: "BUS", 8: "FPE", 9: "KILL", 11: "SEGV", 15: "TERM"}
+_SIGNALS = {one.value: one.name.removeprefix("SIG") for one in Signals}
 
 
 @frozen

@@ -167,7 +167,7 @@ def virtual_topology(experiment: Body, tables: list[str], exclude: list[str]) ->
             }
         )
     for end in links(experiment).values():
-        ends.append({"vname": end["name"], **{key: value for key, value in end.items() if key not in ("name",)}})
+        ends.append({"vname": end["name"], **{key: value for key, value in end.items() if key != "name"}})
     rows = {"nodes": nodes, "lans": ends}
     chosen = {tag: found for tag, found in rows.items() if (not tables or tag in tables) and tag not in exclude}
     return {"experiment": {"settings": metadata(experiment), **chosen}}

@@ -59,7 +59,9 @@ class NamesTests(KilledTest):
             asking.sendto(message.toStr(), ("127.0.0.1", _PORT))
             reply = dns.Message()
             reply.fromStr(asking.recv(512))
-        return reply.rCode, reply.answers[0].payload.dottedQuad() if reply.answers else None
+        payloads: list[Any] = [one.payload for one in reply.answers]
+        found = [one.dottedQuad() for one in payloads if isinstance(one, dns.Record_A)]
+        return reply.rCode, found[0] if found else None
 
     def ask_in(self, node: dict[str, Any], name: str) -> str:
         """
