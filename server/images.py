@@ -153,7 +153,7 @@ class Images:
         whole = self.shelf is not None and self.shelf.made(image.serial) is not None
         step, progress = self.progress(image.serial) or ("", None)
         failed = self._failed.get(image.serial, "")
-        lost = "its files are gone from this host" if image.sha256 and not whole else ""
+        lost = "its files are gone from this host, or damaged" if image.sha256 and not whole else ""
         return {
             "name": image.name,
             "serial": image.serial,

@@ -263,7 +263,7 @@ class UsedTests(SynchronousTestCase):
         """
         An image whose files are gone says so, and no sliver can be made from it.
         """
-        self.assertEqual(self.said("images")[1][0]["problems"], ["its files are gone from this host"])
+        self.assertEqual(self.said("images")[1][0]["problems"], ["its files are gone from this host, or damaged"])
         images = self.daemon.daemon.images
         self.assertRaisesRegex(WrongState, "make it again", images.for_sliver, "other", "container")
         self.assertRaisesRegex(NoSuchImage, "did you mean tiny|tiny", images.for_sliver, "tinny", "container")

@@ -117,9 +117,17 @@ class MachineLives(Lives):
             watch.close()
 
     def _keeper_ended(self, sliver: ContainerSliver, boots: int, code: int | None) -> None:
+        watched = sliver.boots == boots and sliver.serial in self._watches
         if sliver.boots == boots:
             self._look_away(sliver.serial)
         super()._keeper_ended(sliver, boots, code)
+        if watched and not (sliver.said.up or sliver.stopped or sliver.ending):
+            # As a container that comes to nothing. One that ended while nobody watched may have been up.
+            why = sliver.problems.pop("over", ()) or (f"QEMU ended with {sliver.end.code}",)
+            sliver.failure = f"it was over before it was up: {'; '.join(why)}"
+            with suppress(OSError):
+                self._kept.mark(self._bundle(sliver), "failure", sliver.failure)
+            self._tell(sliver)
 
     def _read_end(self, sliver: ContainerSliver) -> None:
         super()._read_end(sliver)

@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from hostline.server.drivers.containers import ContainerSliver
-from hostline.server.supervise import machine
+from hostline.server.supervise import backup, machine
 from hostline.server.supervise.agent import Agent
 from hostline.server.supervise.clones import revive
 from hostline.server.supervise.console import read_console
@@ -94,6 +94,9 @@ class Watch:
         self._pause_s = _FIRST_S
         self._sleep: tuple[Deferred[None], IDelayedCall] | None = None
         self._woken = False
+        self._copies = False
+        #: There while its disk is copied: whoever finds it ends that, and sees to it that the guest is not at rest.
+        self._copying = state.parent / "copying"
 
     def begin(self) -> None:
         """
@@ -133,6 +136,30 @@ class Watch:
             return False
         return True
 
+    async def copy_disk(self, target: int, base: Path | None, most_bytes: int) -> None:
+        """
+        Copy what the guest has changed of its disk (L{hostline.server.supervise.backup.copy}); one at a time.
+
+        @raise OSError: if it cannot be done.
+        """
+        if not self.reachable or self._copies or self._copying.exists():
+            raise OSError("its agent does not answer" if not self.reachable else "its disk is being copied")
+        self._copies = True
+        try:
+            self._copying.touch()
+            await backup.copy(self._qmp, self.guest.agent, self._clock, target, base, most_bytes)
+            self._copying.unlink()
+        finally:
+            self._copies = False
+            self._wake()
+
+    async def disk_size(self) -> int:
+        """
+        @return: bytes that the guest's disk has.
+        @raise OSError: if it has none, or QEMU does not say.
+        """
+        return await backup.size(self._qmp)
+
     def close(self) -> None:
         """
         Look away.
@@ -164,6 +191,8 @@ class Watch:
             await self._join()
         if not self._sliver.said.up and self._rule.how != "agent" and await self._shows():
             self._say(Said(up=True))
+        if not self._copies and self._agent_open and self._copying.exists():
+            await self._wake_guest()
         if self._seed is not None and not self._applied and not self._closed:
             await self._apply(self._seed)
         if self._applied and not self._closed:
@@ -190,6 +219,15 @@ class Watch:
         self._problem("guest", tuple(f"inside: {one}" for one in problems))
         self._pause_s = _FIRST_S
         self._say(Said(up=self._rule.how == "agent", started=self._sliver.has_command))
+
+    async def _wake_guest(self) -> None:
+        """
+        End what somebody else, or we ourselves, began with its disk and did not end.
+        """
+        await backup.abandon(self._qmp, self._clock)
+        await self.guest.ready(_READY_S)
+        await self.guest.agent.alone(backup.wake)
+        self._copying.unlink(missing_ok=True)
 
     async def _resize(self) -> None:
         if self._disk_kib is None:
@@ -275,7 +313,7 @@ class Watch:
         said = self._sliver.said
         if self._woken:
             return
-        if not said.up or not self._applied:
+        if not said.up or not self._applied or self._copying.exists():
             pause = max(_SOON_S, self._pause_s) if self._qmp.joined else 0.1
         elif (self._sliver.has_command and said.ended is None) or said.initscript == "running":
             pause = self._pause_s

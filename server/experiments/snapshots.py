@@ -41,6 +41,25 @@ class HasTree(Protocol):
         """
 
 
+@runtime_checkable
+class HasDisks(Protocol):
+    """
+    A driver whose slivers have disks, and run.
+    """
+
+    def reachable(self, serial: int) -> bool:
+        """
+        @return: whether one runs, and can be asked to put its file systems to rest.
+        """
+
+    async def copy_disk(self, serial: int, target: Path, most_bytes: int) -> None:
+        """
+        Write what one has changed of its disk into a new qcow2 disk, as it is at one moment.
+
+        @raise OSError: if it cannot be done.
+        """
+
+
 class Snapshots:
     """
     The files that images of nodes are made of.
@@ -73,9 +92,13 @@ class Snapshots:
         root, first, size = await driver.tree_of(serial)
         return await self._pack("pack_tree.py", name, root, first, size, most_bytes)
 
-    async def of_machine(self, serial: int, shelf: Shelf, name: str, most_bytes: int) -> Path:
+    async def of_machine(
+        self, serial: int, shelf: Shelf, name: str, most_bytes: int, running: HasDisks | None = None
+    ) -> Path:
         """
-        The same of what a QEMU machine begins with, which is off.
+        The same of what a QEMU machine begins with.
+
+        @param running: its driver if it runs; None if it is off.
         """
         place = self._machines / str(serial)
         disk = place / DISK
@@ -84,7 +107,18 @@ class Snapshots:
             raise OSError("it has no disk of its own: all that it has is in its memory")
         files = shelf.guest(noted[0])
         others = (files.kernel or "-", files.initrd or "-", files.directory / "guest.json")
-        return await self._pack("pack_guest.py", name, disk, files.disk or "-", disk.stat().st_uid, most_bytes, *others)
+        words = (files.disk or "-", disk.stat().st_uid, most_bytes, *others)
+        if running is None:
+            return await self._pack("pack_guest.py", name, disk, *words)
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        changed = self._directory / f"{name}.changed"
+        self._writing.add(changed)
+        try:
+            await running.copy_disk(serial, changed, most_bytes)
+            return await self._pack("pack_guest.py", name, changed, *words, "live")
+        finally:
+            self._writing.discard(changed)
+            changed.unlink(missing_ok=True)
 
     async def _pack(self, program: str, name: str, *words: object) -> Path:
         if self._spawner is None:
@@ -132,8 +166,8 @@ async def snapshot_node(ask: Ask, name: str, node: str, image: str) -> dict[str,
     name_of_file, most = f"{sliver.serial}-{ask.request}", ask.daemon.config.images.unpacked_bytes
     try:
         if sliver.kind == QEMU:
-            _is_off(ask, sliver, node)
-            path = await snapshots.of_machine(sliver.serial, images.shelf, name_of_file, most)
+            running = _running(ask, sliver, driver, node)
+            path = await snapshots.of_machine(sliver.serial, images.shelf, name_of_file, most, running)
         else:
             path = await snapshots.of_container(sliver.serial, driver, name_of_file, most)
     except OSError as error:
@@ -157,11 +191,19 @@ async def snapshot_node(ask: Ask, name: str, node: str, image: str) -> dict[str,
     return images.body(made)
 
 
-def _is_off(ask: Ask, sliver: Sliver, node: str) -> None:
+def _running(ask: Ask, sliver: Sliver, driver: object, node: str) -> HasDisks | None:
+    """
+    @return: the driver of a machine that runs; None if it is off.
+    @raise WrongState: if it is neither quite.
+    """
     status = ask.daemon.sync.status(sliver.serial)
-    # What the guest has in its memory is not on its disk.
-    if sliver.aim != STOPPED or status is None or status.boot not in (None, "dead"):
-        raise WrongState(f"node {node} is a QEMU machine that is not stopped; want stop_node first")
+    boot = None if status is None else status.boot
+    if sliver.aim == STOPPED and status is not None and boot in (None, "dead"):
+        return None
+    if boot == "booted" and isinstance(driver, HasDisks) and driver.reachable(sliver.serial):
+        return driver
+    why = "that has no agent that answers" if boot == "booted" else f"that is {boot or 'not up'}"
+    raise WrongState(f"node {node} is a QEMU machine {why}; want it booted, or stop_node first")
 
 
 def _sliver(ask: Ask, node: str) -> Sliver:

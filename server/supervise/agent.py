@@ -14,16 +14,18 @@ import json
 import os
 import random
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.error import AlreadyCalled
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
+
+T = TypeVar("T")
 
 #: Bytes of one answer, if the caller does not say otherwise.
 MOST_BYTES = 65536
@@ -173,6 +175,17 @@ class Session:
         del self._waiting[:count]
 
 
+class Call(Protocol):
+    """
+    L{Agent.call}, for who is alone with an agent.
+    """
+
+    async def __call__(
+        self, command: str, arguments: Mapping[str, Any] | None = None, *, timeout_s: float = 10.0
+    ) -> Any:
+        """As there."""
+
+
 class Agent:
     """
     The agent of one guest, at QEMU's end of its socket.
@@ -219,6 +232,23 @@ class Agent:
         """
         await self._talk(command, arguments, timeout_s, MOST_BYTES, answered=False)
 
+    async def alone(self, ask: Callable[[Call], Coroutine[Any, Any, T]]) -> T:
+        """
+        Have somebody ask several things between which nobody else asks anything.
+
+        @param ask: called with what is to be used in place of L{call}; nobody else has a turn until it is done.
+        @return: what that returns.
+        """
+
+        async def call(command: str, arguments: Mapping[str, Any] | None = None, *, timeout_s: float = 10.0) -> Any:
+            return await self._said(command, arguments, timeout_s, MOST_BYTES, answered=True)
+
+        await self._turns.acquire()
+        try:
+            return await ask(call)
+        finally:
+            self._turns.release()
+
     def close(self) -> None:
         """
         Leave; whoever waits is told by an OSError.
@@ -232,28 +262,33 @@ class Agent:
     ) -> Any:
         await self._turns.acquire()
         try:
-            until = self._clock.seconds() + timeout_s
-            try:
-                session = await self._begin(until)
-                if session is None:
-                    raise ConnectionError("the guest's agent is gone")
-                await self._write(request(command, arguments), until)
-                if not answered:
-                    self._session = None  # if it is refused all the same, that is not the next call's answer
-                    return None
-                lines = await self._read(session, most_bytes, until)
-            except OSError as error:
-                # What was asked may still be answered, and must not be taken for the answer to what is asked next.
-                if isinstance(error, TimeoutError) and self._session is not None:
-                    self._session = None
-                else:
-                    self._leave()
-                raise
-            if len(lines) > 1 or session.behind:
-                self._session = None  # it says more than it is asked
-            return answer(lines[0])
+            return await self._said(command, arguments, timeout_s, most_bytes, answered=answered)
         finally:
             self._turns.release()
+
+    async def _said(
+        self, command: str, arguments: Mapping[str, Any] | None, timeout_s: float, most_bytes: int, *, answered: bool
+    ) -> Any:
+        until = self._clock.seconds() + timeout_s
+        try:
+            session = await self._begin(until)
+            if session is None:
+                raise ConnectionError("the guest's agent is gone")
+            await self._write(request(command, arguments), until)
+            if not answered:
+                self._session = None  # if it is refused all the same, that is not the next call's answer
+                return None
+            lines = await self._read(session, most_bytes, until)
+        except OSError as error:
+            # What was asked may still be answered, and must not be taken for the answer to what is asked next.
+            if isinstance(error, TimeoutError) and self._session is not None:
+                self._session = None
+            else:
+                self._leave()
+            raise
+        if len(lines) > 1 or session.behind:
+            self._session = None  # it says more than it is asked
+        return answer(lines[0])
 
     async def _begin(self, until: float) -> Session | None:
         if self._closed:

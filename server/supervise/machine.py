@@ -52,7 +52,7 @@ class Manner:
     """
 
     ready: str = "agent"
-    append: str = "console=ttyS0 quiet panic=-1"
+    append: str = "console=ttyS0 quiet panic=-1 no_timer_check"
     kind: str = "q35"
     least: int = _LEAST
 

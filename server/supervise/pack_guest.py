@@ -1,7 +1,7 @@
 """
-Run as a program of its own: C{pack_guest.py OUT OVERLAY BASE UID MOST KERNEL INITRD ABOUT} writes a tar of what a QEMU
-guest that is off begins with: its disk, made one of what it changed and what lies below, and the others as they are. A
-name that is C{-} means that there is none.
+Run as a program of its own: C{pack_guest.py OUT OVERLAY BASE UID MOST KERNEL INITRD ABOUT [live]} writes a tar of what
+a QEMU guest begins with: its disk, made one of what it changed and what lies below, and the others as they are. A name
+that is C{-} means that there is none; C{live}, that somebody may still write to OVERLAY.
 
 The guest's QEMU wrote OVERLAY, and may have been made to write anything. So what lies below is not looked up there but
 told by us, and C{qemu-img} reads it as UID, the user of that QEMU, which may read nothing else that others may not.
@@ -11,6 +11,7 @@ told by us, and C{qemu-img} reads it as UID, the user of that QEMU, which may re
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import shutil
@@ -90,12 +91,40 @@ def flatten(overlay: int, base: int | None, uid: int, target: Path) -> None:
         raise Refused(f"its disk cannot be read: {lines[-1][:300] if lines else done.returncode}")
 
 
+def taken(source: int, uid: int, path: Path) -> int:
+    """
+    @param path: a name that is not there yet, nor later.
+    @return: descriptor of a copy that nobody else writes to, so that what has been looked at stays as it was.
+    """
+    size = os.fstat(source).st_size
+    made = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    path.unlink()
+    os.ftruncate(made, size)
+    at = 0
+    while at < size:
+        try:
+            at = os.lseek(source, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                break
+            raise
+        end = min(os.lseek(source, at, os.SEEK_HOLE), size)
+        while at < end:
+            count = os.copy_file_range(source, made, min(end - at, 1 << 24), at, at)
+            if not count:
+                return made
+            at += count
+    if os.geteuid() == 0:
+        os.chown(made, uid, uid)
+    return made
+
+
 def main(words: list[str]) -> None:
     """
     @param words: as in the program's usage.
     @raise Refused: if it cannot be done.
     """
-    out, overlay, base, uid, most, kernel, initrd, about = words
+    out, overlay, base, uid, most, kernel, initrd, about = words[:8]
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
     files = {
         name: os.open(path, flags)
@@ -109,6 +138,8 @@ def main(words: list[str]) -> None:
     if os.geteuid() == 0:
         keep_rights(_RIGHTS)
     try:
+        if words[8:] == ["live"]:
+            of_guest = taken(of_guest, int(uid), Path(f"{out}.own"))
         flatten(of_guest, below, int(uid), disk)
         files["disk.qcow2"] = os.open(disk, flags)
         with open(out, "xb", opener=_own) as file, tarfile.open(fileobj=file, mode="w") as tar:

@@ -110,11 +110,30 @@ class Qmp:
 
         @raise OSError: if it does not take it.
         """
-        if self._link is None:
-            raise OSError("QEMU cannot be asked")
-        # A blank, as qemu.qmp's send_fd_scm sends it; that wants asyncio's own socket, and uvloop has another.
-        socket.send_fds(self._link, [b" "], [fd])
+        self._pass(fd)
         await self.execute("getfd", {"fdname": name})
+
+    async def lend(self, fd: int) -> str:
+        """
+        Let QEMU have a descriptor where it wants a path. It keeps it as long as it has the path open, or is asked by
+        anybody.
+
+        @return: the path.
+        @raise OSError: if it does not take it.
+        """
+        self._pass(fd)
+        said = await self.execute("add-fd")
+        number = said.get("fdset-id") if isinstance(said, dict) else None
+        if type(number) is not int:
+            raise OSError("QEMU does not take a descriptor")
+        return f"/dev/fdset/{number}"
+
+    async def reclaim(self, path: str) -> None:
+        """
+        Have QEMU let go of what it was lent, once it does not use it.
+        """
+        with suppress(OSError):
+            await self.execute("remove-fd", {"fdset-id": int(path.rpartition("/")[2])})
 
     def close(self) -> None:
         """
@@ -150,6 +169,12 @@ class Qmp:
             self._drop_link()
             await _leave(client)
             self._lost()
+
+    def _pass(self, fd: int) -> None:
+        if self._link is None:
+            raise OSError("QEMU cannot be asked")
+        # A blank, as qemu.qmp's send_fd_scm sends it; that wants asyncio's own socket, and uvloop has another.
+        socket.send_fds(self._link, [b" "], [fd])
 
     def _drop_link(self) -> None:
         link, self._link = self._link, None

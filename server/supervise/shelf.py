@@ -100,7 +100,8 @@ class Shelf:
 
     async def recover(self, known: Collection[int], keep_strays: bool = False) -> None:
         """
-        Remove what was begun and not ended, and what has no record.
+        Remove what was begun and not ended, and what has no record. What was whole and is damaged since stays: what has
+        been made from it has nothing else to be mended from.
 
         @param known: serials of the images that have records.
         @param keep_strays: leave alone what is whole and has no record.
@@ -108,8 +109,8 @@ class Shelf:
         self.prepare()
         await self._builders.end_earlier()
         for serial in self.serials():
-            whole = self.made(serial) is not None
-            if not whole or (serial not in known and not keep_strays):
+            made = (self._place(serial) / "note").exists()
+            if not made or (serial not in known and not keep_strays):
                 try:
                     await self.remove(serial)
                 except OSError as error:
@@ -158,7 +159,7 @@ class Shelf:
         try:
             made = self.made(serial)
             if made is None:
-                raise FileNotFoundError(f"image {serial} is not on this host")
+                raise FileNotFoundError(f"image {serial} is not on this host, or damaged")
             if made.ready:
                 raise OSError(f"image {serial} is of QEMU machines, not of containers")
             if not syscalls.is_mounted(tree):
@@ -177,7 +178,7 @@ class Shelf:
         """
         made = self.made(serial)
         if made is None:
-            raise FileNotFoundError(f"image {serial} is not on this host")
+            raise FileNotFoundError(f"image {serial} is not on this host, or damaged")
         directory = self._place(serial) / "guest"
         if not made.ready:
             raise OSError(f"image {serial} is none of QEMU machines")

@@ -88,7 +88,8 @@ def about_guest(text: bytes, ready: str) -> dict[str, Any]:
     @return: all of it.
     @raise Refused: if it makes no sense.
     """
-    found: dict[str, Any] = {"ready": "agent", "append": "console=ttyS0", "machine": "q35", "memory_least": 128 << 20}
+    found: dict[str, Any] = {"ready": "agent", "append": "console=ttyS0 no_timer_check", "machine": "q35"}
+    found["memory_least"] = 128 << 20
     if text:
         try:
             said = json.loads(text)
