@@ -229,6 +229,8 @@ def guard(names: Names, leases: Mapping[int, Lease]) -> list[str]:
         f'iifname "{names.ends}*" jump sliver',
         "}",
         "chain sliver {",
+        # As ARP itself says, too, or what is sent to this one would go to another.
+        "ether type arp iifname . arp saddr ether . arp saddr ip != @known drop",
         "ether type arp iifname . ether saddr . arp saddr ip @known accept",
         "ether type ip iifname . ether saddr . ip saddr @known accept",
         "drop",

@@ -96,6 +96,18 @@ loop.run_until_complete(Deferred.fromCoroutine(work(loop)).asFuture(loop))
 """
 
 
+#: Arguments: hardware address of the frame, its VLAN's tag, hardware and address that ARP says, and of whom it asks.
+_SAYS = """
+import socket, sys
+mac = lambda text: bytes.fromhex(text.replace(":", ""))
+ether, vlan, hardware, ours, theirs = sys.argv[1:]
+body = mac("0806 0001 0800 06 04 0001".replace(" ", "")) + mac(hardware) + socket.inet_aton(ours) + bytes(6)
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+s.bind(("eth0", 0))
+s.send(b"\\xff" * 6 + mac(ether) + mac(vlan) + body + socket.inet_aton(theirs))
+"""
+
+
 class Child:
     """
     Something in a network namespace of its own.
@@ -316,6 +328,21 @@ class ReachTests(NetworkCase):
         self.assertFalse(child.pings("10.98.0.1"))
         child.run("ip", "link", "set", "dev", "eth0", "address", hardware)
         self.assertTrue(child.pings("10.98.0.1"))
+
+    def test_falseHardwareAddressInArp(self) -> None:
+        """
+        A sliver that says that its address is at another's hardware does not have its packets sent there; nor does what
+        hides in a VLAN come through.
+        """
+        network = self.network()
+        child = self.connect(network, 1)
+        hardware, address = Names(INSTANCE).hardware(1), network.address(1)
+        for other in ("02:00:00:00:00:99", hardware):
+            said("ip", "neighbour", "flush", "dev", Names(INSTANCE).bridge)
+            for vlan in ("", "81000007"):
+                child.run(sys.executable, "-c", _SAYS, hardware, vlan, other, address, "10.98.0.1")
+            entry = said("ip", "neighbour", "show", address)
+            self.assertEqual(other in entry, other == hardware, entry)
 
     def world(self) -> Child:
         """
