@@ -97,7 +97,7 @@ FORMS: dict[str, Form] = {
     "mixed_experiment": Form(
         "w",
         "[-w] PROJECT EXPERIMENT FILE",
-        "Make an experiment of a TopDL file: nodes with a partition are QEMU machines, the others hosts themselves.",
+        "Make an experiment: nodes with a partition are QEMU machines, the others hosts themselves.",
         experiments.mixed,
     ),
 }

@@ -196,8 +196,7 @@ def of_qemu(asked: Asked) -> int:
     asked.last()
     if not (packing.isascii() and packing.isdigit() and 0 < int(packing) < 10**6):
         raise WrongFlags(f"PACKING: want a whole number from 1, got {packing}")
-    _of_kinds(asked, experiment, asked.text(file), language(file), lambda _: "qemu", packing=int(packing))
-    return OK
+    return _benito(asked, experiment, file, kind="qemu", packing=int(packing))
 
 
 def mixed(asked: Asked) -> int:
@@ -205,34 +204,16 @@ def mixed(asked: Asked) -> int:
     Benito's C{mixed_experiment}.
     """
     experiment = asked.experiment()
-    text = asked.text(asked.one("FILE"))
+    file = asked.one("FILE")
     asked.last()
-    if not text.lstrip("\ufeff \t\r\n").startswith("<"):
-        raise WrongFlags("want TopDL, which begins with '<'")
-    _of_kinds(asked, experiment, text, None, lambda partition: "qemu" if partition else "embedded")
-    return OK
+    return _benito(asked, experiment, file, kind="qemu", kind_alone="embedded")
 
 
-def _of_kinds(asked: Asked, experiment: str, text: str, form: str | None, kind: Any, **options: Any) -> None:
+def _benito(asked: Asked, experiment: str, file: str, **options: Any) -> int:
     """
-    Make an experiment, each of its nodes of a kind if it names none itself.
-
-    @param form: as of L{language}.
-    @param kind: tells that of a node by whether it has a partition.
+    Make an experiment with these options, say so, and swap it in.
     """
-    from hostline.clients.kinds_of_nodes import with_kinds
-
-    if not text.lstrip("\ufeff \t\r\n").startswith("<"):
-        # Of another language the daemon makes TopDL; so it stands there for a moment as it was written.
-        asked.ask("create_experiment", experiment, text, format=form, **options)
-        try:
-            own = asked.ask("topology", experiment)["text"]
-            asked.ask("modify_experiment", experiment, with_kinds(own, kind), wait=WHOLE, **options)
-        except BaseException:
-            asked.ask("terminate", experiment, wait=WHOLE)
-            raise
-    else:
-        asked.ask("create_experiment", experiment, with_kinds(text, kind), **options)
+    asked.ask("create_experiment", experiment, asked.text(file), format=language(file), **options)
     say(f"{experiment} is swapped; look at it with: hostline experiment {experiment}\n")
-    reply = asked.reply("swap_in", experiment, wait=wait_of(asked))
-    _tell(asked, experiment, reply)
+    _tell(asked, experiment, asked.reply("swap_in", experiment, wait=wait_of(asked)))
+    return OK

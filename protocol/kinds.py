@@ -374,6 +374,8 @@ GRANTED = Kind(
     "an experiment, lab/exp1, or a free sliver, lab_web; '*' alone: every one that there is",
     _named("PROJECT/EXPERIMENT or SITE_SLICE", lambda name: name if name == "*" else names.checked_target(name)),
 )
+#: How a node of an experiment may be run.
+NODE_KINDS = ("process", "container", "qemu", "account", "embedded")
 SLIVER_KIND = choice("KIND", "how a sliver is run", "container", "account", "process")
 IMAGE = _name("IMAGE", "the name of an image", "image")
 CERTIFICATE_NAME = Kind(

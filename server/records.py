@@ -151,6 +151,7 @@ class Plan(Record):
     @ivar pnodes: the name of the host by pnode.
     @ivar routes: by node, C{[destination, next hop]} for each network that is not its neighbour.
     @ivar options: how it was asked to be packed, as given (C{packing}, C{size} and so on).
+    @ivar source: the topology as it was written, if that was not TopDL: C{{'format', 'text'}}.
     """
 
     table: ClassVar[str] = "plan"
@@ -160,6 +161,7 @@ class Plan(Record):
     pnodes: dict[str, str] = field(factory=dict, validator=REASONS)
     routes: dict[str, Any] = field(factory=dict, validator=instance_of(dict))
     options: dict[str, Any] = field(factory=dict, validator=instance_of(dict))
+    source: dict[str, str] = field(factory=dict, validator=REASONS)
 
     @cached_property
     def built(self) -> Topology:

@@ -72,6 +72,7 @@ class Workloads:
         return evolve(
             common,
             start_command=command,
+            environment={**common.environment, **self._planned.environment(sliver)},
             interfaces=node.interfaces,
             routes=node.routes,
             forwards=node.forwards,

@@ -78,6 +78,8 @@ plan_experiment lab/exp1 'set ns [new Simulator]\\n$ns run\\n'
 create_experiment lab/exp1 'set ns [new Simulator]'
 create_experiment lab/exp1 blob:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef swap_in=True wait=0
 create_experiment lab/exp1 'set ns [new Simulator]' token=t1
+topology lab/exp1 format=topdl
+create_experiment lab/exp1 @x kind=qemu kind_alone=embedded
 create_experiment lab/exp1 'node.web = {}' format=toml packing=10 qemu_nics=9 force_partition=True
 create_experiment lab/exp1 'set ns [new Simulator]' size=2 pass_pack=0:1,1:20 pass_size=1:10 pass_pnodes=0:pc,fast;1:pc
 plan_experiment lab/exp1 '<e/>' nodes_only=True pass_nodes_only=1,3 hosts=[{'name': 'h1', 'cores': 4}]

@@ -16,11 +16,10 @@ from hostline.clients import emulab as commands
 from hostline.clients import emulab_experiments, main, output
 from hostline.clients.emulab import FORMS
 from hostline.clients.emulab_flags import Asked, WrongFlags
-from hostline.clients.kinds_of_nodes import with_kinds
 from hostline.clients.settings import Settings
 from hostline.protocol import emulab
 from hostline.protocol.emulab import expinfo
-from hostline.protocol.errors import ERRORS, BadTopology, BadValue, HostError
+from hostline.protocol.errors import ERRORS, BadValue, HostError
 from hostline.protocol.wire import Reply
 
 EXPERIMENT = {
@@ -305,29 +304,14 @@ class CommandTests(SynchronousTestCase):
             "<elements><computer><name>b</name><attribute><attribute>partition</attribute><value>0</value></attribute>"
             "</computer></elements></experiment>"
         )
+        options: dict[str, Any] = {"kind": "qemu"}
         status, lines = self.run_it("qemu_experiment", "lab", "exp1", str(self.file), "4")
-        self.assertEqual((status, lines[0][0], lines[0][3]), (0, "create_experiment", {"packing": 4}))
-        self.assertEqual(lines[0][2].count("<value>qemu</value>"), 2)
+        text = self.file.read_text()
+        self.assertEqual((status, lines[0]), (0, ("create_experiment", "lab/exp1", text, {**options, "packing": 4})))
         self.assertEqual(lines[1], ("swap_in", "lab/exp1", {"wait": 0}))
         status, lines = self.run_it("mixed_experiment", "-w", "lab", "exp1", str(self.file))
-        self.assertEqual((status, lines[0][2].count(">qemu<"), lines[0][2].count(">embedded<")), (0, 1, 1))
+        self.assertEqual((status, lines[0][3]), (0, {**options, "kind_alone": "embedded"}))
         self.assertEqual(lines[1], ("swap_in", "lab/exp1", {"wait": 1e8}))
-
-    def test_benitosOfNs(self) -> None:
-        """
-        Of NS the daemon makes TopDL first; what cannot be made then is taken away again.
-        """
-        self.file.write_text("set ns [new Simulator]")
-        _Saying.replies = {"topology": {"text": "<experiment><elements><computer/></elements></experiment>"}}
-        status, lines = self.run_it("qemu_experiment", "lab", "exp1", str(self.file), "4")
-        self.assertEqual(
-            (status, [one[0] for one in lines]), (0, ["create_experiment", "topology", "modify_experiment", "swap_in"])
-        )
-        self.assertIn("<value>qemu</value>", lines[2][2])
-        _Saying.replies |= {"modify_experiment": ERRORS["NO_ROOM"]("none")}
-        status, lines = self.run_it("qemu_experiment", "lab", "exp1", str(self.file), "4")
-        self.assertEqual((status, lines[-1][0]), (2, "terminate"))
-        self.assertEqual(self.run_it("mixed_experiment", "lab", "exp1", str(self.file)), (255, []))
 
     def test_statuses(self) -> None:
         """
@@ -467,31 +451,3 @@ class WordTests(SynchronousTestCase):
         for state in ("swapped", "activating", "active", "swapping", "terminating", "failed", "modifying", "new"):
             self.assertEqual(emulab.own_state(emulab.shown_state(state)), state)
             self.assertIn(emulab.shown_state(state), emulab.STATES)
-
-
-class KindsTests(SynchronousTestCase):
-    """
-    Nodes and what they are made as.
-    """
-
-    def test_keeps(self) -> None:
-        """
-        What says its kind keeps it, and lines stay where they are.
-        """
-        text = (
-            "<!-- a -->\n<experiment>\n<elements><computer><name>a</name><attribute>"
-            "<attribute>containers:node_type</attribute><value>openvz</value></attribute></computer></elements>\n"
-            "<elements>\n<computer><name>b&amp;</name></computer></elements></experiment>"
-        )
-        found = with_kinds(text, lambda _: "qemu")
-        self.assertIn("<value>openvz</value></attribute></computer>", found)
-        self.assertEqual(found.count("<value>qemu</value>"), 1)
-        before, found_before = (one.partition("<name>b&amp;")[0] for one in (text, found))
-        self.assertEqual(found_before.count("\n"), before.count("\n"))
-
-    def test_noXml(self) -> None:
-        """
-        What is no XML is said here.
-        """
-        for text in ("<a>", "<a></b>", ""):
-            self.assertRaises(BadTopology, with_kinds, text, lambda _: "qemu")

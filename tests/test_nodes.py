@@ -194,6 +194,18 @@ class WhatDriversAreToldTests(NodesCase):
         self.do("swap_in lab/x")
         self.assertIs(self.told("n1").hosts, self.told("n2").hosts)
 
+    def test_environment(self) -> None:
+        """
+        What a topology says of the environment reaches every start command, and counts more than what the image says.
+        """
+        image = self.image(environment={"LANG": "C", "SIZE": "1"})
+        plan = self.plan(node("a"), node("b"), b={"kind": "container", "image": image})
+        plan.topology["environment"] = {"SIZE": "5"}
+        self.change(plan)
+        self.do("swap_in lab/x")
+        self.assertEqual(self.told("a").environment, {"SIZE": "5"})
+        self.assertEqual(self.told("b").environment, {"LANG": "C", "SIZE": "5"})
+
 
 class GhostTests(NodesCase):
     """

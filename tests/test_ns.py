@@ -522,10 +522,19 @@ class TopdlTests(SynchronousTestCase):
 
     def test_options(self) -> None:
         """
-        The array opt is kept.
+        The array opt is kept, and is what start commands find in their environment; a name that cannot be there is
+        told of.
         """
-        text = topdl.write(clean("set a [$ns node]", "set opt(SIZE) 5").document)
+        topology = clean("set a [$ns node]", "set opt(SIZE) 5")
+        text = topdl.write(topology.document)
         self.assertIn("<attribute>opt:SIZE</attribute><value>5</value>", text)
+        self.assertEqual((topology.environment, topdl.read(text).environment), ({"SIZE": "5"}, {"SIZE": "5"}))
+        self.assertEqual(Topology.from_value(topology.as_value()), topology)
+        ((_, told), (_, other)) = warnings("set a [$ns node]", "set opt(a-b) 5", "set opt(HOSTLINE_NODE) 5")
+        self.assertIn("'a-b' is kept, but no start command finds it", told + other)
+        self.assertIn("'HOSTLINE_NODE'", told + other)
+        ((_, told),) = errors("set a [$ns node]", "set opt(BIG) [string repeat x 40000]")
+        self.assertIn("want at most 200 variables of 32768 characters together", told)
 
     def test_controlCharacters(self) -> None:
         """

@@ -298,6 +298,86 @@ class LimitsTests(SynchronousTestCase):
         )
 
 
+class FixedTests(SynchronousTestCase):
+    """
+    Nodes that name their host (tb-fix-node).
+    """
+
+    def where(self, items: Sequence[Item], links: Links = [], count: int = 4, **options: Any) -> dict[str, str]:  # noqa: B006
+        """The host of each node."""
+        packed = pack(items, links, hosts(count, memory_bytes=8 * GIB), Options.read(options))
+        return {node: packed.pnodes[at] for node, at in packed.placement.items()}
+
+    def refused(self, items: Sequence[Item], **options: Any) -> str:
+        """Why they cannot be placed."""
+        return self.assertRaises(NoRoom, self.where, items, **options).message
+
+    def test_goThere(self) -> None:
+        """
+        They have the host that they name, and the others join them there.
+        """
+        self.assertEqual(self.where([Item("a"), Item("b", host="h3"), Item("c")]), dict.fromkeys("abc", "h3"))
+        found = self.where([Item("a", host="h1"), Item("b", host="h2")])
+        self.assertEqual(found, {"a": "h1", "b": "h2"})
+
+    def test_packing(self) -> None:
+        """
+        A fixed node counts as one of those that a host may have; its neighbours are where it is.
+        """
+        items = [Item("hub", host="h2"), *nodes(5)]
+        links: Links = [(cost(None), ("hub", "n3")), (cost(None), ("hub", "n4"))]
+        for options in ({"packing": 3}, {"size": 2}, {"packing": 3, "nodes_only": True}):
+            found = self.where(items, links, **options)
+            self.assertEqual((found["hub"], len(set(found.values()))), ("h2", 2), options)
+            self.assertLessEqual(max(Counter(found.values()).values()), 3 if "packing" in options else 6)
+        found = self.where(items, links, packing=3)
+        self.assertEqual({found["n3"], found["n4"]}, {"h2"})
+
+    def test_aloneAndByPartition(self) -> None:
+        """
+        One that is exclusive has that host to itself, and a partition goes where one of its nodes is fixed to.
+        """
+        found = self.where([Item("a"), Item("b", host="h0", exclusive=True), Item("c", exclusive=True)])
+        self.assertEqual((found["b"], len(set(found.values()))), ("h0", 3))
+        found = self.where([Item("a", partition="1"), Item("b", partition="2", host="h0"), Item("c", partition="2")])
+        self.assertEqual((found["b"], found["c"], found["a"] != "h0"), ("h0", "h0", True))
+        found = self.where([Item("a", partition="1", memory=7 * GIB), Item("b", host="h1")])
+        self.assertEqual((found["b"], found["a"] != "h1"), ("h1", True))
+
+    def test_passes(self) -> None:
+        """
+        A pass before it leaves the host alone that a node of a later one is fixed to.
+        """
+        found = self.where([Item("a"), Item("b", turn="1", host="h0")])
+        self.assertEqual((found["b"], found["a"] != "h0"), ("h0", True))
+
+    def test_refusals(self) -> None:
+        """
+        What cannot be says which node, and why.
+        """
+        both = [Item("a", host="h1", exclusive=True), Item("b", host="h1")]
+        self.assertIn("node b is fixed to host h1, which is another's already", self.refused(both))
+        big = [Item("a", memory=5 * GIB, host="h1"), Item("b", memory=5 * GIB, host="h1")]
+        self.assertIn("node b wants memory_max 5 GiB; host h1 has 3 GiB left", self.refused(big))
+        apart = [Item("a", partition="1", host="h1"), Item("b", partition="1", host="h2")]
+        self.assertIn("partition 1: node a is fixed to host h1, node b to h2", self.refused(apart))
+        self.assertIn(
+            "size=1, but nodes are fixed to 2", self.refused([Item("a", host="h1"), Item("b", host="h2")], size=1)
+        )
+
+    def test_modify(self) -> None:
+        """
+        A node that is fixed anew moves; others stay.
+        """
+        before = Packed({"n0": "pnode-0000", "n1": "pnode-0001"}, {"pnode-0000": "h0", "pnode-0001": "h1"})
+        after = pack([Item("n0", host="h0"), Item("n1"), Item("n2", host="h3")], [], hosts(4), Options(), before)
+        self.assertEqual(
+            {node: after.pnodes[at] for node, at in after.placement.items()}, {"n0": "h0", "n1": "h1", "n2": "h3"}
+        )
+        after = pack([Item("n0", host="h3"), Item("n1")], [], hosts(4), Options(), before)
+        self.assertEqual(after.pnodes[after.placement["n0"]], "h3")
+
+
 class StayTests(SynchronousTestCase):
     """
     Nodes that were there before.

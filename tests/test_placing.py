@@ -54,6 +54,10 @@ class SettleTests(SynchronousTestCase):
         self.assertEqual(self.made(means(kind="container")).kind, "container")
         self.assertEqual(self.made(os="debian12-vm").kind, "qemu")
         self.assertEqual(self.made(kind="account").kind, "account")
+        alone = means(kind="qemu", kind_alone="embedded")  # Benito's mixed experiments
+        self.assertEqual(self.made(alone).kind, "embedded")
+        self.assertEqual(self.made(alone, partition="0").kind, "qemu")
+        self.assertEqual(self.made(alone, os="debian12").kind, "container")
 
     def test_image(self) -> None:
         """

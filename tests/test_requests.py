@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from hostline.server.records import Experiment
+from hostline.server.records import Experiment, Plan
 from tests.daemons import make, topdl
 
 TWO = topdl({"web": "sleep 3; exit 7", "db": None})
@@ -263,6 +263,21 @@ class ListingTests(AskingCase):
         said = self.ann.body(f"modify_experiment lab/exp1 {text!r}")
         self.assertEqual(said["kept"], ["db", "web"])
 
+    def test_writesBackWhatWasWritten(self) -> None:
+        """
+        NS and TOML as they were written, with comments; what they are in TopDL on request; a modification replaces it.
+        """
+        toml = "[nodes]\na = 'process'  # mine\n"
+        ns = "# hers\nset ns [new Simulator]\nset b [$ns node]\n$ns run\n"
+        self.ann.body(f"create_experiment lab/exp2 {toml!r} format=toml")
+        self.assertEqual(self.ann.body("topology lab/exp2"), {"format": "toml", "text": toml})
+        written = self.ann.body("topology lab/exp2 format=topdl")
+        self.assertEqual((written["format"], "<name>a</name>" in written["text"]), ("topdl", True))
+        self.ann.body(f"modify_experiment lab/exp2 {ns!r}")
+        self.assertEqual(self.ann.body("topology lab/exp2"), {"format": "ns", "text": ns})
+        self.ann.body(f"modify_experiment lab/exp2 {written['text']!r}")
+        self.assertEqual(self.ann.body("topology lab/exp2"), written)
+
     def test_showsLogs(self) -> None:
         """
         The logs of a node that is not placed are asked for in vain; of one that is they are there.
@@ -302,6 +317,39 @@ class PackingTests(AskingCase):
         self.assertEqual(set(counts.values()), {10})
         refused = self.ann.ask(f"plan_experiment lab/new {topdl(nodes)} packing=9 hosts={hosts!r}").body
         self.assertEqual((refused["code"], refused["wanted"], refused["left"]), ("NO_ROOM", 45, 40))
+
+    def test_kinds(self) -> None:
+        """
+        What nodes are made as that do not say it is asked for with the topology, and holds when it is modified.
+        """
+        one = " hosts=[{'name': 'pc1'}]"
+        plan = self.ann.body(f"plan_experiment lab/net {LINKED} kind=account{one}")
+        self.assertIn("a node of kind account has no interfaces", plan["errors"][0]["text"])
+        plan = self.ann.body(
+            f"plan_experiment lab/net {LINKED} kind_alone=embedded force_partition=True{one[:-1]}, {{'name': 'pc2'}}]"
+        )
+        self.assertEqual(set(plan["placement"].values()), {"hv:embedded:pnode-0000", "hv:embedded:pnode-0001"})
+        self.assertEqual(self.ann.code(f"create_experiment lab/net {LINKED} kind=qemu"), "BAD_TOPOLOGY")
+        self.assertEqual(self.ann.code(f"create_experiment lab/net {LINKED} kind=pc"), "BAD_VALUE")
+        self.ann.body(f"create_experiment lab/net {LINKED} kind=process")
+        serial = self.daemon.host.get(Experiment, "lab/net").serial
+        self.ann.body(f"modify_experiment lab/net {LINKED}")
+        self.assertEqual(self.daemon.host.get(Plan, str(serial)).options, {"kind": "process"})
+
+    def test_fixed(self) -> None:
+        """
+        A node that is fixed to one of the hosts goes there; where there is none, a warning names those that are.
+        """
+        text = LINKED.replace(
+            "</name><interface>",
+            "</name><attribute><attribute>fixed</attribute><value>pc2</value></attribute><interface>",
+            1,
+        )
+        found = self.ann.body(f"plan_experiment lab/net {text} hosts=[{{'name': 'pc1'}}, {{'name': 'pc2'}}]")
+        self.assertEqual((found["pnodes"], found["warnings"]), ({"pnode-0000": "pc2"}, []))
+        found = self.ann.body(f"create_experiment lab/net {text}")
+        (warning,) = found["warnings"]
+        self.assertIn("node a is fixed to 'pc2', which is no host here; it may go to any (", warning)
 
     def test_refusesMoreHostsThanThereAre(self) -> None:
         """

@@ -53,6 +53,15 @@ class ReadTests(SynchronousTestCase):
         self.assertEqual((leaf.once, leaf.attributes["hostline:cpu_max"], leaf.line), (True, "500", 5))
         self.assertEqual((gw.kind, gw.line), ("process", 6))
 
+    def test_environment(self) -> None:
+        """
+        A table of variables for start commands; a name that no variable can have is a warning with its line.
+        """
+        topology = toml_form.read('nodes = {a = {}}\n[environment]\nSIZE = 5\n"X-Y" = "1"\n')
+        self.assertEqual(topology.environment, {"SIZE": "5"})
+        self.assertEqual([(one.line, one.severity) for one in topology.findings], [(4, "warning")])
+        self.assertEqual(errors("nodes = {a = {}}\n[environment]\nSIZE = []")[0][0], 3)
+
     def test_links(self) -> None:
         """
         LANs by a list, links by C{from} and C{to}, or by a chain.

@@ -27,7 +27,10 @@ _WAITED = kinds.choices(
 )
 _AT_LEAST_ONE = maybe(kinds.number("N", "a whole number from 1", 1))
 _BY_PASS = maybe(kinds.Kind("PASS:N,..", "a number by pass: 0:1,1:20", kinds.STRING.fits))
-#: How nodes are placed on hosts; what is left out of modify_experiment stays as it was asked for.
+_KIND = maybe(
+    kinds.choice("KIND", "of nodes that name neither a kind nor an image", *sorted(kinds.NODE_KINDS)),
+)
+#: How nodes are placed on hosts, and what they are made as; what modify_experiment leaves out stays as it was.
 _PACKING = (
     ("packing", _AT_LEAST_ONE, None),
     ("size", _AT_LEAST_ONE, None),
@@ -46,6 +49,8 @@ _PACKING = (
         maybe(kinds.number("N", "interfaces that a QEMU machine may have: 7 if nothing else is said", 1, 24)),
         None,
     ),
+    ("kind", _KIND, None),
+    ("kind_alone", _KIND, None),
     _FORMAT,
 )
 
@@ -179,7 +184,14 @@ ROWS: tuple[Command, ...] = (
         _EXPERIMENT,
         shapes.TOPOLOGY,
         FOR_MEMBERS,
-        "The experiment's topology, written back from what is kept.",
+        "The experiment's topology as it was written; format=topdl: what it is in TopDL.",
+        options=(
+            (
+                "format",
+                maybe(kinds.choice("LANGUAGE", "as it was written, if nothing else is said", "topdl")),
+                None,
+            ),
+        ),
         target="experiment",
     ),
     Command(

@@ -57,10 +57,17 @@ def read(text: Any, form: str | None = None) -> Topology:
             return _refused("want the text of a topology, got nothing")
         if _TABLE.match(body):
             return _refused("want TopDL or NS; this looks like TOML, which wants format=toml")
-        form = "topdl" if body.startswith("<") else "ns"
+        form = form_of(text)
     if form not in FORMATS:
         return _refused(f"want one of {', '.join(FORMATS)} as format, got {quoted(form)}")
     return _READERS[form](text)
+
+
+def form_of(text: str) -> str:
+    """
+    @return: the language of a text of which nothing else is said.
+    """
+    return "topdl" if text.lstrip(BLANKS).startswith("<") else "ns"
 
 
 _READERS = {"topdl": topdl.read, "ns": ns.read, "toml": toml_form.read}

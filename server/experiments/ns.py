@@ -128,7 +128,7 @@ class _Script:
             self.error("want at least one node: there is no '$ns node' here", self.simulator.ran)
         options = self.tcl.words(self.tcl.call("array", "get", "opt"))
         for name, value in sorted(zip(options[::2], options[1::2], strict=False)):
-            self.draft.attributes.append((f"opt:{name}", value, self.simulator.ran))
+            self.draft.attributes.append((f"{topdl.OPTION}{name}", value, self.simulator.ran))
 
     # -- what is said
 

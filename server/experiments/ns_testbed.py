@@ -126,8 +126,6 @@ class Testbed(Objects):
     def fix(self, node: str, host: str) -> None:
         """The host that a node goes to."""
         self._put(self.node(node), "fixed", host)
-        text = "is kept in the topology, but does not choose a host: nodes with one containers:partition share one"
-        self.script.warning(f"tb-fix-node {text}")
 
     def tarfiles(self, node: str, *words: str) -> None:
         """What is to be unpacked on a node: directory and file in turn."""

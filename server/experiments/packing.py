@@ -42,9 +42,28 @@ class Packed:
 class _Hosts:
     """
     The hosts that nobody has a place on yet, largest first.
+
+    @ivar meant: the names of hosts that nodes are fixed to.
     """
 
     free: list[Place]
+    meant: set[str]
+
+    def open(self) -> list[Place]:
+        """
+        @return: those of them that no node is fixed to.
+        """
+        return [one for one in self.free if one.room.name not in self.meant] if self.meant else self.free
+
+    def named(self, name: str, who: str) -> Place:
+        """
+        @return: the one that nodes are fixed to.
+        @raise NoRoom: if others have it, naming C{who} it was to have.
+        """
+        found = next((one for one in self.free if one.room.name == name), None)
+        if found is None:
+            raise NoRoom(f"{who} is fixed to host {name}, which is another's already: it would have to share it")
+        return found
 
     def take(self, places: Iterable[Place]) -> None:
         """These have nodes now."""
@@ -108,16 +127,18 @@ def _place_all(items: Sequence[Item], near: cutting.Links, rooms: Sequence[Room]
 
 
 def _packed(items: Sequence[Item], near: cutting.Links, places: list[Place], options: Options) -> dict[str, Place]:
-    hosts = _Hosts(sorted(places, key=lambda one: one.room.size, reverse=True))
+    fixed = {one.host for one in items if one.host}
+    hosts = _Hosts(sorted(places, key=lambda one: one.room.size, reverse=True), fixed)
     found: dict[str, Place] = {}
     rest = list(items)
     by_user = not options.force_partition and any(one.partition is not None for one in items)
     alone = [one for one in items if one.exclusive or (by_user and one.partition is None)]
-    for item in sorted(alone, key=lambda one: one.weight, reverse=True):
+    for item in sorted(alone, key=lambda one: (bool(one.host), one.weight), reverse=True):
         # The smallest that will do: the large ones are for the others.
-        place = next((one for one in reversed(hosts.free) if not one.lacks(item)), None)
+        tried = [hosts.named(item.host, f"node {item.name}")] if item.host else hosts.open()
+        place = next((one for one in reversed(tried) if not one.lacks(item)), None)
         if place is None:
-            raise NoRoom(wanted(item, hosts.free, "a host of its own"))
+            raise NoRoom(wanted(item, tried, "a host of its own"))
         place.put(item)
         hosts.take([place])
         found[item.name] = place
@@ -135,15 +156,22 @@ def _by_partition(items: Sequence[Item], hosts: _Hosts, found: dict[str, Place])
     groups: dict[str, list[Item]] = {}
     for item in items:
         groups.setdefault(item.partition or "", []).append(item)
-    for name, group in sorted(groups.items(), key=lambda one: sum(item.weight for item in one[1]), reverse=True):
-        place = next((one for one in hosts.free if one.holds(group)), None)
+    by_size = sorted(groups.items(), key=lambda one: sum(item.weight for item in one[1]), reverse=True)
+    for name, group in sorted(by_size, key=lambda one: not any(item.host for item in one[1])):
+        fixed = [item for item in group if item.host]
+        other = next((item for item in fixed if item.host != fixed[0].host), None)
+        if other is not None:
+            apart = f"node {fixed[0].name} is fixed to host {fixed[0].host}, node {other.name} to {other.host}"
+            raise NoRoom(f"partition {name}: {apart}")
+        tried = [hosts.named(fixed[0].host, f"node {fixed[0].name}")] if fixed else hosts.open()
+        place = next((one for one in tried if one.holds(group)), None)
         if place is None:
-            if not hosts.free:
+            if not tried:
                 raise NoRoom(f"no host is left for partition {name}, where node {group[0].name} is to be")
             for item in group:  # say which of them is too much
-                if hosts.free[0].lacks(item):
-                    raise NoRoom(f"partition {name}: {wanted(item, hosts.free[:1], '')}")
-                hosts.free[0].put(item)
+                if tried[0].lacks(item):
+                    raise NoRoom(f"partition {name}: {wanted(item, tried[:1], '')}")
+                tried[0].put(item)
             raise NoRoom(f"no host holds partition {name}")
         for item in group:
             place.put(item)
@@ -158,25 +186,37 @@ def _one_pass(one: Pass, near: cutting.Links, hosts: _Hosts) -> dict[str, Place]
     items = one.items
     if not items:
         return {}
-    pool = free_of(one.types, hosts.free)
+    fixed = {item.name: hosts.named(item.host, f"node {item.name}") for item in items if item.host}
+    first = list(dict.fromkeys(fixed.values()))
+    pool = [*first, *free_of(one.types, hosts.open())]
     for place in pool:
         place.most = one.packing
+    for item in items:
+        if item.host:
+            place = fixed[item.name]
+            if place.lacks(item):
+                raise NoRoom(wanted(item, [place], ""))
+            place.put(item)
+            place.fixed.append(item)
+    items = [item for item in items if not item.host]
     if one.size is not None:
-        size = min(one.size, len(items))
+        size = min(one.size, len(one.items))
         if size > len(pool):
-            raise NoRoom(f"{size} hosts are wanted for node {items[0].name} and those with it")
-        enough = first_fit(items, near, pool[:size])
+            raise NoRoom(f"{size} hosts are wanted for node {one.items[0].name} and those with it")
+        if size < len(first):
+            raise NoRoom(f"size={size}, but nodes are fixed to {len(first)} hosts")
+        enough = first_fit(items, near, pool[:size], fixed)
         counts: Iterable[int] = [size]
     else:
-        enough = first_fit(items, near, pool)
+        enough = first_fit(items, near, pool, fixed)
         used = len({id(place) for place in enough.values()})
-        counts = chain(islice(range(_least(items, pool, one), used), _TRIES), [used])
-    for count in counts:
+        counts = chain(islice(range(max(_least(one.items, pool, one), len(first)), used), _TRIES), [used])
+    for count in counts if items else ():
         chosen = pool[:count]
         for place in chosen:
             place.clear()
-        parts = even(items, count) if one.nodes_only else near.parts(items, count)
-        found = fitted(items, near, chosen, parts)
+        parts = even(one.items, count) if one.nodes_only else near.parts(one.items, count)
+        found = fitted(one.items, near, chosen, parts, fixed)
         if found is not None:
             hosts.take(found.values())
             return found
@@ -209,15 +249,19 @@ def even(items: Sequence[Item], count: int) -> list[int]:
     return [part for part, size in enumerate(sizes) for _ in range(size)]
 
 
-def first_fit(items: Sequence[Item], near: cutting.Links, pool: Sequence[Place]) -> dict[str, Place]:
+def first_fit(
+    items: Sequence[Item], near: cutting.Links, pool: Sequence[Place], fixed: Mapping[str, Place] | None = None
+) -> dict[str, Place]:
     """
     Place nodes, those that want much first, each where most of its neighbours are and there is room.
 
+    @param fixed: where others are already.
+    @return: where all are.
     @raise NoRoom: naming the first one for which there is none.
     """
     for place in pool:
         place.clear()
-    found: dict[str, Place] = {}
+    found: dict[str, Place] = dict(fixed or {})
     unopened = iter(pool)
     roomy: list[Place] = []
     for item in near.ordered(items):
@@ -235,17 +279,22 @@ def first_fit(items: Sequence[Item], near: cutting.Links, pool: Sequence[Place])
             raise NoRoom(wanted(item, pool, ""))
         best.put(item)
         found[item.name] = best
-        if best.full:
+        if best.full and best in roomy:
             roomy.remove(best)
     return found
 
 
 def fitted(
-    items: Sequence[Item], near: cutting.Links, chosen: Sequence[Place], parts: Sequence[int]
+    items: Sequence[Item],
+    near: cutting.Links,
+    chosen: Sequence[Place],
+    parts: Sequence[int],
+    fixed: Mapping[str, Place] | None = None,
 ) -> dict[str, Place] | None:
     """
     Put each part on a host, and what is too much there on another, with as few links cut as that allows.
 
+    @param fixed: where some of the nodes are already; the part with most of those goes there.
     @return: None if some node then fits nowhere.
     """
     groups: list[list[Item]] = [[] for _ in chosen]
@@ -253,11 +302,16 @@ def fitted(
         groups[part].append(item)
     # The heaviest part to the largest host; parts of equal weight in the order of their nodes.
     groups.sort(key=lambda group: sum(item.weight for item in group), reverse=True)
-    found: dict[str, Place] = {}
+    found: dict[str, Place] = dict(fixed or {})
+    for at, place in enumerate(dict.fromkeys(found.values())):
+        best = max(range(at, len(groups)), key=lambda one: sum(found.get(item.name) is place for item in groups[one]))
+        groups.insert(at, groups.pop(best))
     over: list[Item] = []
     for group, place in zip(groups, chosen, strict=True):
         inside = {item.name for item in group}
         for item in sorted(group, key=lambda one: (-one.weight, -near.inner(one, inside))):
+            if item.name in found:
+                continue
             if place.lacks(item):
                 over.append(item)
             else:
@@ -290,6 +344,9 @@ def _stay(
     new: list[Item] = []
     for item in items:
         place = by_host.get(kept.pnodes.get(kept.placement.get(item.name, ""), ""))
+        if item.host and place not in (None, by_host[item.host]):
+            return None
+        place = by_host[item.host] if item.host else place
         if place is None:
             new.append(item)
         elif place.lacks(item):

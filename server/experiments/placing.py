@@ -41,7 +41,8 @@ class Means:
     What there is to make nodes of.
 
     @ivar kinds: by kind that can be had, nothing; by kind that cannot, why, as far as is known.
-    @ivar kind: of nodes that name neither a kind nor an image.
+    @ivar kind: of nodes that name neither a kind nor an image; C{kind_alone}: of those that name no partition either,
+        if it is another one (Benito: such a node is a host itself).
     @ivar images: those of this host, C{{'name', 'serial', 'kind', 'why'}}, the last why it cannot be used now.
     @ivar defaults: the name of the image of nodes that name none, by kind; empty for none.
     @ivar embedded: whether the host itself may be a node.
@@ -50,6 +51,7 @@ class Means:
 
     kinds: Mapping[str, str]
     kind: str = PROCESS
+    kind_alone: str | None = None
     images: tuple[Mapping[str, Any], ...] = field(default=(), converter=tuple)
     defaults: Mapping[str, str] = field(factory=dict)
     embedded: bool = False
@@ -108,7 +110,13 @@ class _Settling:
         kind = node.kind
         if kind is None:
             named = self._by_name.get(node.os or "")
-            kind = named["kind"] if named is not None else self.means.kind
+            if named is not None:
+                return self._had(named["kind"])
+            alone = self.means.kind_alone if node.partition is None else None
+            kind = alone or self.means.kind
+        return self._had(kind)
+
+    def _had(self, kind: str) -> str:
         if kind == EMBEDDED and not self.means.embedded:
             raise BadValue("kind embedded is off on this host: experiments.embedded in its configuration")
         missing = self.means.kinds.get(kind)

@@ -99,6 +99,13 @@ class Planned:
             known = self._names[sliver.experiment] = plan, Names(plan.built, domain)
         return known[1].hosts(node)
 
+    def environment(self, sliver: Sliver) -> Mapping[str, str]:
+        """
+        @return: what its experiment's topology puts into the environment of a sliver's start command.
+        """
+        plan = self._host.get(Plan, str(sliver.experiment))
+        return plan.built.environment if plan is not None else {}
+
     def on_failure(self, sliver: Sliver) -> str:
         """
         @return: what becomes of the experiment if this node of it cannot be started.

@@ -5,6 +5,8 @@ routes. A pure function of JSON values, for the offload child (L{hostline.server
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from attrs import evolve
@@ -17,7 +19,7 @@ from hostline.server.experiments.packing import Packed, pack
 from hostline.server.experiments.passes import Options
 from hostline.server.experiments.placing import Made, Means, settle
 from hostline.server.experiments.routes import routes
-from hostline.server.experiments.topology import Topology, TopologyNode
+from hostline.server.experiments.topology import FINDINGS_MAX, WARNING, Finding, Topology, TopologyNode, quoted
 
 
 def plan(asked: dict[str, Any]) -> dict[str, Any]:
@@ -27,9 +29,9 @@ def plan(asked: dict[str, Any]) -> dict[str, Any]:
     @param asked: C{text} and C{format}, as for L{check.read}; C{means}, as L{Means} has them; C{hosts} and
         C{options}, as for L{pack} and L{Options.read}; and of an experiment that is to become this, C{previous}, its
         topology, and C{kept}, its C{placement} and C{pnodes}.
-    @return: C{nodes}, C{links}, C{warnings} and C{errors}, as L{check.check_topology}; and if there are no errors
-        C{topology}, with addresses and the MACs that were given; C{settled}, C{pnodes} and C{routes}, as
-        L{hostline.server.records.Plan} has them.
+    @return: C{nodes}, C{links}, C{warnings} and C{errors}, as L{check.check_topology}; C{format}, the text's; and if
+        there are no errors C{topology}, with addresses and the MACs that were given; C{settled}, C{pnodes} and
+        C{routes}, as L{hostline.server.records.Plan} has them.
     @raise NoRoom: if the nodes do not fit, saying which one, and what it lacks.
     @raise BadValue: if options cannot be.
     """
@@ -38,8 +40,11 @@ def plan(asked: dict[str, Any]) -> dict[str, Any]:
     previous = Topology.from_value(asked["previous"]) if asked.get("previous") else None
     topology = read if read.errors else assign(read, 0, previous)
     settled, findings = settle(topology.nodes, Means(**asked["means"])) if not topology.errors else ({}, ())
-    said = sorted((*topology.findings, *findings), key=lambda one: one.line)
+    hosts = {one.get("name") for one in asked["hosts"]}
+    homeless = islice(_homeless(topology.nodes, hosts), FINDINGS_MAX)
+    said = sorted((*topology.findings, *findings, *homeless), key=lambda one: one.line)
     value: dict[str, Any] = {
+        "format": asked.get("format") or check.form_of(asked["text"]),
         "nodes": [check.node_body(one, before) for one, before in zip(topology.nodes, read.nodes, strict=True)],
         "links": [{**one.body(), "line": one.line} for one in topology.links],
         "warnings": check.said(one for one in said if one.severity == "warning"),
@@ -49,7 +54,7 @@ def plan(asked: dict[str, Any]) -> dict[str, Any]:
         return value
     kept = Packed(**asked["kept"]) if asked.get("kept") else None
     packed = pack(
-        [_item(one, settled[one.name]) for one in topology.nodes],
+        [_item(one, settled[one.name], hosts) for one in topology.nodes],
         [(cost(one.rate_kbps), [node for node, _ in one.members]) for one in topology.links],
         asked["hosts"],
         options,
@@ -70,7 +75,18 @@ def plan(asked: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-def _item(node: TopologyNode, made: Made) -> Item:
+def _homeless(nodes: Iterable[TopologyNode], hosts: Collection[Any]) -> Iterator[Finding]:
+    """
+    What is said of nodes that are fixed to hosts that are not there.
+    """
+    for node in nodes:
+        if node.fixed and node.fixed not in hosts:
+            there = ", ".join(sorted(map(str, hosts))[:5]) + (", .." if len(hosts) > 5 else "")
+            text = f"is fixed to {quoted(node.fixed)}, which is no host here; it may go to any ({there})"
+            yield Finding(WARNING, node.line, f"node {node.name} {text}")
+
+
+def _item(node: TopologyNode, made: Made, hosts: Collection[Any]) -> Item:
     return Item(
         node.name,
         made.kind,
@@ -81,6 +97,7 @@ def _item(node: TopologyNode, made: Made) -> Item:
         node.packing_pass or "",
         node.exclusive,
         node.line,
+        node.fixed if node.fixed in hosts else "",
     )
 
 

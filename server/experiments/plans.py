@@ -9,16 +9,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from hostline.protocol.errors import BadTopology, HostError
+from hostline.protocol.kinds import NODE_KINDS
 from hostline.server.asking import Ask
 from hostline.server.experiments.addresses import fill_macs
-from hostline.server.experiments.placing import CONTAINER, EMBEDDED, NICS, QEMU
+from hostline.server.experiments.placing import CONTAINER, NICS, QEMU
 from hostline.server.experiments.rooms import memory_of_host
 from hostline.server.records import Image, Plan
 
 #: The largest experiments take seconds of a processor's time, of which others want their part.
 DEADLINE_S = 60.0
-#: Every kind that a host that is only thought of may have.
-_KINDS = ("process", CONTAINER, QEMU, "account", EMBEDDED)
+#: Characters of a text that are kept as it was written; no NS and no TOML is longer.
+SOURCE_MAX = 1 << 20
+#: Options of a request that are of nodes, not of how they are packed.
+_OF_NODES = ("qemu_nics", "kind", "kind_alone")
 
 
 async def found(
@@ -32,7 +35,7 @@ async def found(
     What L{hostline.server.experiments.planning.plan} says of a text.
 
     @param text: as it stands in the request.
-    @param options: those of the request that tell how to pack, C{format} and C{qemu_nics} among them.
+    @param options: those of the request that tell how to pack, C{format} and those of nodes among them.
     @param before: of the experiment that is to become this; what options leave out is as it was asked for then.
     @param hosts: those that are there instead of this one.
     @raise BadTopology: if there are errors, and it is not only asked about.
@@ -40,10 +43,19 @@ async def found(
     form = options.get("format")
     said = {name: value for name, value in options.items() if name != "format" and value is not None}
     kept = {**before.options, **said} if before is not None else said
-    answer: dict[str, Any] = await ask.daemon.offload.call(
-        "plan", lambda: _asked(ask, text, form, kept, before, hosts), DEADLINE_S, who=ask.principal
-    )
+    source: dict[str, str] = {}
+
+    def asked() -> dict[str, Any]:
+        whole = ask.text(text)
+        if len(whole) <= SOURCE_MAX:
+            source["text"] = whole
+        return _asked(ask, whole, form, kept, before, hosts)
+
+    answer: dict[str, Any] = await ask.daemon.offload.call("plan", asked, DEADLINE_S, who=ask.principal)
+    if source:
+        source["format"] = answer["format"]
     answer["options"] = kept
+    answer["source"] = source if source.get("format") != "topdl" else {}
     if hosts is None and not answer["errors"]:
         errors, warnings = ask.daemon.linked.judge(answer["topology"])
         answer["errors"] += errors
@@ -67,6 +79,7 @@ def plan_of(answer: Mapping[str, Any], serial: int) -> Plan:
         pnodes=answer["pnodes"],
         routes=answer["routes"],
         options=answer["options"],
+        source=answer["source"],
     )
 
 
@@ -89,10 +102,10 @@ def _asked(
     hosts: list[dict[str, Any]] | None,
 ) -> dict[str, Any]:
     asked: dict[str, Any] = {
-        "text": ask.text(text),
+        "text": text,
         "format": form,
-        "options": {name: value for name, value in options.items() if name != "qemu_nics"},
-        "means": _means(ask, options.get("qemu_nics", NICS), hosts),
+        "options": {name: value for name, value in options.items() if name not in _OF_NODES},
+        "means": _means(ask, options, hosts),
         "hosts": [_this(ask)] if hosts is None else hosts,
     }
     if before is not None:
@@ -112,21 +125,22 @@ def _this(ask: Ask) -> dict[str, Any]:
     }
 
 
-def _means(ask: Ask, nics: int, hosts: list[dict[str, Any]] | None) -> dict[str, Any]:
+def _means(ask: Ask, options: Mapping[str, Any], hosts: list[dict[str, Any]] | None) -> dict[str, Any]:
     config = ask.daemon.config.experiments
     there = ask.daemon.sync.drivers
     if hosts is None:
-        kinds = {kind: ask.daemon.missing.get(kind, "this host has no driver for it") for kind in _KINDS}
+        kinds = {kind: ask.daemon.missing.get(kind, "this host has no driver for it") for kind in NODE_KINDS}
         kinds |= dict.fromkeys(there, "")
     else:
-        kinds = dict.fromkeys(_KINDS, "")
+        kinds = dict.fromkeys(NODE_KINDS, "")
     return {
         "kinds": kinds,
-        "kind": config.kind,
+        "kind": options.get("kind", config.kind),
+        "kind_alone": options.get("kind_alone"),
         "images": [_image(ask, one) for one in ask.host.tables[Image.table].values() if isinstance(one, Image)],
         "defaults": {CONTAINER: config.container_image, QEMU: config.qemu_image},
         "embedded": config.embedded or hosts is not None,
-        "nics": nics,
+        "nics": options.get("qemu_nics", NICS),
     }
 
 

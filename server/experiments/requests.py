@@ -179,11 +179,14 @@ def experiment(ask: Ask, name: str) -> dict[str, Any]:
 
 
 @responds(TABLE["topology"])
-def topology(ask: Ask, name: str) -> dict[str, Any]:
+def topology(ask: Ask, name: str, *, format: str | None) -> dict[str, Any]:
     """
     Write an experiment's topology back.
     """
-    return {"format": "topdl", "text": topdl.write(ask.host.plan_of(ask.target).topology["document"])}
+    plan = ask.host.plan_of(ask.target)
+    if plan.source and format is None:
+        return dict(plan.source)
+    return {"format": "topdl", "text": topdl.write(plan.topology["document"])}
 
 
 @responds(TABLE["wait_for"])

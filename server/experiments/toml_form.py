@@ -34,6 +34,7 @@ ATTRIBUTES = {
     "pass": "containers:PartitionPass",
     **{name: PREFIX + name for name in WISHES},
 }
+TABLES = ("nodes", "links", "defaults", "environment")
 NODE_KEYS = (*ATTRIBUTES, "image", "count", "attributes")
 LINK_KEYS = ("nodes", "from", "to", "chain", "rate", "delay", "loss", "netmask", "at")
 #: Keys of C{at}, and the fields of an interface that they are.
@@ -121,8 +122,13 @@ class _Reading:
     def all(self, tables: Mapping[str, Any]) -> None:
         """Read the whole."""
         for name in tables:
-            if name not in ("nodes", "links", "defaults"):
-                self.wrong(f"no table {quoted(name)}{near(name, ('nodes', 'links', 'defaults'))}", name)
+            if name not in TABLES:
+                self.wrong(f"no table {quoted(name)}{near(name, TABLES)}; there are {', '.join(TABLES)}", name)
+        for name, value in self.table(tables, "environment").items():
+            if isinstance(value, str) or type(value) in (int, float):
+                self.draft.attributes.append((f"{topdl.OPTION}{name}", str(value), self.line("environment", name)))
+            else:
+                self.wrong(f"want {name} to be a text or a number, got {quoted(value)}", "environment", name)
         defaults = self.table(tables, "defaults")
         for name, said in self.table(tables, "nodes").items():
             self.nodes(name, {"kind": said} if isinstance(said, str) else said, defaults)

@@ -47,6 +47,11 @@ KINDS = {
 #: What marks, in the ancestor's final C{topo.xml}, its hosts and its control network.
 HOST_TYPE = "pnode"
 CONTROL_NET = "control_net"
+#: What begins the name of an attribute of the whole that is a variable of start commands' environment.
+OPTION = "opt:"
+#: How many such variables there may be, and how many characters in all.
+_OPTIONS_MAX, _OPTIONS_TEXT_MAX = 200, 32768
+_VARIABLE = re.compile(r"(?!HOSTLINE_)[A-Za-z_][A-Za-z0-9_]*")
 _INTERFACE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,62}")
 _INTERFACE_RULE = "at most 63 of A-Z, a-z, 0-9, '_', '-', '.' and ':', beginning with none of the last three"
 _MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}")
@@ -90,6 +95,7 @@ def understood(whole: Element, findings: Findings) -> Topology:
         links=[reading.link(name) for name in reading.substrates],
         findings=reading.findings.told(),
         document=whole.as_document(),
+        environment=reading.environment,
     )
 
 
@@ -109,6 +115,7 @@ class _Reading(Elements):
     """
 
     nodes: list[TopologyNode] = field(factory=list)
+    environment: dict[str, str] = field(factory=dict)
     substrates: dict[str, TopologyLink] = field(factory=dict)
     members: dict[str, list[tuple[str, str]]] = field(factory=dict)
     _lines: dict[str, int] = field(factory=dict)
@@ -122,6 +129,7 @@ class _Reading(Elements):
         version = self.leaf(root, "version")
         if version not in (None, "1.0", "1"):
             self.findings.warning(root.line, f"want version 1.0, got {quoted(version)}; read as 1.0")
+        self.variables(root)
         for one in self.all(root, "substrates"):
             self.substrate(one)
         computers: list[Element] = []
@@ -150,6 +158,27 @@ class _Reading(Elements):
         """The link that a substrate became."""
         one = self.substrates[name]
         return TopologyLink(name, self.members.get(name, ()), one.rate_kbps, one.delay_ms, one.loss, one.line)
+
+    def variables(self, root: Element) -> None:
+        """Read what is for the environment of start commands."""
+        size = 0
+        for part in self.all(root, "attribute"):
+            name, value = self.leaf(part, "attribute") or "", self.leaf(part, "value")
+            if not name.startswith(OPTION) or value is None:
+                continue
+            variable = name.removeprefix(OPTION)
+            if not _VARIABLE.fullmatch(variable):
+                text = f"{quoted(variable)} is kept, but no start command finds it in its environment: want a name of"
+                self.findings.warning(part.line, f"{text} letters, digits and '_' that does not begin with HOSTLINE_")
+            elif variable in self.environment:
+                self.findings.warning(part.line, f"{variable} is there twice: the first is taken")
+            else:
+                self.environment[variable] = value
+                size += len(variable) + len(value)
+        if len(self.environment) > _OPTIONS_MAX or size > _OPTIONS_TEXT_MAX:
+            text = f"want at most {_OPTIONS_MAX} variables of {_OPTIONS_TEXT_MAX} characters together"
+            self.findings.error(root.line, f"{text}, got {len(self.environment)} of {size}")
+            self.environment.clear()
 
     # -- substrates
 

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from attrs import asdict, field, frozen
-from attrs.validators import in_, instance_of, optional
+from attrs.validators import deep_mapping, in_, instance_of, optional
 
 from hostline.protocol.errors import BadValue
 
@@ -171,6 +171,13 @@ class TopologyNode:
         return self._says("hostline:exclusive")
 
     @property
+    def fixed(self) -> str:
+        """
+        @return: the name of the host that it is to go to (Emulab's C{tb-fix-node}); empty if it does not say.
+        """
+        return self.attributes.get("fixed", "").strip()
+
+    @property
     def once(self) -> bool:
         """
         @return: whether its start command runs at its first boot only, not at each.
@@ -242,6 +249,7 @@ class Topology:
     """
     All of an experiment's nodes and links.
 
+    @ivar environment: what start commands find in their environment (NS: the array C{opt}).
     @ivar findings: what the reader saw, in the order of lines; two topologies that differ in this alone are equal.
     @ivar document: the text as a plain tree, with all that we have no use for, so that it can be given back
         (L{hostline.server.experiments.document}); None if there was none.
@@ -251,6 +259,7 @@ class Topology:
     links: tuple[TopologyLink, ...] = field(default=(), converter=_links)
     findings: tuple[Finding, ...] = field(default=(), converter=_findings, eq=False)
     document: list[Any] | None = field(default=None, validator=optional(instance_of(list)))
+    environment: dict[str, str] = field(factory=dict, validator=deep_mapping(_text, _text))
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -275,6 +284,7 @@ class Topology:
             "links": [{**_plain(one), "members": [list(member) for member in one.members]} for one in self.links],
             "findings": [_plain(one) for one in self.findings],
             "document": self.document,
+            "environment": dict(self.environment),
         }
 
     @classmethod
@@ -290,6 +300,7 @@ class Topology:
                 links=[_link(one) for one in value["links"]],
                 findings=[Finding(**one) for one in value["findings"]],
                 document=value["document"],
+                environment=value.get("environment", {}),  # plans of before have none
             )
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise BadValue(f"want a topology: {quoted(str(error))}") from None

@@ -225,7 +225,15 @@ async def virtual_topology(arguments: Arguments) -> Response:
 
 async def topology(arguments: Arguments) -> Response:
     """
-    C{virtual_topology_xml}, C{nsfile}: the topology, written back from what is kept.
+    C{virtual_topology_xml}: the topology in TopDL.
+    """
+    text = (await arguments.say("topology", arguments.experiment, format="topdl"))["text"]
+    return Response(value=text, output=text)
+
+
+async def ns_file(arguments: Arguments) -> Response:
+    """
+    C{nsfile}: the topology as it was written.
     """
     text = (await arguments.say("topology", arguments.experiment))["text"]
     return Response(value=text, output=text)
@@ -337,7 +345,7 @@ METHODS: dict[str, Callable[[Arguments], Awaitable[Response]]] = {
     "experiment.constraints": constraints,
     "experiment.virtual_topology": virtual_topology,
     "experiment.virtual_topology_xml": topology,
-    "experiment.nsfile": topology,
+    "experiment.nsfile": ns_file,
     "experiment.nscheck": ns_check,
     "experiment.reboot": reboot,
     "experiment.delay_config": delay_config,

@@ -1,0 +1,1 @@
+`create_experiment`, `plan_experiment` and `modify_experiment` take `kind=` and `kind_alone=`: what nodes are made as that do not say it themselves; Benito's `mixed_experiment` reads NS and TOML, too.
