@@ -7,7 +7,6 @@ is an error with the node's line, never a guess.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,24 +14,21 @@ from attrs import field, frozen
 
 from hostline.protocol.errors import BadValue
 from hostline.protocol.names import near
+from hostline.server.experiments import wishes
+from hostline.server.experiments.draft import PREFIX
+from hostline.server.experiments.hosting import EMBEDDED
 from hostline.server.experiments.topology import Findings, TopologyNode, quoted
 from hostline.server.slivers.rspec import ALIASES, OF_PROCESSES, RESOURCES, read_rspec
 
-PROCESS, CONTAINER, QEMU, ACCOUNT, EMBEDDED = "process", "container", "qemu", "account", "embedded"
+PROCESS, CONTAINER, QEMU, ACCOUNT = "process", "container", "qemu", "account"
 #: Those that are made from an image.
 WITH_IMAGE = (CONTAINER, QEMU)
 #: Interfaces on links that a QEMU machine may have where nothing else is said (Benito: 8 less the control network's).
 NICS = 7
 #: Slots of its bus that are left for them at most.
 NICS_MOST = 24
-#: What begins the name of an attribute that asks for a resource.
-PREFIX = "hostline:"
 _NAMES = {PREFIX + name: name for name in (*RESOURCES, *ALIASES)}
-_AMOUNT = re.compile(r"([0-9]{1,19})(?:\s*([kmgt])(?:i?b)?)?", re.IGNORECASE)
-_TIMES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-#: Bytes of one unit, of the resources that may be given with a suffix.
-_UNITS = {"memory_max": 1, "disk_max": 1024}
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,99}")
+#: Resources by the attributes that ask for them.
 
 
 @frozen
@@ -64,8 +60,7 @@ class Made:
     What one node is made as.
 
     @ivar image: serial of its image, None for kinds that have none; C{image_name} its name.
-    @ivar memory: bytes that are kept for it: what it asks for by name, and all of a QEMU machine's; for others
-        memory_max is a bound that nobody is promised.
+    @ivar memory: bytes that are kept for it (L{wishes.kept_memory}).
     """
 
     kind: str
@@ -159,30 +154,19 @@ class _Settling:
             )
         if node.packages and kind not in WITH_IMAGE:
             raise BadValue(f"hostline:packages is for kinds {' and '.join(WITH_IMAGE)}, not {kind}")
-        for package in node.packages:
-            if not _PACKAGE.fullmatch(package):
-                raise BadValue(f"hostline:packages: want names of Debian packages, got {quoted(package)}")
 
     def _given(self, node: TopologyNode, kind: str) -> tuple[dict[str, int], int]:
         asked: dict[str, object] = {}
         for attribute, text in node.attributes.items():
             name = _NAMES.get(attribute)
             if name is not None:
-                asked[name] = _amount(name, text)
+                asked[name] = wishes.amount(name, text)
         rspec = read_rspec(asked)
         if kind not in (PROCESS, EMBEDDED):
-            return rspec, rspec["memory_max"] if kind == QEMU or "memory_max" in asked else 0
+            return rspec, wishes.kept_memory(kind, node.attributes, rspec)
         for name in asked:
             resource = ALIASES[name].resource if name in ALIASES else name
             if resource not in OF_PROCESSES:
                 raise BadValue(f"{PREFIX}{name}: a node of kind {kind} is given {', '.join(OF_PROCESSES)} only")
-        return {name: rspec[name] for name in OF_PROCESSES}, rspec["memory_max"] if "memory_max" in asked else 0
-
-
-def _amount(name: str, text: str) -> object:
-    match = _AMOUNT.fullmatch(text.strip())
-    if match is None or (match[2] and name not in _UNITS):
-        return text  # read_rspec says what is wanted
-    if not match[2]:
-        return int(match[1])
-    return int(match[1]) * _TIMES[match[2].lower()] // _UNITS[name]
+        given = {name: rspec[name] for name in OF_PROCESSES}
+        return given, wishes.kept_memory(kind, node.attributes, given)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from hostline.protocol.errors import NoRoom, TooMany
 from hostline.server.experiments.planned import Planned, PlannedNode
+from hostline.server.experiments.wishes import kept_memory
 from hostline.server.records import Experiment, Sliver
 from hostline.server.slivers.admission import room
 from hostline.server.slivers.plan import ABSENT
@@ -24,14 +25,6 @@ def memory_of_host() -> int:
     @return: bytes.
     """
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def kept_memory(node: PlannedNode) -> int:
-    """
-    @return: bytes that are kept for a node: all of a QEMU machine's, and what others ask for by name.
-    """
-    asked = any(name.startswith("hostline:memory") for name in node.node.attributes)
-    return node.rspec.get("memory_max", 0) if asked or node.kind == "qemu" else 0
 
 
 def check_room(
@@ -48,7 +41,7 @@ def check_room(
 
     def memories(slivers: list[Sliver]) -> int:
         found = (planned.node(one) for one in slivers)
-        return sum(kept_memory(one) for one in found if one is not None)
+        return sum(_kept(one) for one in found if one is not None)
 
     def promised(slivers: list[Sliver]) -> int:
         return sum(one.rspec.get("cpu_min", 0) for one in slivers)
@@ -62,7 +55,7 @@ def check_room(
     )
     _fit(
         "memory_max",
-        {name: kept_memory(one) for name, one in nodes.items()},
+        {name: _kept(one) for name, one in nodes.items()},
         memory - memories(there),
         memories(had),
         f"{memory} bytes that this host has",
@@ -95,6 +88,10 @@ def check_quota(host: Host, experiment: Experiment, nodes: Mapping[str, PlannedN
                 f"the quota of project {project.name} is {resource} {most}: "
                 f"{has + had} in use, {wants - had} wanted for {more}"
             )
+
+
+def _kept(node: PlannedNode) -> int:
+    return kept_memory(node.kind, node.node.attributes, node.rspec)
 
 
 def _fit(resource: str, wanted: Mapping[str, int], left: int, had: int, whole: str) -> None:

@@ -5,6 +5,7 @@ What a node may ask for by attributes of ours, C{hostline:memory_max} and so on,
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from hostline.protocol.attributes import WISHES
 from hostline.protocol.errors import BadValue
@@ -16,8 +17,9 @@ from hostline.server.slivers.rspec import read_rspec
 FLAGS = ("start_once", "exclusive")
 PACKAGES = "packages"
 _YES_NO = ("1", "true", "yes", "0", "false", "no", "")
+#: Bytes of one unit, of the resources that may be given with a suffix.
 _SIZED = {"memory_max": 1, "disk_max": 1024}
-_SIZE = re.compile(r"([0-9]{1,18})\s*([kmgt])(?:i?b)?", re.IGNORECASE)
+_AMOUNT = re.compile(r"([0-9]{1,19})(?:\s*([kmgt])(?:i?b)?)?", re.IGNORECASE)
 _POWERS = {"k": 10, "m": 20, "g": 30, "t": 40}
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,99}")
 
@@ -36,7 +38,7 @@ def wrong(attribute: str, value: str) -> str:
         bad = next((one for one in words if not _PACKAGE.fullmatch(one)), None)
         return "" if bad is None else f"want names of Debian packages in {attribute}, got {quoted(bad)}"
     try:
-        read_rspec({name: _amount(name, value)})
+        read_rspec({name: amount(name, value)})
     except BadValue as error:
         # Only what is wrong with this one: how it goes together with others is seen where they are all known.
         text = error.message.removeprefix("rspec: ")
@@ -44,8 +46,21 @@ def wrong(attribute: str, value: str) -> str:
     return ""
 
 
-def _amount(name: str, text: str) -> object:
-    sized = _SIZE.fullmatch(text.strip())
-    if sized is not None and name in _SIZED:
-        return (int(sized[1]) << _POWERS[sized[2].lower()]) // _SIZED[name]
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text
+def amount(name: str, text: str) -> object:
+    """
+    @param name: of a resource.
+    @return: so much of it, in its unit; the text itself if it is no amount, for L{read_rspec} says what is wanted.
+    """
+    found = _AMOUNT.fullmatch(text.strip())
+    if found is None or (found[2] and name not in _SIZED):
+        return text
+    return (int(found[1]) << _POWERS[found[2].lower()]) // _SIZED[name] if found[2] else int(found[1])
+
+
+def kept_memory(kind: str, attributes: Mapping[str, str], rspec: Mapping[str, int]) -> int:
+    """
+    @return: bytes that are kept for a node: what it asks for by name, and all of a QEMU machine's; for others
+        memory_max is a bound that nobody is promised.
+    """
+    asked = kind == "qemu" or f"{PREFIX}memory_max" in attributes
+    return rspec.get("memory_max", 0) if asked else 0
