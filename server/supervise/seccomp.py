@@ -42,7 +42,7 @@ _NAMESPACES = 0x7E020000
 #: know no network namespace: they reach the machine that a host is a guest of, its guests, and services of the host.
 #: By socketcall, which no C library of today needs, the family is out of a filter's sight.
 _FAMILIES, _NETLINK, _AUDIT = (1, 2, 10), 16, 9
-_EPERM, _ENOSYS = 1, 38
+_EPERM, _EINVAL, _ENOSYS = 1, 22, 38
 
 
 def read_profile(path: Path = PROFILE) -> dict[str, Any]:
@@ -126,8 +126,10 @@ def _sockets() -> list[dict[str, Any]]:
         masked = {"index": 0, "value": 0xFFFFFFFF, "valueTwo": family, "op": "SCMP_CMP_MASKED_EQ"}
         return {"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [masked, *more]}
 
-    no_audit = {"index": 2, "value": _AUDIT, "valueTwo": 0, "op": "SCMP_CMP_NE"}
-    return [*(of(family) for family in _FAMILIES), of(_NETLINK, no_audit)]
+    audit = {"index": 2, "value": _AUDIT, "valueTwo": 0}
+    # PAM, and so sshd, su, passwd, takes this for a kernel without audit; anything else it takes for a failure.
+    none = {**of(_NETLINK, {**audit, "op": "SCMP_CMP_EQ"}), "action": "SCMP_ACT_ERRNO", "errnoRet": _EINVAL}
+    return [*(of(family) for family in _FAMILIES), of(_NETLINK, {**audit, "op": "SCMP_CMP_NE"}), none]
 
 
 def _clone(architecture: str) -> dict[str, Any]:

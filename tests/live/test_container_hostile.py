@@ -5,6 +5,7 @@ Containers whose root means ill: what they try is refused or stays theirs, and n
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import platform
 import shutil
@@ -178,9 +179,11 @@ class HostileTests(unittest.TestCase):
         """
         self.compile(
             "family",
-            "#include <stdlib.h>\n#include <unistd.h>\n#include <sys/syscall.h>\n"
-            "int main(int c, char **v) { return syscall(SYS_socket, atol(v[1]), atol(v[2]), 0) < 0; }\n",
+            "#include <errno.h>\n#include <stdlib.h>\n#include <unistd.h>\n#include <sys/syscall.h>\n"
+            "int main(int c, char **v) { return syscall(SYS_socket, atol(v[1]), atol(v[2]), c > 3 ? atol(v[3]) : 0) < 0"
+            " ? errno : 0; }\n",
         )
+        self.assertEqual(self.run_inside("family 16 3 9; echo $?").out, b"%d\n" % errno.EINVAL)  # as PAM knows it
         for words in ("1 1", "2 1", "2 2", "10 1", "16 3"):
             self.assertEqual(self.run_inside(f"family {words} && echo DONE").out, b"DONE\n", words)
         for words in ("40 1", "40 2", f"{40 + (1 << 32)} 1", "38 5", "17 3", "44 3"):
