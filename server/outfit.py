@@ -32,6 +32,9 @@ from hostline.server.supervise.templates import Templates
 from hostline.server.supervise.uids import UidRange
 from hostline.server.sync import Footing
 
+#: runc's and crun's, for what runs without a user namespace of its own.
+MOST_UID = 2**31 - 1
+
 
 def ranges(config: Config) -> tuple[UidRange, UidRange, UidRange, SubuidRange, SubuidRange]:
     """
@@ -48,6 +51,22 @@ def ranges(config: Config) -> tuple[UidRange, UidRange, UidRange, SubuidRange, S
     containers = SubuidRange(slivers.container_uid_first, slivers.container_uid_count - of_machines)
     machines = SubuidRange(containers.first + containers.size, of_machines)
     return processes, accounts, embedded, containers, machines
+
+
+def why_no_machines(uids: SubuidRange) -> str:
+    """
+    @param uids: those of QEMU machines.
+    @return: why none can run with these; empty if they can.
+    """
+    if uids.size < BLOCK:
+        return f"slivers.container_uid_count leaves no uid for QEMU machines: want {8 * BLOCK} or more"
+    last = uids.first + uids.size - 1
+    if last > MOST_UID:
+        return (
+            f"the uids of QEMU machines, the last eighth of slivers.container_uid_first and _count, end with {last}; "
+            f"OCI runtimes take none above {MOST_UID} there"
+        )
+    return ""
 
 
 async def find_drivers(
@@ -148,6 +167,10 @@ async def find_drivers(
     qemu = which(PROGRAM, path=PATH)
     if qemu is None or which("qemu-img", path=PATH) is None:
         missing["qemu"] = f"there is no {PROGRAM} (Debian: apt install qemu-system-x86 qemu-utils)"
+        return links
+    unusable = why_no_machines(of_machines)
+    if unusable:
+        missing["qemu"] = unusable
         return links
     drivers["qemu"] = QemuDriver(
         state / "machines",
