@@ -114,6 +114,9 @@ class Workloads:
         """
         self.configured[serial] = workload
         self._drift.pop(serial, None)
+        sliver = self._host.slivers_by_serial.get(serial)
+        if sliver is not None:
+            self.is_configured(sliver)  # if that is all, nobody need look again before it counts
 
     def problems(self, serial: int) -> tuple[str, ...]:
         """
