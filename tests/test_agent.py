@@ -248,6 +248,17 @@ class AgentTests(unittest.TestCase):
         with self.assertRaises(OSError):
             self.run_to_end(agent.call("x"))
 
+    def test_followsNoLink(self) -> None:
+        """
+        Whoever broke out of a guest may put a link in the socket's place: root is not led to other people's sockets.
+        """
+        self.agent(lambda _: b'{"return": 1}\n')
+        link = self.path.with_name("link")
+        link.symlink_to(self.path)
+        with self.assertRaisesRegex(OSError, "no guest agent"):
+            self.run_to_end(Agent(link, self.loop, self.clock).call("x"))
+        self.assertEqual(self.guests, [])
+
     def test_closed(self) -> None:
         """
         Who leaves is waited for by nobody.

@@ -66,15 +66,8 @@ def _inputs() -> dict[str, list[Any]]:
     source = {"url": "http://127.0.0.1:9/", "method": "json", "node_id": 1, "auth": None, "ca": "", "plain": True}
     return {
         "check_topology": [
-            *(
-                "<experiment>",
-                topology,
-                "",
-                "<!DOCTYPE a>",
-                "set ns [new Simulator]\nset a [$ns nod]\n$ns run",
-                "[[[",
-                "exec x",
-            ),
+            *({"text": one} for one in ("<experiment>", topology, "", "<!DOCTYPE a>", "[[[", "exec x")),
+            {"text": "set ns [new Simulator]\nset a [$ns nod]\n$ns run"},
             *({"text": one, "format": "toml"} for one in ("[nodes]\na = {}", "a = 5", "[nodes]\na = {kid = 5}")),
         ],
         "plan": [

@@ -24,7 +24,7 @@ from hostline.server.drivers.driver import CANNOT_START, Hearer
 from hostline.server.supervise.agent import Agent
 from hostline.server.supervise.guestports import Marked, begun, ended
 from hostline.server.supervise.machine import STREAMS, port
-from hostline.server.supervise.qmp import joined
+from hostline.server.supervise.within import joined
 
 _MOST = 1 << 16
 #: Seconds between two questions whether the shell still lives, and that its last words may be on their way.

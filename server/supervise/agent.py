@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import socket
 from collections.abc import Callable, Coroutine, Mapping
@@ -24,6 +23,8 @@ from twisted.internet.error import AlreadyCalled
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
+
+from hostline.server.supervise import within
 
 T = TypeVar("T")
 
@@ -310,18 +311,11 @@ class Agent:
         return self._session
 
     def _connected(self) -> socket.socket:
-        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
-            directory = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                made.connect(f"/proc/self/fd/{directory}/{self._path.name}")  # a socket's path may not be long
-            finally:
-                os.close(directory)
+            return within.joined(self._path.parent, self._path.name)
         except OSError as error:
-            made.close()
             self._left = self._clock.seconds()
-            raise type(error)(error.errno, f"no guest agent: {error.strerror}") from None
-        return made
+            raise OSError(f"no guest agent: {error.strerror or error}") from None
 
     async def _write(self, data: bytes, until: float) -> None:
         rest = memoryview(data)

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
-import stat
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -32,24 +30,6 @@ _MOST = 1 << 20
 #: Seconds that QEMU may take to answer.
 _LIMIT_S = 10.0
 _ERRORS = (QMPError, EOFError, asyncio.TimeoutError, ValueError)
-
-
-def joined(state: Path, name: str) -> socket.socket:
-    """
-    @param state: a directory that somebody else may write to.
-    @return: a connection to a socket in it.
-    @raise OSError: if there is none, or nobody answers.
-    """
-    link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        with within.opened(state, name, os.O_PATH | os.O_NOFOLLOW) as fd:
-            if not stat.S_ISSOCK(os.fstat(fd).st_mode):
-                raise OSError(f"{name} is no socket")
-            link.connect(f"/proc/self/fd/{fd}")
-    except OSError:
-        link.close()
-        raise
-    return link
 
 
 class Qmp:
@@ -88,7 +68,7 @@ class Qmp:
         @raise OSError: if QEMU is not there, or does not answer.
         """
         if self._client is None:
-            await self._until_done(self._join(joined(state, name)))
+            await self._until_done(self._join(within.joined(state, name)))
 
     async def execute(self, command: str, arguments: Mapping[str, object] | None = None) -> Any:
         """

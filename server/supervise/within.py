@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
 import stat
 import struct
 from collections.abc import Iterator
@@ -59,6 +60,25 @@ def read_piece(root: Path, path: str, offset: int, most: int) -> tuple[bytes, in
             return found, start + len(found)
     except OSError:
         return b"", 0
+
+
+def joined(root: Path, name: str) -> socket.socket:
+    """
+    Connect to a socket, however long the path that leads there.
+
+    @return: the connection; nothing done with it waits.
+    @raise OSError: if there is none, or nobody answers.
+    """
+    link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        with opened(root, name, os.O_PATH | os.O_NOFOLLOW) as fd:
+            if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+                raise OSError(f"{name} is no socket")
+            link.connect(f"/proc/self/fd/{fd}")
+    except OSError:
+        link.close()
+        raise
+    return link
 
 
 def piece_start(size: int, offset: int) -> int:

@@ -68,7 +68,7 @@ class BombTests(SynchronousTestCase):
         self.offload = Offload(Spawner(self.loop), self.loop, LoopClock(self.loop))
 
     def call(self, text: str) -> Any:
-        return run(self.loop, self.offload.call("check_topology", lambda: text, PATIENCE_S), PATIENCE_S + 10)
+        return run(self.loop, self.offload.call("check_topology", lambda: {"text": text}, PATIENCE_S), PATIENCE_S + 10)
 
     def errors(self, text: str) -> list[dict[str, Any]]:
         try:

@@ -259,7 +259,7 @@ class OffloadTests(SynchronousTestCase):
         self.patch(os, "environ", {**os.environ, "PYTHONPATH": str(place)})
         self.offload = self.made(program=offload.PROGRAM)
         good = "<e><elements><computer><name>web</name></computer></elements></e>"
-        self.assertEqual([one["node"] for one in self.call("check_topology", good)["nodes"]], ["web"])
+        self.assertEqual([one["node"] for one in self.call("check_topology", {"text": good})["nodes"]], ["web"])
         self.assertEqual(list(place.glob("ran *")), [])
 
     def test_daemonForgetsWhereItWasStarted(self) -> None:
@@ -282,7 +282,7 @@ class OffloadTests(SynchronousTestCase):
         """
         self.offload = self.made(program=offload.PROGRAM)
         good = "<e><elements><computer><name>web</name></computer></elements></e>"
-        self.assertEqual([one["node"] for one in self.call("check_topology", good)["nodes"]], ["web"])
+        self.assertEqual([one["node"] for one in self.call("check_topology", {"text": good})["nodes"]], ["web"])
         bomb = '<!DOCTYPE e [<!ENTITY a "aa"><!ENTITY b "&a;&a;">]>\n<e>&b;</e>'
-        self.assertEqual([one["line"] for one in self.call("check_topology", bomb)["errors"]], [1])
+        self.assertEqual([one["line"] for one in self.call("check_topology", {"text": bomb})["errors"]], [1])
         self.gone()

@@ -12,7 +12,8 @@ import unittest
 from collections.abc import Mapping
 from typing import Any
 
-from hostline.server.supervise.qmp import Qmp, joined
+from hostline.server.supervise.qmp import Qmp
+from hostline.server.supervise.within import joined
 from tests import needs
 from tests.live import support
 
