@@ -16,7 +16,6 @@ from hostline.server.drivers.driver import Workload
 from hostline.server.experiments.planned import Planned
 from hostline.server.records import Image, Plan, Sliver
 from hostline.server.slivers import plan
-from hostline.server.supervise.packages import with_packages
 
 if TYPE_CHECKING:
     from hostline.server.host import Host
@@ -67,8 +66,6 @@ class Workloads:
             return common
         if node.node.once and command is not None:
             command = once(command)
-        if node.node.packages and sliver.kind == "qemu":  # there is nothing of ours in it that would do it before
-            command = with_packages(node.node.packages, command)
         return evolve(
             common,
             start_command=command,

@@ -246,6 +246,17 @@ class GuestTests(SynchronousTestCase):
         guest, _ = guest_of(refused)
         self.failureResultOf(_started(guest.read("/f", 100)), FileNotFoundError)
 
+    def test_packages(self) -> None:
+        """
+        They are installed before anything is begun, by what is sent along; without any nothing is sent.
+        """
+        text = Seed(name="n", boots=1, clock=0, random=b"", packages=("vim", "nginx"), start_command="true").text()
+        lines = text.splitlines()
+        at = next(number for number, line in enumerate(lines) if line.startswith(b"once packages "))
+        self.assertLess(at, lines.index(b"done_with"))
+        self.assertIn(b" packages vim nginx\n", text)
+        self.assertNotIn(b"once packages", Seed(name="n", boots=1, clock=0, random=b"").text())
+
     def test_problems(self) -> None:
         """
         What could not be done inside is told in the guest's words, without its escape sequences.
@@ -262,6 +273,8 @@ class GuestTests(SynchronousTestCase):
         self.assertEqual(said_in(b""), Said())
         self.assertEqual(said_in(b"started started\n"), Said(started=True))
         self.assertEqual(said_in(b"started started\nended 7\ninitscript.said ended 0\n"), Said(True, 7, "ended", 0))
+        self.assertEqual(said_in(b"begun begun\n"), Said(begun=True))
+        self.assertEqual(said_in(b"failure packages: E: \x1b no such\n").failure, "packages: E: ? no such")
         self.assertEqual(said_in(b"ended -5\n").ended, 255)
         self.assertEqual(said_in(b"ended 99999999\n").ended, 255)
 

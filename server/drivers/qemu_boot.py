@@ -183,6 +183,7 @@ class MachineBooting(Booting):
             hosts=self.hosts_of(workload),
             resolv_conf=None if control is None else control.dns(),
             keys=workload.keys,
+            packages=workload.packages,
             start_command=workload.start_command,
             environment={"HOSTLINE_NODE": workload.name, **workload.environment},
             initscript=workload.initscript,

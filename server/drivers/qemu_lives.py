@@ -21,6 +21,7 @@ from hostline.server.drivers.qemu_watch import Watch
 from hostline.server.supervise.console import read_console
 from hostline.server.supervise.guestports import end_talks
 from hostline.server.supervise.machine import BadGuest
+from hostline.server.supervise.packages import PACKAGES
 from hostline.server.supervise.said import Said
 from hostline.server.supervise.shim import Process
 
@@ -123,8 +124,8 @@ class MachineLives(Lives):
         super()._keeper_ended(sliver, boots, code)
         if watched and not (sliver.said.up or sliver.stopped or sliver.ending):
             # As a container that comes to nothing. One that ended while nobody watched may have been up.
-            why = sliver.problems.pop("over", ()) or (f"QEMU ended with {sliver.end.code}",)
-            sliver.failure = f"it was over before it was up: {'; '.join(why)}"
+            why = (*sliver.problems.pop("over", ()), f"QEMU ended with {sliver.end.code}")[0]
+            sliver.failure = why if why.startswith(PACKAGES) else f"it was over before it was up: {why}"
             with suppress(OSError):
                 self._kept.mark(self._bundle(sliver), "failure", sliver.failure)
             self._tell(sliver)
@@ -162,6 +163,8 @@ class MachineLives(Lives):
             with suppress(OSError):
                 text = (self._bundle(sliver).path / _OVER).read_text("utf-8", "replace").strip()
                 sliver.problems["over"] = (text,)
+                if text.startswith(PACKAGES) and not sliver.alive:
+                    sliver.failure = text
 
     async def configure(self, sliver: ContainerSliver, workload: Workload, *, again: bool = False) -> None:
         before = self._workloads.get(sliver.serial)

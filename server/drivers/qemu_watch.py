@@ -94,7 +94,7 @@ class Watch:
         self._pause_s = _FIRST_S
         self._sleep: tuple[Deferred[None], IDelayedCall] | None = None
         self._woken = False
-        self._copies = False
+        self._copies = self._installs = False
         #: There while its disk is copied: whoever finds it ends that, and sees to it that the guest is not at rest.
         self._copying = state.parent / "copying"
 
@@ -111,6 +111,7 @@ class Watch:
         @param disk_kib: how large its disk is to be at least.
         """
         self._seed, self._address, self._disk_kib, self._applied = seed, address, disk_kib, False
+        self._installs = bool(seed.packages) and not self._sliver.said.up
         self._wake()
 
     def want_logs(self) -> None:
@@ -189,7 +190,7 @@ class Watch:
     async def _look(self) -> None:
         if not self._qmp.joined:
             await self._join()
-        if not self._sliver.said.up and self._rule.how != "agent" and await self._shows():
+        if not (self._sliver.said.up or self._installs or self._rule.how == "agent") and await self._shows():
             self._say(Said(up=True))
         if not self._copies and self._agent_open and self._copying.exists():
             await self._wake_guest()
@@ -218,7 +219,8 @@ class Watch:
             self._applied = True
         self._problem("guest", tuple(f"inside: {one}" for one in problems))
         self._pause_s = _FIRST_S
-        self._say(Said(up=self._rule.how == "agent", started=self._sliver.has_command))
+        if not self._installs:
+            self._say(Said(up=self._rule.how == "agent", started=self._sliver.has_command))
 
     async def _wake_guest(self) -> None:
         """
@@ -241,13 +243,36 @@ class Watch:
 
     async def _ask(self) -> None:
         said, root = self._sliver.said, self._sliver.root
-        runs = (self._sliver.has_command and said.ended is None) or said.initscript == "running"
+        runs = self._installs or self._runs()
         if runs or self._pause_s == _FIRST_S:
             now = await self.guest.said()
+            if self._installs and now.failure:
+                await self._give_up(now.failure)
+                return
+            if self._installs and now.begun:
+                self._installs = False
+                self._say(Said(up=self._rule.how == "agent"))
             self._say(Said(said.up, now.started, now.ended, now.initscript, now.initscript_code))
             self._pause_s = min(self._pause_s * 1.5, _LAST_S)
         if root is not None and (runs or self._log_wanted):
             self._log_wanted = await self.logs.copy(root)
+
+    def _runs(self) -> bool:
+        """
+        @return: whether something in it has begun that ends some time.
+        """
+        said = self._sliver.said
+        return (self._sliver.has_command and said.ended is None) or said.initscript == "running"
+
+    async def _give_up(self, why: str) -> None:
+        """
+        End a guest that cannot be what it is to be.
+        """
+        self._over(why)
+        if self._sliver.root is not None:
+            with suppress(OSError):
+                await self.logs.copy(self._sliver.root)
+        await self._qmp.execute("quit")
 
     async def _shows(self) -> bool:
         """
@@ -284,9 +309,11 @@ class Watch:
         if up or self._clock.seconds() - self._since < LATE_S:
             self._problem("boot", ())
             return
-        why = (
-            "its agent is not there" if not self._agent_open else "it does not show the sign for which its image waits"
-        )
+        why = "it does not show the sign for which its image waits"
+        if not self._agent_open:
+            why = "its agent is not there"
+        elif self._installs:
+            why = "its packages are being installed"
         self._problem("boot", (f"it has not come up in {LATE_S:g} s: {why}",))
 
     # News
@@ -315,7 +342,7 @@ class Watch:
             return
         if not said.up or not self._applied or self._copying.exists():
             pause = max(_SOON_S, self._pause_s) if self._qmp.joined else 0.1
-        elif (self._sliver.has_command and said.ended is None) or said.initscript == "running":
+        elif self._runs():
             pause = self._pause_s
         else:
             pause = 1.0 if self._log_wanted else _SELDOM_S

@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from hostline.server.supervise.agent import Agent, AgentRefused, plain
+from hostline.server.supervise.packages import installing
 
 #: Where a guest keeps what was said of its boot, and its logs.
 HERE, LOGS = "/run/hostline", "/var/log/hostline"
@@ -62,6 +63,7 @@ class Seed:
     @ivar hosts: the whole text of its C{/etc/hosts}; C{resolv_conf}: of that file; None: as it is.
     @ivar keys: lines of root's C{authorized_keys}.
     @ivar routes: destination (or C{default}) and next hop.
+    @ivar packages: of Debian, that it is to have before anything is begun in it.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Seed:
     hosts: str | None = None
     resolv_conf: str | None = None
     keys: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
     start_command: str | None = None
     environment: Mapping[str, str] = field(factory=dict)
     initscript: str | None = None
@@ -97,6 +100,8 @@ class Seed:
         if self.environment:
             lines.append(f"once environment {_quoted(_exports(self.environment))}")
         lines.append("initscript" if self.initscript is None else f"initscript {_quoted(self.initscript)}")
+        if self.packages:
+            lines.append(f"once packages {_quoted(installing(self.packages) + chr(10))}")
         if self.start_command is not None:
             lines.append(f"once command {_quoted(self.start_command + chr(10))}")
         lines.append("done_with")
@@ -122,12 +127,17 @@ class Ran:
 class Said:
     """
     What is known of a boot inside a guest; see L{hostline.server.supervise.said.Said}.
+
+    @ivar begun: all has been begun, and what was to be installed before is there.
+    @ivar failure: why it is not; else empty.
     """
 
     started: bool = False
     ended: int | None = None
     initscript: str = "none"
     initscript_code: int | None = None
+    begun: bool = False
+    failure: str = ""
 
 
 class Guest:
@@ -333,8 +343,8 @@ def said_in(text: bytes) -> Said:
     """
     found: dict[str, list[str]] = {}
     for line in text[:4096].decode("ascii", "replace").splitlines():
-        name, *words = line.split()[:3] or [""]
-        found[name] = words
+        name, *words = line.split() or [""]
+        found[name] = words if name == "failure" else words[:2]
     script = found.get("initscript.said", [])
     state = script[0] if script and script[0] in ("running", "ended") else "none"
     return Said(
@@ -342,6 +352,8 @@ def said_in(text: bytes) -> Said:
         _code(found["ended"]) if found.get("ended") else None,
         state,
         _code(script[1:]) if state == "ended" else None,
+        begun="begun" in found,
+        failure=plain(" ".join(found.get("failure", ()))),
     )
 
 

@@ -108,6 +108,13 @@ begin() { # what a boot does once, in the background; nothing of it keeps what w
     (
         printf '%s\n' "$boot" >$here/boot
         trap '' HUP
+        if [ -e $here/packages ] && ! sh $here/packages >$log/packages.out 2>&1; then
+            tail -n 20 $log/packages.log >>$log/start_command.err 2>/dev/null
+            sync
+            tail -n 1 $log/packages.out >$here/failure.new && mv -f $here/failure.new $here/failure
+            exit
+        fi
+        echo begun >$here/begun
         if [ -e $here/initscript ]; then
             sh -c "$script" hostline start </dev/null >/dev/null 2>&1 &
         fi
@@ -158,7 +165,7 @@ boot="$boot $kernel"
 first=
 if [ "$was" != "$boot" ]; then
     first=yes
-    [ -z "$was" ] || rm -f $here/started $here/ended $here/command $here/environment $here/initscript $here/initscript.said
+    [ -z "$was" ] || rm -f $here/begun $here/failure $here/packages $here/started $here/ended $here/command $here/environment $here/initscript $here/initscript.said
 fi
 read -r flags </sys/class/net/lo/flags
 [ $((flags & 1)) = 1 ] || ip link set dev lo up
