@@ -86,6 +86,10 @@ class Limits:
     sliver_connections: int = _key(1024, "connections of all slivers together through their own sockets", 1)
     own_connections: int = _key(16, "connections of one sliver through its own socket; one more is refused", 1)
     blob_bytes: int = _key(64 << 20, "bytes of blobs that a principal may have sent and not used", 0)
+    project_experiments: int = _key(
+        200, "experiments of a project, swapped out or not; one more gets an error, but for operators", 0
+    )
+    project_nodes: int = _key(20_000, "nodes of all these together; more get an error, but for operators", 0)
 
 
 @frozen

@@ -27,6 +27,8 @@ _Goal = dict[int, tuple[str, int]]
 _Before = dict[int, tuple[str, int, str | None]]
 #: Raises if there is no room for nodes once the slivers with some serials are gone.
 Rooms = Callable[[Mapping[str, PlannedNode], Collection[int]], None]
+#: Raises if a project may not have an experiment like this, though it be swapped out.
+Kept = Callable[[Experiment, Plan], None]
 
 
 class Lifecycle:
@@ -45,12 +47,15 @@ class Lifecycle:
         self._planned = planned
         self._rooms = rooms
 
-    def create(self, change: Change, experiment: Experiment, plan: Plan) -> None:
+    def create(self, change: Change, experiment: Experiment, plan: Plan, kept: Kept | None = None) -> None:
         """
         Keep a new experiment and its plan.
 
+        @param kept: asked before; None: who asks may have as many as it wants.
         @raise Exists: if the name is taken.
         """
+        if kept is not None:
+            kept(experiment, plan)
         change.add(experiment)
         change.put(plan)
         self._tell(change, experiment, "created")
@@ -117,16 +122,20 @@ class Lifecycle:
         experiment: Experiment,
         plan: Plan,
         caller: str,
+        allowed: Kept | None = None,
     ) -> tuple[Operation | None, dict[str, list[str]]]:
         """
         Make the experiment what another plan says. A node whose start command or packages change is restarted, one
         whose kind or image does is made anew; what else changes does so while it runs, and any other node that stays
         goes on undisturbed.
 
+        @param allowed: asked before, as in L{create}.
         @return: the operation, None if no sliver is touched; and what became of each node.
         """
         self._refuse(experiment, "modify_experiment", "activating", "swapping", "modifying", "terminating")
         kept = self._host.plan_of(experiment)
+        if allowed is not None:
+            allowed(experiment, plan)
         old, new = read_plan(kept), read_plan(plan)
         said: dict[str, list[str]] = {
             "added": sorted(new.keys() - old.keys()),

@@ -11,7 +11,10 @@ from hostline.protocol.errors import Exists, OperationFailed, Timeout, WrongStat
 from hostline.protocol.names import node_name
 from hostline.server import rights
 from hostline.server.asking import Ask, responds
+from hostline.server.callers import is_operator
 from hostline.server.experiments import plans, topdl, views
+from hostline.server.experiments.lifecycle import Kept
+from hostline.server.experiments.rooms import check_kept
 from hostline.server.records import Experiment, Operation, Plan, Project
 from hostline.server.slivers.plan import STOPPED
 from hostline.server.status import StatusText
@@ -113,7 +116,7 @@ async def create_experiment(
         created=ask.now,
     )
     experiment = with_limits(ask, experiment, idle, no_idle, most)
-    ask.daemon.lifecycle.create(ask.change, experiment, plans.plan_of(found, experiment.serial))
+    ask.daemon.lifecycle.create(ask.change, experiment, plans.plan_of(found, experiment.serial), _kept(ask))
     if swap_in:
         ask.operation = ask.daemon.lifecycle.swap_in(ask.change, experiment, ask.principal, "create_experiment")
     return experiment_body(ask, experiment)
@@ -158,7 +161,7 @@ async def modify_experiment(ask: Ask, name: str, text: str, **options: Any) -> d
     if ask.host.plan_of(experiment) is not before:
         raise WrongState(f"{name} was modified meanwhile")
     plan = plans.plan_of(found, experiment.serial)
-    ask.operation, said = ask.daemon.lifecycle.modify(ask.change, experiment, plan, ask.principal)
+    ask.operation, said = ask.daemon.lifecycle.modify(ask.change, experiment, plan, ask.principal, _kept(ask))
     return said
 
 
@@ -239,6 +242,15 @@ def stop_node(ask: Ask, name: str, nodes: list[str]) -> list[dict[str, Any]]:
     Stop nodes.
     """
     return _begun(ask, nodes)
+
+
+def _kept(ask: Ask) -> Kept | None:
+    if is_operator(ask.host, ask.caller):
+        return None
+    limits = ask.daemon.config.limits
+    return lambda experiment, plan: check_kept(
+        ask.host, experiment, plan, limits.project_experiments, limits.project_nodes
+    )
 
 
 def _begun(ask: Ask, nodes: list[str]) -> list[dict[str, Any]]:

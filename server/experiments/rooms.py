@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hostline.protocol.errors import NoRoom, TooMany
 from hostline.server.experiments.planned import Planned, PlannedNode
 from hostline.server.experiments.wishes import kept_memory
-from hostline.server.records import Experiment, Sliver
+from hostline.server.records import Experiment, Plan, Sliver
 from hostline.server.slivers.admission import room
 from hostline.server.slivers.plan import ABSENT
 
@@ -60,6 +60,32 @@ def check_room(
         memories(had),
         f"{memory} bytes that this host has",
     )
+
+
+def check_kept(host: Host, experiment: Experiment, plan: Plan, experiments: int, nodes: int) -> None:
+    """
+    @param experiment: that is to be as the plan says; maybe it is not there yet.
+    @param experiments: how many of them a project may have, C{nodes}: in all of them together. Those that are swapped
+        out are kept in memory, too.
+    @raise TooMany: if there would be more.
+    """
+    others = [
+        one
+        for one in host.experiments_by_serial.values()
+        if one.project == experiment.project and one.serial != experiment.serial
+    ]
+    new = experiment.serial not in host.experiments_by_serial
+    if new and len(others) >= experiments:
+        raise TooMany(f"a project has at most {experiments} experiments; terminate one")
+    plans = (host.get(Plan, str(one.serial)) for one in others)
+    there = sum(_size(one) for one in plans if one is not None)
+    before = host.get(Plan, str(experiment.serial))
+    if there + _size(plan) > nodes and (before is None or _size(plan) > _size(before)):
+        raise TooMany(f"a project has at most {nodes} nodes in all its experiments; {there} are in others")
+
+
+def _size(plan: Plan) -> int:
+    return len(plan.topology.get("nodes", ()))
 
 
 def check_quota(host: Host, experiment: Experiment, nodes: Mapping[str, PlannedNode], gone: Collection[int]) -> None:

@@ -1,0 +1,1 @@
+A project has at most 200 experiments and 20,000 nodes in them, swapped out or not (limits.project_experiments, limits.project_nodes), so that a member cannot fill the daemon's memory with them; operators may make more.
