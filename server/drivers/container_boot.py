@@ -143,7 +143,7 @@ class Booting:
 
         @param pid: of its own process.
         """
-        wanted = workload.interfaces, workload.routes, workload.forwards
+        wanted = workload.wired
         sliver.problems.pop("links", None)
         if self.wires is not None:
             said_of_it = await self.wires.plug(

@@ -388,7 +388,7 @@ class Lives:
             said_of_it = await (network.connect(serial, pid, rspec) if again else network.shape(serial, rspec))
             sliver.problems["network"] = tuple(said_of_it)
         if sliver.node is not None:
-            wanted = workload.interfaces, workload.routes, workload.forwards
+            wanted = workload.wired
             # What a daemon before this one gave it is not known. Names with dots are of nodes.
             if wanted != sliver.wired and (sliver.wired is not None or workload.interfaces or "." in workload.name):
                 await self._booting.wire(sliver, workload, sliver.node.pid)

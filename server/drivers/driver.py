@@ -77,6 +77,13 @@ class Workload:
     hosts: str = ""
     packages: tuple[str, ...] = ()
 
+    @property
+    def wired(self) -> tuple[tuple[Interface, ...], tuple[tuple[str, str], ...], bool]:
+        """
+        All that is so of its links: where one of these changes, it is plugged in anew.
+        """
+        return self.interfaces, self.routes, self.forwards
+
 
 @frozen
 class Activity:

@@ -35,7 +35,7 @@ class HostOutlets(Outlets):
         """
         @raise OSError: if a network of the node is another's already: the host could not tell their packets apart.
         """
-        wanted = workload.interfaces, workload.routes, workload.forwards
+        wanted = workload.wired
         if wanted == sliver.wired:
             return
         if self._wires is None:

@@ -94,7 +94,7 @@ class Outlets:
         problems += await self._wires.plug(
             sliver.serial, node.pid, workload.interfaces, workload.routes, forwards=workload.forwards
         )
-        sliver.wired = workload.interfaces, workload.routes, workload.forwards
+        sliver.wired = workload.wired
         sliver.unplugged = tuple(problems)
         self._name(sliver, workload)
 
@@ -102,7 +102,7 @@ class Outlets:
         """
         Have a sliver that is up be on the links that it is to be on now.
         """
-        wanted = workload.interfaces, workload.routes, workload.forwards
+        wanted = workload.wired
         if wanted != sliver.wired and self.apart(workload):
             await self.plug(sliver, workload)
         elif workload.interfaces and not self.apart(workload):

@@ -134,7 +134,7 @@ class MachineBooting(Booting):
             )
         elif workload.interfaces:
             problems.append(self.no_links)
-        sliver.wired = workload.interfaces, workload.routes, workload.forwards
+        sliver.wired = workload.wired
         cards = self._known_cards(self.kept.bundle(workload.serial, sliver.boots))
         wanted = [card.name for card in self._cards(workload)]
         if self.taps is not None:

@@ -184,7 +184,7 @@ class MachineLives(Lives):
             if network is not None:
                 joining = network.connect(serial, pid, rspec, inside=False) if again else network.shape(serial, rspec)
                 sliver.problems["network"] = tuple(await joining)
-            wanted = workload.interfaces, workload.routes, workload.forwards
+            wanted = workload.wired
             if again or wanted != sliver.wired:
                 await self._booting.wire(sliver, workload, pid)
         watch = self._watches.get(serial)

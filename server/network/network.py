@@ -23,6 +23,7 @@ from hostline.server.network.bridge import Names, Way
 from hostline.server.network.forwarding import Forwarding
 from hostline.server.network.ground import Ground
 from hostline.server.network.means import Means
+from hostline.server.network.plugging import space_of
 from hostline.server.network.shaping import Lease, Shown
 from hostline.server.network.wiring import Found, Wiring
 from hostline.server.supervise.spawn import Spawner, start_time
@@ -386,17 +387,14 @@ class Network:
 @contextmanager
 def _space(pid: int) -> Iterator[int]:
     """
-    A descriptor for the network namespace of a process, which from then on is meant whoever gets its pid.
+    As L{space_of}.
 
-    @raise OSError: if it has none, or none of its own.
+    @raise OSError: also if it has none of its own.
     """
-    fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if os.path.samestat(os.fstat(fd), os.stat("/proc/self/ns/net")):  # noqa: PTH116
+    with space_of(pid) as (fd, hosted):
+        if hosted:
             raise OSError(f"process {pid} is in the host's own network namespace")
         yield fd
-    finally:
-        os.close(fd)
 
 
 def _words(text: str) -> list[str]:

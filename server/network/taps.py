@@ -5,10 +5,10 @@ that comes in by the one goes out by the other (as Kata Containers do). The kern
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from hostline.server.network.ip import Tools
+from hostline.server.network.plugging import space_of
 
 #: $1: QEMU's uid; then interface and tap, again and again. All may be repeated.
 _JOIN = r"""
@@ -56,14 +56,11 @@ class Taps:
         if not pairs:
             return []
         try:
-            space = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            with space_of(pid) as (space, hosted):
+                if hosted:
+                    return ["no network: it has no network namespace of its own"]
+                words = [word for pair in pairs for word in pair]
+                outcome = await self._tools.run(_JOIN, str(uid), *words, space=space)
         except OSError as error:
-            return [f"no network: {error.strerror}"]
-        try:
-            if os.path.samestat(os.fstat(space), os.stat("/proc/self/ns/net")):  # noqa: PTH116
-                return ["no network: it has no network namespace of its own"]
-            words = [word for pair in pairs for word in pair]
-            outcome = await self._tools.run(_JOIN, str(uid), *words, space=space)
-        finally:
-            os.close(space)
+            return [f"no network: {error.strerror or error}"]
         return [f"no network: {outcome.reason}"] if outcome.code else []
