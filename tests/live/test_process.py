@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,8 +26,11 @@ from hostline.server.supervise.spawn import Spawner
 from tests import needs
 from tests.live import support
 from tests.live.processes import Processes
+from tests.scale import SOAK
 
 ROOT = os.geteuid() == 0
+#: The promises in which something is ended, or has ended.
+_ENDS = re.compile("(?i)end|kill|stop|destroy|dead|gone|leaves|loses|removes|restart|forks|toomuch|away|stray")
 
 
 class ProcessTests(Processes):
@@ -437,12 +441,18 @@ class UvloopTests(ProcessTests):
         return uvloop.new_event_loop()
 
 
+# A short run by root leaves them to the user of WithoutRootTests, on the usual loop, and to UvloopTests.
+ProcessTests.__test__ = SOAK or not ROOT  # type: ignore[attr-defined]
+UvloopTests.__test__ = True  # type: ignore[attr-defined]
+
+
 @unittest.skipUnless(ROOT, "wants root")
 class RootWithoutCgroupsTests(ProcessTests):
     """
     Under a root daemon where control groups cannot be used: processes are found by their tag and uid.
     """
 
+    __test__ = True
     root = True
 
     def test_hasItsOwnUid(self) -> None:
@@ -670,6 +680,11 @@ class FreezerTests(RootTests):
         if found is None:
             raise AssertionError(why)
         return found
+
+
+if not SOAK:  # what is not about an end is the same as there
+    for _name in [one for one in dir(RootTests) if one.startswith("test_") and not _ENDS.search(one)]:
+        setattr(FreezerTests, _name, None)
 
 
 @unittest.skipUnless(ROOT, "without root the other tests are this one")
