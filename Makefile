@@ -7,10 +7,10 @@ BIN = $(VENV)/bin
 # What the tests want of Debian, beyond what every Debian has.
 DEBIAN_FOR_TESTS = binutils busybox-static catatonit conmon debootstrap e2fsprogs golang-github-containers-common graphviz iproute2 iputils-ping mount nftables openssh-client openssh-server passwd procps qemu-system-x86 qemu-utils runc socat tcl util-linux vde2 zsh zstd
 PYTEST = $(BIN)/python -m pytest
-# First the tests of the pure parts, on all cores (pytest-xdist); then those with real processes and sockets, two
-# files at a time; last those of them that measure (tests/conftest.py lists them), one after the other.
+# First the tests of the pure parts, on all cores (pytest-xdist); then those with real processes and sockets, three
+# classes at a time, for they wait a lot; last those of them that measure (tests/conftest.py lists them), one after the other.
 UNIT_FLAGS = -rs -n 2 --ignore=tests/live
-LIVE_FLAGS = -rs -n 2 --dist loadfile --no-loadscope-reorder -m 'not alone' tests/live
+LIVE_FLAGS = -rs -n 3 --dist loadscope --no-loadscope-reorder -m 'not alone' tests/live
 ALONE_FLAGS = -rs -m alone tests/live
 PACKAGES = hostline tests bench tools
 
