@@ -132,10 +132,10 @@ def modify(asked: Asked) -> int:
 
 def placed(asked: Asked, experiment: str) -> list[str]:
     """
-    @return: the nodes of an experiment that stand on a host.
+    @return: the nodes of an experiment that are on a host and were started; a ghost was not.
     """
     body = asked.ask("experiment", experiment)
-    return [name for name, one in body["nodes"].items() if one["host"] is not None]
+    return [name for name, one in body["nodes"].items() if one["host"] is not None and one.get("boots", 1)]
 
 
 def end(asked: Asked) -> int:

@@ -159,6 +159,19 @@ class LifeTests(EmulabTest):
         body = self.line.body("experiment lab/exp1")
         self.assertEqual({name: one["boots"] for name, one in body["nodes"].items()}, {"web": 4, "db": 3})
 
+    def test_rebootLeavesGhosts(self) -> None:
+        """
+        A node that is not to be started is not started by a reboot of all.
+        """
+        ghost = "<attribute><attribute>containers:ghost</attribute><value>1</value></attribute></computer>"
+        text = ghost.join(TOPOLOGY.rsplit("</computer>", 1))
+        self.ann.call("experiment.startexp", {**EXP1, "nsfilestr": text})
+        self.daemon.advance(3)
+        self.assertEqual(self.ann.call("experiment.reboot", EXP1)["output"], "lab/exp1: web")
+        self.daemon.advance(3)
+        body = self.line.body("experiment lab/exp1")
+        self.assertEqual({name: one["boots"] for name, one in body["nodes"].items()}, {"web": 2, "db": 0})
+
     def test_modifyAndReboot(self) -> None:
         """
         C{reboot} of a modification reboots all nodes when it is done.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -266,6 +266,8 @@ class CommandTests(SynchronousTestCase):
                 ],
             ),
         )
+        ghost = {"host": "h1", "boots": 0}  # nobody started it
+        _Saying.replies = {"experiment": {**EXPERIMENT, "nodes": {"g": ghost, **cast("Any", EXPERIMENT["nodes"])}}}
         status, lines = self.run_it("node_reboot", "-cf", "-e", "lab,exp1")
         self.assertEqual((status, lines[-1]), (0, ("node_reboot", "lab/exp1", "web", "db", {"wait": 0})))
 

@@ -17,7 +17,7 @@ from hostline.server.experiments.draft import Draft, DraftLink, DraftNode
 from hostline.server.experiments.ns_simulator import METHODS, WITHOUT_EFFECT, Simulator
 from hostline.server.experiments.ns_testbed import IDLE, Testbed
 from hostline.server.experiments.ns_words import Bad, Nothing
-from hostline.server.experiments.tcl import Interpreter, Refused
+from hostline.server.experiments.tcl import CLOCK_S, Interpreter, Refused
 from hostline.server.experiments.tcl_guard import child
 from hostline.server.experiments.tcl_library import TclMissing
 from hostline.server.experiments.tcl_lines import Source
@@ -25,6 +25,9 @@ from hostline.server.experiments.topology import LINKS_MAX, NODES_MAX, Topology,
 
 #: Bytes of a text.
 TEXT_MAX = 1024 * 1024
+#: Seconds of the clock that a text has more for each node and link that it has made, and how many it has at most; and
+#: how many more one command of it has which Tcl cannot stop.
+_EACH_S, _MOST_S, _LATER_S = 0.002, 15.0, 0.5
 NO_RUN = 'No "Simulator run" statement found'
 #: Files that may be sourced, for there is nothing in them that is not here already.
 SOURCES = ("tb_compat.tcl", "nstb_compat.tcl")
@@ -89,12 +92,13 @@ class _Script:
             return
         watchdog = child()
         try:
-            self.tcl = Interpreter(self.unknown, watchdog)
+            self.tcl = Interpreter(self.unknown, watchdog, self._clock_s)
         except TclMissing as error:
             self.error(str(error), 1)
             return
         try:
             if watchdog is not None:
+                watchdog.clock_s = lambda: self._clock_s() + _LATER_S
                 watchdog.watch()
             whole = self._pieces()
         except _Stop:
@@ -106,6 +110,10 @@ class _Script:
             self._ended()
         self.tcl.close()
 
+    def _clock_s(self) -> float:
+        # Who has made much may need long on a busy host; who makes nothing goes round and round, and hears of it soon.
+        return min(_MOST_S, CLOCK_S + (len(self.draft.nodes) + len(self.draft.links)) * _EACH_S)
+
     def _pieces(self) -> bool:
         for first, piece in self.source.pieces(self.tcl.complete):
             self._first = first
@@ -114,7 +122,7 @@ class _Script:
                 continue
             line = self.source.line_of(trouble, first)
             if trouble.limit:
-                self.error("this takes too much time: it was stopped", line)
+                self.error(f"this takes {self.tcl.stopped}: it was stopped", line)
             elif self._error_at[0] != trouble.text:
                 self.error(trouble.text.partition("\n")[0][:300], line)
             return False

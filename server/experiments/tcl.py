@@ -19,9 +19,9 @@ from attrs import frozen
 from hostline.server.experiments.tcl_library import ERROR, GLOBAL_ONLY, OK, RETURN, Callback, library
 from hostline.server.experiments.watchdog import Watchdog
 
-#: Seconds of processor time for a whole script; and of the clock, for hosts that are busy.
+#: Seconds of processor time for a whole script; and of the clock, where the host is busy, if nothing else is said.
 PROCESSOR_S = 2.5
-CLOCK_S = 12.0
+CLOCK_S = 3.0
 #: Commands inside one another.
 DEPTH_MAX = 300
 _STEP_S = 0.5
@@ -95,22 +95,32 @@ class Trouble:
 class Interpreter:
     """
     One script's interpreter; of use for one script only.
+
+    @ivar stopped: once it was stopped for the time it takes, how much that was.
     """
 
-    def __init__(self, unknown: Callable[[list[str]], str], watchdog: Watchdog | None = None) -> None:
+    def __init__(
+        self,
+        unknown: Callable[[list[str]], str],
+        watchdog: Watchdog | None = None,
+        clock_s: Callable[[], float] = lambda: CLOCK_S,
+    ) -> None:
         """
         @param unknown: called with the words of every command that Tcl does not have; gives its result, or raises
             L{Refused}. With the first word C{::hostline::name} and a variable and an object (L{made}) it is asked for
             the name that the object has from now on, and the variable's value.
         @param watchdog: told what is being done, so that it can end the process.
+        @param clock_s: how many seconds of the clock the script has, as far as it has come.
         @raise TclMissing: there is no Tcl.
         """
         self._tcl = library()
         self._unknown = unknown
         self._watchdog = watchdog
+        self._clock_s = clock_s
         self._length = c_int()
         self._bug: BaseException | None = None
         self._asking = False
+        self.stopped = "too much time"
         self._began: float | None = None
         self._processor = 0.0
         self._interp = self._tcl.Tcl_CreateInterp()
@@ -243,7 +253,12 @@ class Interpreter:
     def _limit(self, _data: Any, interp: Any, count: int, objects: Any) -> int:
         # The limit is one of the clock; it is drawn out as long as the script had little of the processor.
         used = time.process_time() - self._processor
-        if used < PROCESSOR_S and time.monotonic() - (self._began or 0) < CLOCK_S:
+        passed, most = time.monotonic() - (self._began or 0), self._clock_s()
+        if used >= PROCESSOR_S:
+            self.stopped = f"more than {PROCESSOR_S:g} s of processor time"
+        elif passed >= most:
+            self.stopped = f"more than {most:.3g} s"
+        else:
             self._set_limit()
         return OK
 

@@ -259,7 +259,8 @@ async def reboot(arguments: Arguments) -> Response:
 
 async def _reboot(arguments: Arguments, experiment: str) -> list[str]:
     body = await arguments.say("experiment", experiment)
-    nodes = [name for name, one in body["nodes"].items() if one["host"] is not None]
+    # A ghost is there, but nobody started it.
+    nodes = [name for name, one in body["nodes"].items() if one["host"] is not None and one["boots"]]
     if not nodes:
         raise Refusal(emulab.ERROR, emulab.INACTIVE)
     await arguments.say("node_reboot", experiment, *nodes, wait=arguments.wait)

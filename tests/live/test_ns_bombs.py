@@ -17,13 +17,14 @@ from tests.live.support import LoopClock, run
 from tests.scale import scaled
 from tests.test_ns import SAMPLE
 
-#: Seconds of processor time in which Tcl, or who watches it, gives up; with starting the child, and on a busy machine.
-SOON_S = 15.0
+#: Seconds in which Tcl, or who watches it, gives up, with starting the child on a busy machine; what goes on making
+#: nodes has longer.
+SOON_S, LATER_S = 8.0, 20.0
 #: The same for what is merely large: five seconds of processor time.
 PATIENCE_S = 60.0
-_TIME = "this takes too much time: it was stopped"
-_STUCK = "this takes too much time, in one command that cannot be stopped"
-_MEMORY = "this takes more memory than 1 GiB"
+_TIME = r"this takes more than (2\.5 s of processor time|3 s): it was stopped"
+_STUCK = r"this takes more than (3 s of processor time|3\.5 s), in one command that cannot be stopped"
+_MEMORY = f"this takes more memory than 1 GiB|{_STUCK}"
 _DEEP = "this is nested too deep"
 #: By name: lines after the simulator's, the line that is told of, and what is said of it.
 BOMBS: dict[str, tuple[str, int, str]] = {
@@ -42,7 +43,7 @@ BOMBS: dict[str, tuple[str, int, str]] = {
 MORE: dict[str, tuple[str, int, str]] = {
     "caught loop": ("\ncatch {while 1 {}}\n$ns run", 3, _TIME),
     "file": ("catch {open /etc/passwd}", 2, "open is refused: a topology may not reach files or the network"),
-    "recursion": ("proc r {a} {eval [list r $a]}\nr 1", 2, "too many nested evaluations (infinite loop?)"),
+    "recursion": ("proc r {a} {eval [list r $a]}\nr 1", 2, r"too many nested evaluations \(infinite loop\?\)"),
     "expression": ("regexp [string repeat ( 200000][string repeat ) 200000] x", 2, _DEEP),
     "pattern": ('string match "*a*a*a*a*a*a*a*a*a*a*a*a*b" [string repeat a 5000]', 2, _STUCK),
     "evaluated": ('\neval [string repeat "\\[" 100000]', 3, _DEEP),
@@ -85,8 +86,9 @@ class BombTests(SynchronousTestCase):
             with self.subTest(name):
                 began = time.monotonic()
                 found = self.errors(f"set ns [new Simulator]\n{lines}\n")
-                self.assertEqual(found[0], {"line": line, "text": text})
-                self.assertLess(time.monotonic() - began, SOON_S)
+                self.assertEqual(found[0]["line"], line)
+                self.assertRegex(found[0]["text"], f"^({text})$")
+                self.assertLess(time.monotonic() - began, LATER_S if name == "nodes" else SOON_S)
         self.assertEqual(self.call(SAMPLE)["errors"], [])
 
     def test_largest(self) -> None:
