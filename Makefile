@@ -5,7 +5,7 @@ PYTHON = python3
 VENV = .venv
 BIN = $(VENV)/bin
 # What the tests want of Debian, beyond what every Debian has.
-DEBIAN_FOR_TESTS = binutils busybox-static catatonit conmon debootstrap e2fsprogs golang-github-containers-common graphviz iproute2 iputils-ping mount nftables openssh-client openssh-server passwd procps qemu-system-x86 qemu-utils runc socat tcl util-linux vde2 zsh zstd
+DEBIAN_FOR_TESTS = binutils busybox-static catatonit conmon debootstrap e2fsprogs golang-github-containers-common graphviz iperf3 iproute2 iputils-ping mount nftables openssh-client openssh-server openssl passwd procps qemu-system-x86 qemu-utils runc socat tcl util-linux vde2 xz-utils zsh zstd
 PYTEST = $(BIN)/python -m pytest
 # First the tests of the pure parts, on all cores (pytest-xdist); then those with real processes and sockets, three
 # classes at a time, for they wait a lot; last those of them that measure (tests/conftest.py lists them), one after the other.

@@ -30,6 +30,7 @@ ALONE = (
     "test_scale.py",
     "test_show_containers.py",
     "test_show_experiments.py",
+    "test_slivers.py::StartupTests",
     "test_templates.py::TemplateTests",
     "test_tls_endpoint.py::FloodTests",
 )

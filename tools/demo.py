@@ -54,8 +54,8 @@ class Demo:
             "COLUMNS": "120",
         }
         self._daemon: subprocess.Popen[bytes] | None = None
-        # Another daemon of this machine may have the usual range.
-        first = 500_000 + os.getpid() % 10_000 * 100
+        # Another daemon of this machine may have the usual range, and those of tests have the ones below.
+        first = 600_000 + os.getpid() % 10_000 * 100
         delegates = f"[delegates]\nuid_first = {first + 1_000_000}\nuid_count = 100\n"
         self._config.write_text(f"[slivers]\nuid_first = {first}\nuid_count = 100\n{delegates}")
         say(f"$ export HOSTLINE_SOCKET={self._socket}")
