@@ -188,7 +188,7 @@ def topology(ask: Ask, name: str, *, format: str | None) -> dict[str, Any]:
     """
     plan = ask.host.plan_of(ask.target)
     if plan.source and format is None:
-        return dict(plan.source)
+        return {"format": plan.source["format"], "text": plan.source["text"]}
     return {"format": "topdl", "text": topdl.write(plan.topology["document"])}
 
 
