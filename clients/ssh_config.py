@@ -13,6 +13,7 @@ from shlex import quote
 from hostline.clients.output import say
 from hostline.clients.settings import OK, Settings, Usage
 from hostline.protocol.endpoints import split_endpoint
+from hostline.protocol.errors import Internal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 USAGE = "hostline ssh-config PROJECT/EXPERIMENT [--jump [USER@]HOST[:PORT]] [--user USER]"
+#: What names and addresses are made of.
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:/_-")
 #: Where Debian has it, and most others.
 SSHD = "/usr/sbin/sshd"
 
@@ -31,7 +34,11 @@ def config(body: dict[str, Any], jump: str = "", user: str = "root", hostline: S
     @param user: inside nodes that have a root of their own.
     @param hostline: the words by which this program reaches the daemon.
     @return: the text.
+    @raise Internal: a host that says what would be more than names and addresses here, where a line may be an order.
     """
+    for text in (body["name"], *(node[key] for node in body["nodes"].values() for key in ("name", "kind", "address"))):
+        if text is not None and (not isinstance(text, str) or set(text) - _PLAIN or text.startswith("-")):
+            raise Internal(f"the daemon names something {text!a}")
     blocks = [f"# {body['name']}, as of now: made by hostline ssh-config\n"]
     for node in sorted(body["nodes"].values(), key=lambda one: str(one["node"])):
         blocks.append(_block(node, jump, user, hostline))

@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from hostline.clients import main, node_logs, ssh_config
 from hostline.clients.answers import answers
 from hostline.clients.settings import Settings, Usage
+from hostline.protocol.errors import Internal
 
 WROTE = {("db", "out"): b"one\n" * 40, ("web", "log"): b"\x00\xff", ("web", "out"): b"x" * 100}
 
@@ -122,6 +123,21 @@ class SshConfigTests(SynchronousTestCase):
         text = self.config(node("p", "process"), node("off", "container", host=None))
         self.assertTrue(all(line.startswith("#") for line in text.splitlines() if line), text)
         self.assertIn("hostline exec -t p.exp1.lab -- /bin/sh", text)
+
+    def test_notBelieved(self) -> None:
+        """
+        A host that says more than names and addresses gets no line of its own into what ssh reads.
+        """
+        more = "\n    ProxyCommand touch /tmp/x"
+        for one in (
+            node("a", "process", name="a.exp1.lab" + more),
+            node("a", "qemu", address="10.98.0.7" + more),
+            node("a", "qemu", address="-oProxyCommand=x"),
+            node("a", f"kind{more}"),
+            node("a", "qemu", name="a.exp1.lab *"),
+            node("a", "qemu", address=["10.98.0.7"]),
+        ):
+            self.assertRaises(Internal, self.config, one)
 
     def test_words(self) -> None:
         """
