@@ -18,7 +18,7 @@ from hostline.clients.picture import dot, drawn, shaping
 from hostline.clients.settings import OK, REFUSED, Settings, Usage
 from hostline.protocol import literal
 from tests.canned import Canned
-from tests.needs import CANNOT
+from tests.needs import needs_tool
 
 _SVG = "{http://www.w3.org/2000/svg}"
 
@@ -119,14 +119,11 @@ class DotTests(SynchronousTestCase):
         self.assertIn('label="a\\"];b[label=\\"\\\\N?&lt;b&gt;&amp;amp;\\ncontainer"', text)
 
 
+@needs_tool("dot")
 class DrawnTests(SynchronousTestCase):
     """
     What graphviz makes of it.
     """
-
-    def setUp(self) -> None:
-        if shutil.which("dot") is None:
-            self.skipTest(f"{CANNOT} graphviz is not installed")
 
     def test_svg(self) -> None:
         """
