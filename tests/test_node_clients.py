@@ -130,11 +130,11 @@ class SshConfigTests(SynchronousTestCase):
         """
         more = "\n    ProxyCommand touch /tmp/x"
         for one in (
-            node("a", "process", name="a.exp1.lab" + more),
+            node("a", "process") | {"name": "a.exp1.lab" + more},
             node("a", "qemu", address="10.98.0.7" + more),
             node("a", "qemu", address="-oProxyCommand=x"),
             node("a", f"kind{more}"),
-            node("a", "qemu", name="a.exp1.lab *"),
+            node("a", "qemu") | {"name": "a.exp1.lab *"},
             node("a", "qemu", address=["10.98.0.7"]),
         ):
             self.assertRaises(Internal, self.config, one)
