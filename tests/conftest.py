@@ -26,6 +26,7 @@ ALONE = (
     "test_hostile.py",
     "test_links.py::ShapeTests",
     "test_network.py::RateTests",
+    "test_ns_bombs.py",
     "test_oracle.py",
     "test_scale.py",
     "test_show_containers.py",
