@@ -292,6 +292,7 @@ class Experiments:
     container_image: str = _key("", "the image of containers that name none")
     qemu_image: str = _key("", "the image of QEMU machines that name none")
     embedded: bool = _key(False, "whether this host itself may be a node, with users' start commands in its network")
+    exclusive: bool = _key(False, "whether a node may keep all other experiments off this host (hostline:exclusive)")
     dns: str = _key("", "HOST:PORT where this host answers for NODE.EXPERIMENT.PROJECT; empty: nowhere", None, False)
     idle_swap: bool = _key(False, "whether experiments that nobody uses are swapped out")
     idle_look_s: float = _key(60.0, "seconds between two looks at what is done in nodes", 1.0)

@@ -146,7 +146,9 @@ class Daemon:
         self.snapshots = Snapshots(host, state / "snapshots", spawner)
         self.sync.operations = self.operations
         rooms = partial(check_room, host, self.planned, self.cores, memory_of_host())
-        self.lifecycle = Lifecycle(host, self.operations, self.planned, rooms)
+        self.lifecycle = Lifecycle(
+            host, self.operations, self.planned, rooms, lambda: self.config.experiments.exclusive
+        )
         self.slivers = SliverLife(host, self.operations)
         self.loan_clock = LoanClock(host, clock, now, self._news, self.commit)
         self.blobs = Blobs(state / "blobs", keeper.run, lambda: self.config.limits.blob_bytes)

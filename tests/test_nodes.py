@@ -502,6 +502,47 @@ class RoomTests(NodesCase):
             NoRoom, self.daemon.daemon.lifecycle.modify, self.daemon.daemon._news(), self.experiment, plan, "uid:5001"
         )
 
+    def test_aHostToItself(self) -> None:
+        """
+        Where that is allowed, an exclusive node is swapped in beside no other experiment, and no other beside it; that
+        of one's own project is another, too.
+        """
+        lifecycle = self.daemon.daemon.lifecycle
+        self.ann.body(f"create_experiment lab/y {topdl({'other': None})}")
+        self.do("swap_in lab/y")
+        (experiment,) = [one for one in self.daemon.host.table(Experiment).values() if one.name == "lab/x"]
+        change = self.daemon.daemon._news()
+        alone = node("a", attributes={"hostline:exclusive": "1"})
+        change.put(self.plan_for(experiment, alone))
+        self.daemon.daemon.commit(change)
+        self.daemon.settle()
+        lifecycle._alone = lambda: True
+        reply = self.refused("swap_in lab/x")
+        self.assertIn(
+            "a: wants the host to itself (hostline:exclusive), but one other experiment has nodes on it", reply
+        )
+        self.do("swap_out lab/y")
+        self.do("swap_in lab/x")
+        self.assertIn("another experiment has this host to itself", self.refused("swap_in lab/y"))
+        lifecycle._alone = lambda: False
+        self.assertEqual(self.do("swap_in lab/y")["state"], "active")
+
+    def refused(self, line: str) -> str:
+        """
+        The message of the refusal.
+        """
+        reply = self.ann.ask(line)
+        self.assertEqual((reply.word, reply.body["code"]), ("error_reply", "NO_ROOM"))
+        return str(reply.body["message"])
+
+    def plan_for(self, experiment: Experiment, *nodes: TopologyNode) -> Plan:
+        """
+        A plan of processes.
+        """
+        process = {"kind": "process", "image": None, "pnode": "pnode-0000", "rspec": dict(OF_PROCESSES)}
+        topology = Topology(nodes=nodes).as_value()
+        return Plan(serial=experiment.serial, topology=topology, settled={one.name: process for one in nodes})
+
     def test_isCheckedAgainstTheQuota(self) -> None:
         """
         What nodes really are given counts, not what processes usually are.

@@ -89,6 +89,16 @@ class SettleTests(SynchronousTestCase):
         self.assertEqual((settled["web"].kind, finding.severity), ("process", "warning"))
         self.assertIn("'FBSD'", finding.text)
 
+    def test_warnsOfHostsThatAreShared(self) -> None:
+        """
+        Who wants a host to itself is told where other experiments may be there all the same.
+        """
+        node = TopologyNode("web", attributes={"hostline:exclusive": "1"}, line=3)
+        (finding,) = settle([node], means(exclusive=False))[1]
+        self.assertEqual((finding.severity, finding.line), ("warning", 3))
+        self.assertIn("experiments.exclusive is off", finding.text)
+        self.assertEqual(settle([node], means())[1], ())
+
     def test_refusesKindsThatAreNotHere(self) -> None:
         """
         With the reason, if it is known, and the kinds that there are.

@@ -17,7 +17,7 @@ from hostline.protocol.names import near
 from hostline.server.experiments import history
 from hostline.server.experiments.making import changed, new_sliver, next_boot
 from hostline.server.experiments.planned import Planned, PlannedNode, read_plan
-from hostline.server.experiments.rooms import check_quota
+from hostline.server.experiments.rooms import check_alone, check_quota
 from hostline.server.host import Change, Host
 from hostline.server.operations import GONE, Operations
 from hostline.server.records import Experiment, Image, Operation, Plan, Sliver
@@ -36,12 +36,21 @@ class Lifecycle:
     The life of experiments on this host.
     """
 
-    def __init__(self, host: Host, operations: Operations, planned: Planned, rooms: Rooms | None = None) -> None:
+    def __init__(
+        self,
+        host: Host,
+        operations: Operations,
+        planned: Planned,
+        rooms: Rooms | None = None,
+        alone: Callable[[], bool] = lambda: False,
+    ) -> None:
         """
         @param planned: what plans say of nodes.
         @param rooms: raises L{NoRoom} if the host has none for nodes once some slivers are gone; None if that is not
             looked at.
+        @param alone: whether a node may have the host to itself.
         """
+        self._alone = alone
         self._host = host
         self._operations = operations
         self._planned = planned
@@ -345,6 +354,7 @@ class Lifecycle:
                     "takes the one that has its name now"
                 )
         check_quota(self._host, experiment, nodes, gone)
+        check_alone(self._host, self._planned, experiment, nodes, self._alone())
         if self._rooms is not None:
             self._rooms(nodes, gone)
 

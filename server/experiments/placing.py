@@ -41,7 +41,7 @@ class Means:
         if it is another one (Benito: such a node is a host itself).
     @ivar images: those of this host, C{{'name', 'serial', 'kind', 'why'}}, the last why it cannot be used now.
     @ivar defaults: the name of the image of nodes that name none, by kind; empty for none.
-    @ivar embedded: whether the host itself may be a node.
+    @ivar embedded: whether the host itself may be a node; C{exclusive}: whether one may keep other experiments off it.
     @ivar nics: interfaces that a QEMU machine may have.
     """
 
@@ -51,6 +51,7 @@ class Means:
     images: tuple[Mapping[str, Any], ...] = field(default=(), converter=tuple)
     defaults: Mapping[str, str] = field(factory=dict)
     embedded: bool = False
+    exclusive: bool = True
     nics: int = NICS
 
 
@@ -152,6 +153,11 @@ class _Settling:
                 f"{count} interfaces wanted; a QEMU machine has {self.means.nics} at most "
                 f"(qemu_nics= changes that, up to {NICS_MOST})"
             )
+        if node.exclusive and not self.means.exclusive:
+            text = (
+                "other experiments may be on its host all the same: experiments.exclusive is off in the configuration"
+            )
+            self.findings.warning(node.line, f"node {node.name} is exclusive, but {text}")
         if node.packages and kind not in WITH_IMAGE:
             raise BadValue(f"hostline:packages is for kinds {' and '.join(WITH_IMAGE)}, not {kind}")
 

@@ -140,6 +140,7 @@ def _means(ask: Ask, options: Mapping[str, Any], hosts: list[dict[str, Any]] | N
         "images": [_image(ask, one) for one in ask.host.tables[Image.table].values() if isinstance(one, Image)],
         "defaults": {CONTAINER: config.container_image, QEMU: config.qemu_image},
         "embedded": config.embedded or hosts is not None,
+        "exclusive": config.exclusive or hosts is not None,
         "nics": options.get("qemu_nics", NICS),
     }
 

@@ -88,6 +88,30 @@ def _size(plan: Plan) -> int:
     return len(plan.topology.get("nodes", ()))
 
 
+def check_alone(
+    host: Host, planned: Planned, experiment: Experiment, nodes: Mapping[str, PlannedNode], allowed: bool
+) -> None:
+    """
+    @param allowed: whether a node may have this host to itself: no node of another experiment is on it then. Free
+        slivers are the site's, and are not kept off.
+    @raise NoRoom: if one of these nodes is to have it and others are there, or the other way round.
+    """
+    if not (allowed and nodes):
+        return
+    others = [
+        one
+        for one in host.slivers_by_serial.values()
+        if not one.free and one.experiment != experiment.serial and one.wanted != ABSENT
+    ]
+    alone = next((name for name, one in nodes.items() if one.node.exclusive), None)
+    if alone is not None and others:
+        count = len({one.experiment for one in others})
+        has = "one other experiment has" if count == 1 else f"{count} other experiments have"
+        raise NoRoom(f"{alone}: wants the host to itself (hostline:exclusive), but {has} nodes on it")
+    if any(node.node.exclusive for one in others if (node := planned.node(one)) is not None):
+        raise NoRoom("a node of another experiment has this host to itself (hostline:exclusive)")
+
+
 def check_quota(host: Host, experiment: Experiment, nodes: Mapping[str, PlannedNode], gone: Collection[int]) -> None:
     """
     @param gone: as L{check_room}.
