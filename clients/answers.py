@@ -4,7 +4,8 @@ What a command answered in many nodes, for people.
 
 from __future__ import annotations
 
-from hostline.clients.tables import ended, escaped
+from hostline.clients.tables import ended
+from hostline.protocol.names import escaped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

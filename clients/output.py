@@ -116,7 +116,7 @@ def show_error(settings: Settings, body: Any) -> None:
 
     With C{--raw} or C{--json} the whole body follows on a line of its own.
     """
-    from hostline.clients.tables import escaped
+    from hostline.protocol.names import escaped
 
     details = body if isinstance(body, dict) else {"message": str(body)}
     message = str(details.get("message", ""))

@@ -8,7 +8,7 @@ import os
 import time
 
 from hostline.clients.client import GRACE_S, Client
-from hostline.clients.tables import escaped
+from hostline.protocol.names import escaped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

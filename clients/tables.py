@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 
+from hostline.protocol.names import escaped
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -207,18 +209,6 @@ def moment(seconds: float) -> str:
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
     except (OverflowError, ValueError, OSError):
         return f"{seconds:g}"
-
-
-def escaped(text: str, kept: str = "") -> str:
-    """
-    @param kept: control characters that may stay.
-    @return: the text with every other unprintable character written as in a literal.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        one if one.isprintable() or one in kept else one.encode("unicode_escape").decode("ascii") for one in text
-    )
 
 
 def ended(text: str) -> str:

@@ -4,7 +4,9 @@ Who uses an experiment, what became of it, and why a node is as it is, for peopl
 
 from __future__ import annotations
 
-from hostline.clients.tables import cell, escaped, moment, table
+from hostline.clients.tables import cell, moment, table
+from hostline.protocol.moments import span
+from hostline.protocol.names import escaped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,15 +76,6 @@ def history(body: list[dict[str, Any]]) -> str:
         for one in body
     ]
     return table(("time", "what", "who", "took", "outcome", "reason"), rows)
-
-
-def span(seconds: float) -> str:
-    """
-    A length of time: 12 s, 5 min, 3.5 h.
-    """
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _terms(body: dict[str, Any]) -> str:

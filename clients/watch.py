@@ -8,9 +8,10 @@ import time
 
 from hostline.clients.output import complain, say, terminal, write
 from hostline.clients.settings import OK, Settings
-from hostline.clients.tables import cell, escaped
+from hostline.clients.tables import cell
 from hostline.protocol import literal
 from hostline.protocol.errors import NoDaemon, Timeout
+from hostline.protocol.names import escaped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -76,6 +76,15 @@ def read_seconds(text: str) -> float:
         raise BadValue(f"want seconds such as 30, 2.5 or 10m, got {shown(text)}") from None
 
 
+def span(seconds: float) -> str:
+    """
+    @return: a length of time for people: C{12 s}, C{5 min}, C{3.5 h}.
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def _between_moments(seconds: float) -> float:
     if not 0 <= seconds <= LATEST:
         raise ValueError("too late")

@@ -158,6 +158,18 @@ def shown(value: object, longest: int = 60) -> str:
     return text if len(text) <= longest else (text[: longest - 3] + "...")[:longest]
 
 
+def escaped(text: str, kept: str = "") -> str:
+    """
+    @param kept: control characters that may stay.
+    @return: the text with every other unprintable character written as in a literal.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() or one in kept else one.encode("unicode_escape").decode("ascii") for one in text
+    )
+
+
 def _beginning(value: object, enough: int, depth: int) -> str:
     # No more of it than is wanted is written out: it may be large, or deeper than ascii() goes.
     if isinstance(value, str | bytes):

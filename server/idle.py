@@ -11,23 +11,23 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
-from attrs import define
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from hostline.protocol.errors import HostError, StoreFailed
-from hostline.server import callers, entries
+from hostline.protocol.errors import HostError
+from hostline.protocol.moments import span
+from hostline.server import entries
 from hostline.server.drivers.driver import Activity
 from hostline.server.experiments import history, idleness
 from hostline.server.experiments.idleness import Seen, Terms, Use, Watched
-from hostline.server.notices import OPERATORS, Notices
+from hostline.server.idle_warnings import Kept, Warnings, warning
+from hostline.server.notices import Notices
 from hostline.server.records import Experiment, Sliver
 
 if TYPE_CHECKING:
     from hostline.server.asking import Ask
     from hostline.server.daemon import Daemon
-    from hostline.server.host import Change
 
 #: Seconds that a driver may take to say what is done in a sliver.
 ASK_S = 10.0
@@ -35,18 +35,6 @@ ASK_S = 10.0
 AT_ONCE = 3
 #: The states in which an experiment is looked at.
 _PLACED = ("active", "failed")
-
-
-@define
-class _Kept:
-    """
-    @ivar warned: when its owner was warned last of its idleness, by the clock that nobody sets.
-    @ivar blocked: whether it was told that it is not swapped out since nobody knows whether it is used.
-    """
-
-    watched: Watched
-    warned: float | None = None
-    blocked: bool = False
 
 
 class Idle:
@@ -60,8 +48,8 @@ class Idle:
 
     def __init__(self, daemon: Daemon, notices: Notices) -> None:
         self._daemon = daemon
-        self._notices = notices
-        self._kept: dict[int, _Kept] = {}
+        self._warnings = Warnings(daemon, notices)
+        self._kept: dict[int, Kept] = {}
         self._call: IDelayedCall | None = None
         self._looking = False
         self._closed = False
@@ -70,7 +58,7 @@ class Idle:
         """
         Begin to look; the records are loaded.
         """
-        self._notices.start()
+        self._warnings.notices.start()
         self._later()
 
     def close(self) -> None:
@@ -78,7 +66,7 @@ class Idle:
         Look no more.
         """
         self._closed = True
-        self._notices.close()
+        self._warnings.notices.close()
         if self._call is not None and self._call.active():
             self._call.cancel()
 
@@ -108,7 +96,7 @@ class Idle:
         """
         experiment = self._daemon.host.experiments_by_serial.get(serial)
         if experiment is not None and experiment.state in _PLACED:
-            kept = self._kept.setdefault(serial, _Kept(Watched(self._now())))
+            kept = self._kept.setdefault(serial, Kept(Watched(self._now())))
             kept.watched = attrs.evolve(kept.watched, outside=self._now(), what=what)
 
     def terms(self, experiment: Experiment) -> Terms:
@@ -137,7 +125,7 @@ class Idle:
             if experiment is not None and stale and self.terms(experiment).idle_s:
                 found.append(f"{experiment.name}: nothing heard of {', '.join(stale[:5])}")
         remedy = "see 'doctor' on the driver of these nodes, and 'why' on them; until then they are not swapped out"
-        told = self._notices.findings()
+        told = self._warnings.notices.findings()
         if not found:
             return told
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
@@ -167,7 +155,7 @@ class Idle:
         }
         if experiment.state not in _PLACED or not experiment.slivers:
             return body
-        kept = self._kept.setdefault(experiment.serial, _Kept(Watched(now)))
+        kept = self._kept.setdefault(experiment.serial, Kept(Watched(now)))
         watched, seen = kept.watched, self._seen(experiment, kept)
         used, rule, node = watched.newest()
         due = idleness.due(terms, seen)
@@ -228,7 +216,7 @@ class Idle:
                 self._kept.pop(one.serial, None)
                 continue
             now = self._now()
-            kept = self._kept.setdefault(one.serial, _Kept(Watched(now)))
+            kept = self._kept.setdefault(one.serial, Kept(Watched(now)))
             kept.watched = idleness.looked(kept.watched, said, now, self._daemon.now())
             try:
                 out += self._decide(experiment, kept, out < AT_ONCE)
@@ -254,7 +242,7 @@ class Idle:
 
     # Deciding
 
-    def _seen(self, experiment: Experiment, kept: _Kept) -> Seen:
+    def _seen(self, experiment: Experiment, kept: Kept) -> Seen:
         now, wall = self._now(), self._daemon.now()
         told = history.of(self._daemon.host, experiment.serial).told
         since = experiment.swapped_in
@@ -271,98 +259,40 @@ class Idle:
             stale=bool(kept.watched.stale(now)),
         )
 
-    def _decide(self, experiment: Experiment, kept: _Kept, may_swap: bool) -> bool:
+    def _decide(self, experiment: Experiment, kept: Kept, may_swap: bool) -> bool:
         """
         @param may_swap: whether this look has not swapped out enough yet.
         @return: whether it was swapped out.
         """
         terms, seen = self.terms(experiment), self._seen(experiment, kept)
-        experiment = self._forget_warnings(experiment, kept, terms, seen)
+        experiment = self._warnings.forget(experiment, kept, terms, seen)
         what = idleness.decide(terms, seen)
         if what == idleness.STALE and not kept.blocked:
             kept.blocked = True
             stale = ", ".join(kept.watched.stale(self._now())[:5])
-            self._tell(
+            self._warnings.tell(
                 experiment, what, f"it is not swapped out though nobody seems to use it: nothing heard of {stale}"
             )
         elif what == idleness.IDLE_WARNING:
             kept.warned = self._now()
-            self._warn(
-                experiment, kept, what, _warning("nobody has used it", seen.idle_s, terms.idle_s, kept, self._now())
+            self._warnings.warn(
+                experiment, kept, what, warning("nobody has used it", seen.idle_s, terms.idle_s, kept, self._now())
             )
         elif what == idleness.MOST_WARNING:
-            self._warn(experiment, kept, what, _warning("it has been in", seen.in_s or 0.0, terms.most_s, None, 0.0))
+            self._warnings.warn(
+                experiment, kept, what, warning("it has been in", seen.in_s or 0.0, terms.most_s, None, 0.0)
+            )
         elif what == idleness.REMINDER:
-            self._remind(experiment, seen)
+            self._warnings.remind(experiment, seen)
         elif what in (idleness.IDLE_OUT, idleness.MOST_OUT) and may_swap and not self.held:
             for_s = seen.idle_s if what == idleness.IDLE_OUT else seen.in_s or 0.0
             text = "nobody has used it for" if what == idleness.IDLE_OUT else "it has been in for"
             return self._swap_out(experiment, what, f"{text} {span(for_s)}")
         return False
 
-    def _forget_warnings(self, experiment: Experiment, kept: _Kept, terms: Terms, seen: Seen) -> Experiment:
-        """
-        Once it is in use again, it will be warned again.
-        """
-        idle = bool(terms.idle_s) and seen.idle_s >= terms.idle_s - terms.idle_lead_s
-        unused = bool(terms.remind_s) and seen.idle_s >= terms.remind_s
-        diary = history.of(self._daemon.host, experiment.serial)
-        kept.warned = kept.warned if idle else None
-        kept.blocked = kept.blocked and idle
-        reminded = not unused and (diary.reminders or idleness.REMINDER in diary.told)
-        if (idle or experiment.warned is None) and not reminded:
-            return experiment
-        change = self._daemon.host.change(self._daemon.now())
-        if not idle and experiment.warned is not None:
-            experiment = change.put(attrs.evolve(experiment, warned=None))
-        if reminded:
-            told = {what: when for what, when in diary.told.items() if what != idleness.REMINDER}
-            change.put(attrs.evolve(diary, told=told, reminders=0))
-        self._commit(change)
-        return experiment
-
-    def _warn(self, experiment: Experiment, kept: _Kept, what: str, text: str) -> None:
-        change = self._tell(experiment, what, text, commit=False)
-        change.when_undone.append(lambda: setattr(kept, "warned", None))
-        if what == idleness.IDLE_WARNING:
-            change.put(attrs.evolve(experiment, warned=change.now))
-        else:
-            diary = history.of(change.host, experiment.serial)
-            change.put(attrs.evolve(diary, told={**diary.told, what: change.now}))
-        self._commit(change)
-
-    def _remind(self, experiment: Experiment, seen: Seen) -> None:
-        why = f"it is never swapped out, for this reason: {experiment.no_idle}"
-        text = f"nobody has used it for {span(seen.idle_s)}; {why}"
-        change = self._tell(experiment, idleness.REMINDER, text, commit=False)
-        diary = history.of(change.host, experiment.serial)
-        count = diary.reminders + 1
-        told = {**diary.told, idleness.REMINDER: change.now}
-        change.put(attrs.evolve(diary, told=told, reminders=count))
-        if count >= idleness.TELL_OPERATORS:
-            change.tell("host", "unused", experiment=experiment.name, text=text, reminders=count)
-            whole = f"{experiment.name}: {text} (reminder {count})"
-            self._notices.tell(change, experiment, idleness.REMINDER, whole, OPERATORS)
-        self._commit(change)
-
-    def _tell(self, experiment: Experiment, what: str, text: str, commit: bool = True) -> Change:
-        """
-        Tell the owner, by an event, in the history, and by the program.
-        """
-        daemon = self._daemon
-        change = daemon.host.change(daemon.now())
-        scope = experiment.project, experiment.serial
-        change.tell(f"experiment/{experiment.name}", what, scope, experiment=experiment.name, text=text)
-        history.write(change, experiment.serial, what, entries.DAEMON, reason=text)
-        owner = callers.shown_principal(daemon.host, experiment.owner)
-        self._notices.tell(change, experiment, what, f"{experiment.name}: {text}", owner)
-        if commit:
-            self._commit(change)
-        return change
-
     def _swap_out(self, experiment: Experiment, what: str, text: str) -> bool:
         daemon = self._daemon
-        change = self._tell(experiment, what, f"it is swapped out: {text}", commit=False)
+        change = self._warnings.tell(experiment, what, f"it is swapped out: {text}", commit=False)
         try:
             daemon.lifecycle.swap_out(change, experiment, entries.DAEMON)
         except HostError as error:
@@ -374,11 +304,8 @@ class Idle:
         entries.tell_done(change, "swap_out", experiment.name, via="idle", reason=text)
         self._log.info("{name} is swapped out: {text}", name=experiment.name, text=text)
         self._kept.pop(experiment.serial, None)
-        self._commit(change)
+        self._warnings.commit(change)
         return True
-
-    def _commit(self, change: Change) -> None:
-        self._daemon.commit(change).addErrback(lambda failure: failure.trap(StoreFailed) and None)
 
     # Clocks
 
@@ -387,21 +314,3 @@ class Idle:
 
     def _wall(self, when: float) -> float:
         return self._daemon.now() - (self._now() - when)
-
-
-def _warning(said: str, for_s: float, limit_s: float, kept: _Kept | None, now: float) -> str:
-    left = span(max(limit_s - for_s, 0.0))
-    stale = kept.watched.stale(now) if kept is not None else []
-    unheard = f"; nothing was heard of {', '.join(stale[:5])}, and while that is so it stays" if stale else ""
-    return f"{said} for {span(for_s)}; it is swapped out in {left}{unheard}"
-
-
-def span(seconds: float) -> str:
-    """
-    A length of time for people.
-    """
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 2 * 3600:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

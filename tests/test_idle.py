@@ -440,8 +440,8 @@ class NoticeTests(IdleCase):
 
         self.daemon.daemon.config = Config(experiments=evolve(self.site, notify="/usr/local/bin/tell"))
         idle = self.daemon.daemon.idle
-        idle._notices = Notices(self.daemon.daemon, cast("Spawner", object()))
-        idle._notices._run = run  # type: ignore[method-assign]
+        idle._warnings.notices = Notices(self.daemon.daemon, cast("Spawner", object()))
+        idle._warnings.notices._run = run  # type: ignore[method-assign]
 
     def test_warning(self) -> None:
         """The owner is named, and what is to come, in words that say when."""
@@ -474,7 +474,7 @@ class NoticeTests(IdleCase):
         self.assertEqual((len(self.given), len(self.daemon.host.table(Diary)[self.key()].owed)), (1, 1))
         self.daemon.crash()
         self.program()
-        self.daemon.daemon.idle._notices.start()
+        self.daemon.daemon.idle._warnings.notices.start()
         self.daemon.settle()
         self.assertEqual([words[3] for words, _ in self.given], ["idle_warning"] * 2)
         self.assertEqual(self.daemon.host.table(Diary)[self.key()].owed, [])

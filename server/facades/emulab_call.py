@@ -19,7 +19,7 @@ from defusedxml.xmlrpc import DefusedExpatParser
 
 from hostline.protocol import emulab
 from hostline.protocol.errors import BadValue, HostError
-from hostline.protocol.names import shown
+from hostline.protocol.names import escaped, shown
 
 #: Bytes of a call that are read at once; what is longer is read in a child.
 AT_ONCE = 4096
@@ -157,11 +157,7 @@ def _printable(text: str) -> str:
     """
     What XML cannot have, and what is not meant for a terminal, written as in a literal.
     """
-    if text.isprintable():
-        return text
-    return "".join(
-        one if one.isprintable() or one in "\n\t" else one.encode("unicode_escape").decode("ascii") for one in text
-    )
+    return escaped(text, "\n\t")
 
 
 def response_to(error: HostError, project: str = "", experiment: str = "") -> Response:
