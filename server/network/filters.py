@@ -35,6 +35,10 @@ TUN = Path("/dev/net/tun")
 TAG = "HOSTLINE_LINK"
 #: What there is to whatever it is told, milliseconds each way: it looks at its clock in steps, and so do the switches.
 OVERHEAD_MS = 0.22
+#: Joints of one experiment and of all: each has three processes, of which a host cannot have any number. All of ours
+#: together leave at least three quarters of its process numbers to others.
+OF_ONE, OF_ALL, _PART = 1024, 4096, 12
+PIDS = Path("/proc/sys/kernel/pid_max")
 #: Whatever runs of one experiment.
 LIMITS = {"cpu_share": 128, "memory_max": 1 << 30, "pids_max": 32768}
 _PACE_S, _WAIT_S, _STEADY_S, _LONGEST_S = 0.02, 5.0, 10.0, 10.0
@@ -113,6 +117,7 @@ class Filters:
         self._clock = clock
         self._cgroups = cgroups
         self._chains: dict[str, _Chain] = {}
+        self._most = most_joints()
         self._closed = False
 
     def recover(self) -> None:
@@ -171,6 +176,8 @@ class Filters:
         @return: why not, in words; empty if they do.
         """
         chain = self._chains.get(joint.near)
+        if chain is None and (why := self._full(group)):
+            return f"no wirefilter for it: {why}"
         if chain is None:
             chain = self._chains[joint.near] = _Chain(joint.near, joint.far, group, (joint.there, joint.back))
         chain.far, chain.group, chain.wanted = joint.far, group, (joint.there, joint.back)
@@ -178,6 +185,12 @@ class Filters:
             await self._pause(_PACE_S)
         await self._look_after(chain)
         return "" if chain.told == chain.wanted else f"its wirefilter does not run: {self._said(chain)}"
+
+    def _full(self, group: int) -> str:
+        own = sum(one.group == group for one in self._chains.values())
+        if own >= min(OF_ONE, self._most // 2):
+            return f"the experiment has {own}, and may not have more"
+        return f"this host has {self._most}, and may not have more" if len(self._chains) >= self._most else ""
 
     async def _look_after(self, chain: _Chain) -> None:
         if chain.busy or chain.gone or self._closed:
@@ -342,6 +355,16 @@ class Filters:
 
 
 _PROMPT = b"VDEwf$ "
+
+
+def most_joints(pids: Path = PIDS) -> int:
+    """
+    @return: how many there may be on this host.
+    """
+    try:
+        return max(min(OF_ALL, int(pids.read_text()) // _PART), 1)
+    except (OSError, ValueError):
+        return OF_ALL
 
 
 def told_ms(delay_ms: float) -> int:

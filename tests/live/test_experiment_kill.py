@@ -6,6 +6,7 @@ twice, and nothing is left over.
 from __future__ import annotations
 
 import random
+import shutil
 import time
 from collections import Counter
 from pathlib import Path
@@ -109,6 +110,32 @@ class KilledExperimentsTests(ExperimentsCase):
         print(f"\nseed {SEED}: {dict(done)}; recovered in {median(self.took):.1f} s (middle), all: {spread}")
         if state != "gone":
             self.host.ask("terminate lab/x wait=30", 60)
+        self.assertNothingLeft()
+
+    def test_aPowerCut(self) -> None:
+        """
+        The host itself goes down, and all that runs and is only in memory with it: when it is up again, what was
+        asked for comes back, whatever it was in the midst of.
+        """
+        seed = random.Random(SEED)
+        texts = topologies()
+        nodes = texts[0]
+        self.host.ask(f"create_experiment lab/x {text(nodes, _DELAYS)} swap_in=True wait=150", 180)
+        self.host.argv.append("--startup")
+        for moment in scaled((None, 0.5), (None, 0.2, 0.5, 1.0, 2.0, 4.0)):
+            if moment is not None:
+                nodes = seed.choice([one for one in texts if one is not nodes])
+                self.host.ask(f"modify_experiment lab/x {text(nodes, _DELAYS)} wait=0")
+                time.sleep(moment)
+            self.kill()
+            self.host.remains.remove()
+            shutil.rmtree(self.host.state / "run")
+            begun = time.monotonic()
+            self.host.start(60)
+            with self.subTest(moment=moment, seed=SEED):
+                self.assertSo("active", nodes, begun)
+        print(f"\nback in {' '.join(f'{one:.1f}' for one in self.took)} s")
+        self.host.ask("terminate lab/x wait=60", 90)
         self.assertNothingLeft()
 
     def assertSo(self, state: str, nodes: dict[str, Node], begun: float) -> None:
