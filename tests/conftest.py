@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, settings
 
 from tests.needs import CANNOT
 
-#: Live tests that measure time or what is free of the machine, or take all of it: C{make test} runs them when all others
-#: are done, one after the other. They have the marker C{alone}.
+#: Live tests that measure time or what is free of the machine, or take all of it: C{make test} runs them when all
+#: others are done, one after the other. They have the marker C{alone}.
 ALONE = (
     "test_acceleration.py",
     "test_container_hostile.py::HostileTests::test_diskHog",
