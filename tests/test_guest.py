@@ -20,7 +20,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from hostline.server.supervise import guest as module
 from hostline.server.supervise.agent import Agent, AgentRefused
-from hostline.server.supervise.guest import Card, Guest, Ran, Said, Seed, said_in
+from hostline.server.supervise.guest import Guest, Ran, Said, said_in
+from hostline.server.supervise.seed import Card, Seed
 from tests import needs
 from tests.live.support import temporary_directory
 

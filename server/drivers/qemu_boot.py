@@ -24,10 +24,10 @@ from hostline.server.supervise import bundle as oci
 from hostline.server.supervise import clones, homes, machine, machine_bundle
 from hostline.server.supervise.bundle import Bind
 from hostline.server.supervise.disks import LOGS, Disks
-from hostline.server.supervise.guest import Card, Seed
 from hostline.server.supervise.machine import BadGuest, Machine
 from hostline.server.supervise.machine_bundle import Cell
 from hostline.server.supervise.runtime import Bundle
+from hostline.server.supervise.seed import Card, Seed
 from hostline.server.supervise.shelf import GuestFiles
 from hostline.server.supervise.shim import Process
 from hostline.server.supervise.templates import Templates

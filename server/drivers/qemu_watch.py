@@ -22,11 +22,12 @@ from hostline.server.supervise import backup, machine
 from hostline.server.supervise.agent import Agent
 from hostline.server.supervise.clones import revive
 from hostline.server.supervise.console import read_console
-from hostline.server.supervise.guest import Guest, Seed
+from hostline.server.supervise.guest import Guest
 from hostline.server.supervise.guestlogs import GuestLogs
 from hostline.server.supervise.qmp import Qmp
 from hostline.server.supervise.readiness import Rule
 from hostline.server.supervise.said import Said
+from hostline.server.supervise.seed import Seed
 
 #: Seconds after which a guest that has not come up is told of.
 LATE_S = 120.0

@@ -1,5 +1,5 @@
 """
-What is done inside a QEMU guest, by its agent: commands, files, its end, and the seed that makes it its node.
+What is done inside a QEMU guest, by its agent: commands, files, its end, and the seed (L{Seed}) that makes it its node.
 
 The guest needs no program of ours. What it runs is sent with each call and fits this daemon; it needs C{qemu-ga},
 C{sh}, C{ip}, C{base64} and C{date}. What the guest says is bounded, and believed of itself only.
@@ -8,104 +8,27 @@ C{sh}, C{ip}, C{base64} and C{date}. What the guest says is bounded, and believe
 from __future__ import annotations
 
 import binascii
-import os
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import field, frozen
+from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from hostline.server.supervise.agent import Agent, AgentRefused, plain
-from hostline.server.supervise.packages import installing
+from hostline.server.supervise.seed import Seed
 
-#: Where a guest keeps what was said of its boot, and its logs.
-HERE, LOGS = "/run/hostline", "/var/log/hostline"
+#: Where a guest keeps its logs.
+LOGS = "/var/log/hostline"
 _APPLY, _SAID, _STOP = (
     Path(__file__).with_name("inguest").joinpath(f"{name}.sh").read_text("ascii") for name in ("apply", "said", "stop")
 )
 #: Seconds between two looks whether a command has ended: the first, and how far they grow.
 _SOON_S, _LATE_S = 0.005, 0.25
 _CHUNK = 48 << 10
-#: What means nothing to a shell.
-_PLAIN = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:/_-")
 _GONE = "No such file or directory"
-
-
-@frozen
-class Card:
-    """
-    A network card of a guest, and the interface it is to be there.
-
-    @ivar name: of the interface; at most 15 characters.
-    @ivar mac: that it is to have, lower case.
-    @ivar now: that it has when the guest comes up, if another: a clone's cards have those of its template.
-    @ivar addresses: with their prefixes.
-    """
-
-    name: str
-    mac: str
-    addresses: tuple[str, ...] = ()
-    mtu: int = 1500
-    now: str = ""
-
-
-@frozen
-class Seed:
-    """
-    What a guest is told at each boot.
-
-    @ivar boots: which boot this is, counted by us; the start command runs once for each.
-    @ivar clock: Unix seconds now.
-    @ivar random: bytes that no other guest has.
-    @ivar hosts: the whole text of its C{/etc/hosts}; C{resolv_conf}: of that file; None: as it is.
-    @ivar keys: lines of root's C{authorized_keys}.
-    @ivar routes: destination (or C{default}) and next hop.
-    @ivar packages: of Debian, that it is to have before anything is begun in it.
-    """
-
-    name: str
-    boots: int
-    clock: float
-    random: bytes
-    cards: tuple[Card, ...] = ()
-    routes: tuple[tuple[str, str], ...] = ()
-    forwards: bool = False
-    hosts: str | None = None
-    resolv_conf: str | None = None
-    keys: tuple[str, ...] = ()
-    packages: tuple[str, ...] = ()
-    start_command: str | None = None
-    environment: Mapping[str, str] = field(factory=dict)
-    initscript: str | None = None
-
-    def text(self) -> bytes:
-        """
-        @return: as C{apply.sh} reads it.
-        """
-        lines = [f"name {_word(self.name)}", f"clock {int(self.clock)}", f"random {_coded(self.random)}"]
-        if self.hosts is not None:
-            lines.append(f"text /etc/hosts {_quoted(self.hosts)}")
-        if self.resolv_conf is not None:
-            lines.append(f"text /etc/resolv.conf {_quoted(self.resolv_conf)}")
-        keys = "".join(f"{one}\n" for one in self.keys)
-        lines.append(f"secret /root/.ssh/authorized_keys {_quoted(keys)}")
-        for card in self.cards:
-            words = (card.now or card.mac, card.mac, card.name, str(card.mtu), *card.addresses)
-            lines.append(" ".join(("interface", *map(_word, words))))
-        lines += [f"route {_word(to)} {_word(by)}" for to, by in self.routes]
-        lines.append(f"forward {int(self.forwards)}")
-        if self.environment:
-            lines.append(f"once environment {_quoted(_exports(self.environment))}")
-        lines.append("initscript" if self.initscript is None else f"initscript {_quoted(self.initscript)}")
-        if self.packages:
-            lines.append(f"once packages {_quoted(installing(self.packages) + chr(10))}")
-        if self.start_command is not None:
-            lines.append(f"once command {_quoted(self.start_command + chr(10))}")
-        lines.append("done_with")
-        return b"".join(os.fsencode(one) + b"\n" for one in lines)
 
 
 @frozen
@@ -380,36 +303,3 @@ def _decoded(text: object) -> bytes:
         return b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise OSError("the guest's agent answered what is no data") from error
-
-
-def _coded(data: bytes) -> str:
-    return b64encode(data).decode("ascii")
-
-
-def _quoted(text: str) -> str:
-    """
-    @return: one word of a shell, whatever is in it.
-    @raise ValueError: if no shell can hold it.
-    """
-    if "\0" in text:
-        raise ValueError("a NUL is in what the guest is to be told")
-    return "'" + text.replace("'", "'\\''") + "'"
-
-
-def _word(text: str) -> str:
-    """
-    @return: the same, in quotes if a shell would take it for more than a word.
-    @raise ValueError: if there is more in it than one word.
-    """
-    if not text or any(one.isspace() or not one.isprintable() for one in text) or not text.isascii():
-        raise ValueError(f"want one word, got {text!r}")
-    return text if not set(text) - _PLAIN else _quoted(text)
-
-
-def _exports(environment: Mapping[str, str]) -> str:
-    lines = []
-    for name, value in environment.items():
-        if not name.isascii() or not name.replace("_", "a").isalnum() or name[0].isdigit():
-            raise ValueError(f"{name!r} is no name of a variable")
-        lines.append(f"export {name}={_quoted(value)}\n")
-    return "".join(lines)

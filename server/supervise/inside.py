@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,10 +16,10 @@ from shutil import which
 
 import hostline
 from hostline.server.supervise.bundle import OURS
+from hostline.server.supervise.quoting import exports
 from hostline.server.supervise.shim import PATH
 
 _HERE = Path(__file__).parent
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _CATATONITS = ("/usr/libexec/podman/catatonit", "/usr/lib/podman/catatonit", "/usr/libexec/catatonit/catatonit")
 #: The C{hostline} command of images that have Python.
 CLIENT = f"""#!/bin/sh
@@ -114,15 +113,9 @@ def command_text(command: str, environment: Mapping[str, str]) -> str:
     @return: what the container's shell reads as its start command.
     @raise ValueError: if it cannot be one.
     """
-    if "\0" in command or any("\0" in value for value in environment.values()):
-        raise ValueError("want a start command and an environment without NUL")
-    lines = []
-    for name, value in environment.items():
-        if not _VARIABLE.match(name):
-            raise ValueError(f"want the name of an environment variable, got {name!r}")
-        quoted = value.replace("'", "'\\''")
-        lines.append(f"export {name}='{quoted}'\n")
-    return "".join(lines) + command + "\n"
+    if "\0" in command:
+        raise ValueError("want a start command without NUL")
+    return f"{exports(environment)}{command}\n"
 
 
 def write_own(path: Path, first_uid: int, text: str) -> None:

@@ -16,8 +16,9 @@ from typing import Any
 from hostline.server.supervise import machine
 from hostline.server.supervise.agent import Agent
 from hostline.server.supervise.clones import mac
-from hostline.server.supervise.guest import Card, Guest, Said, Seed
+from hostline.server.supervise.guest import Guest, Said
 from hostline.server.supervise.machine import Machine, Manner
+from hostline.server.supervise.seed import Card, Seed
 from tests import needs
 from tests.live.machines import BOOT_S, imaged
 from tests.live.support import LoopClock, run, temporary_directory, until
