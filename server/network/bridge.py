@@ -76,6 +76,13 @@ class Names:
         return self._number % 2**31 | 1 << 20
 
     @property
+    def doomed(self) -> int:
+        """
+        @return: the number of the group of those devices of ours that are about to go.
+        """
+        return self.group ^ 1
+
+    @property
     def _number(self) -> int:
         return int.from_bytes(hashlib.sha256(self.instance.encode()).digest()[:8], "big")
 

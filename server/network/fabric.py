@@ -155,6 +155,13 @@ class Names:
         """
         return int(hashlib.sha256(f"links {self.instance}".encode()).hexdigest()[:8], 16) % 2**31 | 1 << 20
 
+    @property
+    def doomed(self) -> int:
+        """
+        @return: the number of the group of those devices of ours that are about to go.
+        """
+        return self.group ^ 1
+
     def device(self, what: str, *key: object) -> str:
         """
         @param what: a letter: C{b}ridge, C{p}ort, what is C{i}nside where that is the host, and the two ends of a

@@ -61,6 +61,8 @@ class Links:
         self._held: dict[str, Shape] = {}
         self._seen = Seen()
         self._dirty: set[str] = set()
+        self._leaving: set[int] = set()
+        self._stuck: dict[int, str] = {}
         self._guarded = False
         self._shut = False
         self._broken: dict[str, str] = {}
@@ -210,18 +212,19 @@ class Links:
         if not work.interfaces and not any(key[0] == work.serial for key in self._at):
             return []
         before = {key: name for key, name in self._at.items() if key[0] == work.serial}
+        # What never had a port of ours has nothing of ours inside; if that is not so, an order fails.
+        fresh = not before and not work.hosted and not self._seen.ours.keys() & set(self._ends(work))
         for one in work.interfaces:
             self._put((work.serial, one.name), one.link)
         gone = before.keys() - {(work.serial, one.name) for one in work.interfaces}
-        outcome, found = await self._plug_once(work, gone)
+        outcome, found = await self._plug_once(work, gone, fresh=fresh)
         if outcome.code:
             # Something of it is there already, or something that it hangs on is not: somebody else was at it.
             await self._look()
             for name in sorted(self._needed(work) & self._seen.foreign):
                 return [f"no links: an interface {name} is there that is not ours"]
             outcome, found = await self._plug_once(work, gone)
-        for key in gone:
-            await self._leave(key)
+        await self._leave(gone)
         return [*found.problems, *([f"no links: {outcome.reason}"] if outcome.code else [])]
 
     async def _filter(self, name: str, part: Fabric) -> str:
@@ -248,12 +251,16 @@ class Links:
     def _ends(self, work: Work) -> list[str]:
         return [self._names.port((work.serial, one.name)) for one in work.interfaces]
 
-    async def _plug_once(self, work: Work, gone: Collection[tuple[int, str]]) -> tuple[ip.Outcome, inner.Inner]:
+    async def _plug_once(
+        self, work: Work, gone: Collection[tuple[int, str]], *, fresh: bool = False
+    ) -> tuple[ip.Outcome, inner.Inner]:
         ends = self._ends(work)
-        told = await self._tools.run(plugging.INSPECT, *ends, space=work.space)
-        lines = told.out.splitlines()
-        if told.code or len(lines) != len(ends) + 3:
-            return ip.Outcome(told.code or 1, told.out, told.err or "cannot look inside"), inner.Inner()
+        lines = ["[]"] * (len(ends) + 2) + [""]  # as of one that has nothing inside yet
+        if not fresh:
+            told = await self._tools.run(plugging.INSPECT, *ends, space=work.space)
+            lines = told.out.splitlines()
+            if told.code or len(lines) != len(ends) + 3:
+                return ip.Outcome(told.code or 1, told.out, told.err or "cannot look inside"), inner.Inner()
         inside = Inside.read(lines[-3], lines[-2])
         orders, absent, before = Orders(), [], {}
         called: dict[str, Interface] = {}
@@ -300,7 +307,10 @@ class Links:
         texts = {4: orders.make, 5: orders.join, 6: orders.shape, 7: found.orders if found else [], 8: orders.remove}
         batches = {fd: "".join(f"{order}\n" for order in batch) for fd, batch in texts.items()}
         batches[9] = "\n".join(self._guard()) + "\n" if guard else ""
-        words = (" ".join(orders.bridges), "yes" if found else "", found.forward if found else "", "yes" * guard)
+        if not orders.bridges:  # then one run is enough
+            batches[4], batches[5] = batches[4] + batches[5], ""
+        given = "".join(str(fd) for fd, text in batches.items() if text)
+        words = (" ".join(orders.bridges), "yes" if found else "", found.forward if found else "", given)
         outcome = await self._tools.run(plugging.APPLY, *words, texts=batches, space=space)
         if outcome.code == 0:
             self._guarded = self._guarded or guard
@@ -327,20 +337,39 @@ class Links:
         """
         As in L{hostline.server.drivers.wires.Wires}.
         """
+        self._leaving.add(serial)
         await self._lock.acquire()
         try:
-            keys = [key for key in self._at if key[0] == serial]
-            ports = [self._names.port(key) for key in keys]
-            if ports:
-                tag = f'"ifalias":"{self._names.alias("port", serial)} '
-                outcome = await self._tools.run(plugging.UNPLUG, tag, *ports)
-                if outcome.code:
-                    raise OSError(f"its links cannot be removed: {outcome.reason}")
-            for key in keys:
-                self._seen.ours.pop(self._names.port(key), None)
-                await self._leave(key)
+            if serial in self._leaving:  # else somebody took it along
+                await self._unplug(self._leaving)
         finally:
             self._lock.release()
+        if serial in self._stuck:
+            raise OSError(f"its links cannot be removed: {self._stuck[serial]}")
+
+    async def _unplug(self, serials: Collection[int]) -> None:
+        """
+        Remove the ports of all that wait for that, in one go; whose cannot be is noted.
+        """
+        serials, self._leaving = set(serials), set()
+        for serial in serials:
+            self._stuck.pop(serial, None)
+        ports = {self._names.port(key): key for key in self._at if key[0] in serials}
+        if not ports:
+            return
+        shows = "".join(f"link show dev {port}\n" for port in ports)
+        words = self._names.alias("port"), str(self._names.doomed)
+        outcome = await self._tools.run(plugging.UNPLUG, *words, texts={4: shows, 5: shows})
+        left = set(outcome.out.split())
+        for port, key in ports.items():
+            if outcome.code or port in left:
+                self._stuck[key[0]] = f"still there: {port}" if port in left else outcome.reason
+            else:
+                self._seen.ours.pop(port, None)
+        try:
+            await self._leave([key for key in ports.values() if key[0] not in self._stuck])
+        except OSError as error:
+            self._stuck |= dict.fromkeys(serials, str(error))
 
     def _put(self, key: tuple[int, str], name: str) -> None:
         old = self._at.get(key)
@@ -351,37 +380,43 @@ class Links:
         self._on.setdefault(name, set()).add(key)
         self._laid.setdefault(name, set()).update(laying.devices(self._part(key)))
 
-    async def _leave(self, key: tuple[int, str]) -> None:
+    async def _leave(self, keys: Collection[tuple[int, str]]) -> None:
         """
-        A member has no port any more: what there was for it alone goes, and the link with the last.
+        These members have no port any more: what there was for each alone goes, and a link with its last.
         """
-        name = self._at.pop(key)
-        self._held.pop(self._names.port(key), None)
-        self._seen.qdiscs.pop(self._names.port(key), None)
-        self._on.get(name, set()).discard(key)
-        await self._trim(name)
+        names: dict[str, None] = {}
+        for key in keys:
+            names[name := self._at.pop(key)] = None
+            self._held.pop(self._names.port(key), None)
+            self._seen.qdiscs.pop(self._names.port(key), None)
+            self._on.get(name, set()).discard(key)
+        if names:
+            await self._trim(names)
 
-    async def _trim(self, name: str) -> None:
+    async def _trim(self, names: Collection[str]) -> None:
         """
-        Remove what was laid for a link and is not wanted any more.
+        Remove what was laid for links and is not wanted any more.
 
         @raise OSError: if something is left.
         """
-        link = self._wanted.get(name)
-        whole = fabric.fabric(link, self._on.get(name, ()), self._names, self.able) if link else Fabric()
-        left = laying.devices(whole)
-        filtered = {joint.near for joint in whole.joints if joint.filtered}
-        if self._filters is not None:
-            for device in self._laid.get(name, set()) - filtered:
-                self._filters.drop(device)
-        gone = (self._laid.get(name, set()) - left) & self._seen.ours.keys()
+        wanted: dict[str, set[str]] = {}
+        gone: set[str] = set()
+        for name in names:
+            whole = self._whole(name)
+            left = wanted[name] = laying.devices(whole)
+            filtered = {joint.near for joint in whole.joints if joint.filtered}
+            if self._filters is not None:
+                for device in self._laid.get(name, set()) - filtered:
+                    self._filters.drop(device)
+            gone |= (self._laid.get(name, set()) - left) & self._seen.ours.keys()
         await self._remove(laying.removal(gone, self._seen))
-        self._laid[name] = left
-        if not left:
-            for table in (self._laid, self._on):
-                table.pop(name, None)
-            if name in self._ending or link is None:
-                self._forget(name)
+        for name, left in wanted.items():
+            self._laid[name] = left
+            if not left:
+                for table in (self._laid, self._on):
+                    table.pop(name, None)
+                if name in self._ending or name not in self._wanted:
+                    self._forget(name)
         await self._unguard()
 
     async def _unguard(self) -> None:
@@ -393,12 +428,12 @@ class Links:
     async def _remove(self, orders: Sequence[str]) -> None:
         if not orders:
             return
-        outcome = await self._tools.run("ip -batch - <&4", texts={4: "".join(f"{order}\n" for order in orders)})
+        outcome = await self._tools.run("ip -batch - <&4", texts={4: self._together(orders)})
         if outcome.code:
             await self._look()
             again = [order for order in orders if order.rpartition(" ")[2] in self._seen.ours]
             if again:
-                outcome = await self._tools.run("ip -batch - <&4", texts={4: "".join(f"{one}\n" for one in again)})
+                outcome = await self._tools.run("ip -batch - <&4", texts={4: self._together(again)})
                 if outcome.code:
                     raise OSError(f"a link cannot be removed: {outcome.reason}")
         for order in orders:
@@ -407,6 +442,16 @@ class Links:
                 self._seen.ours.pop(other, None)
                 self._seen.qdiscs.pop(other, None)
                 self._held.pop(other, None)
+
+    def _together(self, orders: Sequence[str]) -> str:
+        """
+        @param orders: that delete devices, one each.
+        @return: orders that delete all of them at once: the kernel waits for each deletion, not for each device.
+        """
+        into = f"group {self._names.doomed}"
+        if len(orders) > 1:
+            orders = [*(f"link set dev {order.rpartition(' ')[2]} {into}" for order in orders), f"link delete {into}"]
+        return "".join(f"{order}\n" for order in orders)
 
     async def recover(self, known: Collection[int], keep_strays: bool = False) -> None:
         """
@@ -498,7 +543,7 @@ class Links:
                 self._broken[name] = why or outcome.reason
                 continue
             try:
-                await self._trim(name)
+                await self._trim([name])
                 if why := await self._filter(name, one):
                     self._broken[name] = why
             except OSError as error:

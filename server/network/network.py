@@ -79,6 +79,9 @@ class Network:
             Forwarding(directory / "forwarding"),
         )  # fmt: skip
         self._lock = DeferredLock()
+        self._parting = DeferredLock()
+        self._leaving: set[int] = set()
+        self._stuck: dict[int, str] = {}
         self._asked: dict[int, Mapping[str, int]] = {}
         self._shown: dict[int, tuple[Shown | None, Shown | None]] = {}
         self._processes: dict[int, tuple[int, int]] = {}
@@ -336,21 +339,46 @@ class Network:
 
         @raise OSError: if something is left; the address stays its own.
         """
-        lease, means = self._book.lease(serial), self._able
-        outcome = await self._wiring.unwire(serial, lease, shared=means.tree, guarded=means.guard)
-        if outcome.code == 14:  # our table is gone, so put it right; what is not in it need not be removed
-            await self._stand()
-            outcome = await self._wiring.unwire(serial, lease, shared=means.tree, guarded=means.guard)
-        if outcome.code:
-            raise OSError(f"its network cannot be removed: {outcome.reason}")
-        self._book.forget(serial)
-        self._asked.pop(serial, None)
-        self._shown.pop(serial, None)
-        self._processes.pop(serial, None)
-        if self._known is not None:
-            self._known -= {serial}
+        self._leaving.add(serial)
+        await self._parting.acquire()
+        try:
+            if serial in self._leaving:  # else somebody took it along
+                leaving, self._leaving = self._leaving, set()
+                await self._forget(leaving)
+        finally:
+            self._parting.release()
+        if serial in self._stuck:
+            raise OSError(f"its network cannot be removed: {self._stuck[serial]}")
+
+    async def _forget(self, serials: Collection[int]) -> None:
+        """
+        Remove what there is of all that wait for that, in one go; whose cannot be is noted.
+        """
+        outcomes = dict.fromkeys(serials, await self._unwire(serials))
+        if len(serials) > 1:
+            for serial in [serial for serial, outcome in outcomes.items() if outcome.code]:
+                outcomes[serial] = await self._unwire([serial])  # no other is to suffer
+        for serial, outcome in outcomes.items():
+            self._stuck.pop(serial, None)
+            if outcome.code:
+                self._stuck[serial] = outcome.reason
+                continue
+            self._book.forget(serial)
+            self._asked.pop(serial, None)
+            self._shown.pop(serial, None)
+            self._processes.pop(serial, None)
+            if self._known is not None:
+                self._known -= {serial}
         if not self._book.serials():
             await self._stand()  # nobody stands on it
+
+    async def _unwire(self, serials: Collection[int]) -> ip.Outcome:
+        leases, means = {serial: self._book.lease(serial) for serial in serials}, self._able
+        outcome = await self._wiring.unwire(leases, shared=means.tree, guarded=means.guard)
+        if outcome.code == 14:  # our table is gone, so put it right; what is not in it need not be removed
+            await self._stand()
+            outcome = await self._wiring.unwire(leases, shared=means.tree, guarded=means.guard)
+        return outcome
 
     def names(self, serial: int, name: str) -> str:
         """

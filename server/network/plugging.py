@@ -31,31 +31,35 @@ routes=$(ip -N -j -4 route show table main); echo "${{routes:-[]}}"
 cat /proc/sys/net/ipv4/ip_forward'
 """
 #: $1: new bridges: not a packet on them is for the host itself, whatever it says. $2: yes if something is to be done
-#: inside, $3: what is written into ip_forward there, if anything.
+#: inside, $3: what is written into ip_forward there, if anything. $4: the descriptors of what is not empty.
 APPLY = f"""
-[ -z "$4" ] || nft -f - <&9 || exit 14
-ip -batch - <&4 || exit 11
+case $4 in *9*) nft -f - <&9 || exit 14 ;; esac
+case $4 in *4*) ip -batch - <&4 || exit 11 ;; esac
 for one in $1; do
     echo 1 >/proc/sys/net/ipv4/conf/$one/rp_filter || exit 12
     [ ! -e /proc/sys/net/ipv6 ] || echo 1 >/proc/sys/net/ipv6/conf/$one/disable_ipv6 || exit 12
 done
-ip -batch - <&5 || exit 11
-tc -batch - <&6 || exit 13
-ip -batch - <&8 || exit 11
-[ -z "$2" ] || exec {_INSIDE} sh -c 'ip -batch - <&7 || exit 15
+case $4 in *5*) ip -batch - <&5 || exit 11 ;; esac
+case $4 in *6*) tc -batch - <&6 || exit 13 ;; esac
+case $4 in *8*) ip -batch - <&8 || exit 11 ;; esac
+[ -z "$2" ] || case $4$3 in *7* | *[01]*) exec {_INSIDE} sh -c 'ip -batch - <&7 || exit 15
 [ -z "$1" ] || echo $1 >/proc/sys/net/ipv4/ip_forward
-[ "$1" != 1 ] || for one in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 >$one; done' sh "$3"
+[ "$1" != 1 ] || for one in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 >$one; done' sh "$3" ;; esac
 """
-#: $1: the tag, then names: what bears both goes. What is left is told.
+#: $1: how the aliases of ports begin, $2: a group for what goes; what ip is asked to show, twice. Of these all that
+#: bears such an alias goes, at once. What is left is told.
 UNPLUG = """
-tag=$1; shift
-left=
-for one; do
-    case $(ip -j link show dev "$one" 2>/dev/null) in
-        *"$tag"*) ip link delete dev "$one" 2>/dev/null; ip link show dev "$one" >/dev/null 2>&1 && left="$left $one" ;;
-    esac
-done
-[ -z "$left" ] || { echo "still there:$left" >&2; exit 11; }
+ours() {
+    ip -force -oneline -batch - 2>/dev/null | while read -r _ name rest; do
+        case $rest in *"alias $tag "*) name=${name%:}; echo "${name%@*}" ;; esac
+    done
+}
+tag=$1
+found=$(ours <&4)
+[ -n "$found" ] || exit 0
+{ for one in $found; do echo "link set dev $one group $2"; done; echo "link delete group $2"; } |
+    ip -force -batch - 2>/dev/null
+ours <&5
 """
 
 

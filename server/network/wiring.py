@@ -4,7 +4,7 @@ How a sliver is wired up: what is run for it, one shell each, and what comes out
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 
 from hostline.server.network import bridge, shaping
@@ -31,9 +31,22 @@ _INSPECT = f"""
 outer=$(ip -j link show dev "$1" 2>/dev/null); echo "${{outer:-[]}}"
 inner=$({_INSIDE} ip -j link show dev eth0 2>/dev/null); echo "${{inner:-[]}}"
 """
-#: $1: our end, $2: its alias as ip writes it, $3: the shaper, if it is used. What tc still shows was not removed.
+#: $1: how the aliases of our ends begin, as ip writes them, $2: a group for what goes; what ip is asked to show, twice:
+#: of these all that bears such an alias goes, at once. $3: the shaper, if it is used. What is still shown is told.
 _UNWIRE = """
-case $(ip -j link show dev "$1" 2>/dev/null) in *"$2"*) ip link delete dev "$1" || exit 11 ;; esac
+ours() {
+    ip -force -oneline -batch - 2>/dev/null | while read -r _ name rest; do
+        case $rest in *"alias $tag"*) name=${name%:}; echo "${name%@*}" ;; esac
+    done
+}
+tag=$1
+found=$(ours <&6)
+if [ -n "$found" ]; then
+    { for one in $found; do echo "link set dev $one group $2"; done; echo "link delete group $2"; } |
+        ip -force -batch - 2>/dev/null
+    left=$(ours <&7)
+    [ -z "$left" ] || { echo "still there:" $left >&2; exit 11; }
+fi
 if [ -n "$3" ]; then
     left=$(tc -force -batch - <&4 2>/dev/null)
     [ -z "$left" ] || { echo "still there: $left" >&2; exit 13; }
@@ -127,22 +140,27 @@ class Wiring:
         """
         return await self._tools.run('ip link delete dev "$1"', self._names.end(serial))
 
-    async def unwire(self, serial: int, lease: Lease | None, *, shared: bool, guarded: bool) -> Outcome:
+    async def unwire(self, leases: Mapping[int, Lease | None], *, shared: bool, guarded: bool) -> Outcome:
         """
-        Remove all there is of a sliver; what is gone already is well.
+        Remove all there is of some slivers; what is gone already is well.
 
-        @param shared: whether it has classes on the common tree.
-        @param guarded: whether it needed leave to send.
+        @param leases: by serial.
+        @param shared: whether they have classes on the common tree.
+        @param guarded: whether they needed leave to send.
         """
+        there = {serial: lease for serial, lease in leases.items() if lease is not None}
         leave: list[str] = []
         orders: list[str] = []
-        words = [self._names.end(serial), f'"ifalias":"{self._names.alias(serial)}"']
-        if lease is not None and guarded:  # first added, so that deleting never fails
-            leave = [bridge.admission(self._names, serial, lease.address, verb) for verb in ("add", "delete")]
-        if lease is not None and shared:
-            orders = self._shown(shaping.removal(self._names.shaper, lease), lease.minors)
-        words.append(self._names.shaper if orders else "")
-        return await self._tools.run(_UNWIRE, *words, texts={4: _batch(orders), 5: _batch(leave)})
+        if guarded:  # first added, so that deleting never fails
+            for serial, lease in there.items():
+                leave += [bridge.admission(self._names, serial, lease.address, verb) for verb in ("add", "delete")]
+        if shared:
+            for lease in there.values():
+                orders += self._shown(shaping.removal(self._names.shaper, lease), lease.minors)
+        shows = _batch([f"link show dev {self._names.end(serial)}" for serial in leases])
+        words = self._names.alias(""), str(self._names.doomed), self._names.shaper if orders else ""
+        texts = {4: _batch(orders), 5: _batch(leave), 6: shows, 7: shows}
+        return await self._tools.run(_UNWIRE, *words, texts=texts)
 
 
 def _ids(numbers: tuple[int, int]) -> list[str]:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from attrs import evolve
+from twisted.internet.defer import Deferred, gatherResults
 
 from hostline.server import config
 from hostline.server.network import ip
@@ -766,15 +767,16 @@ class ManyTests(NetworkCase):
             return await network.connect(serial, child.pid, {})
 
         async def forget() -> None:
-            for serial in range(1, count + 1):
-                await network.forget(serial)
+            await gatherResults([Deferred.fromCoroutine(network.forget(serial)) for serial in range(1, count + 1)])
 
         for serial, child in enumerate(children, 1):
             self.assertEqual(support.run(self.loop, connect(serial, child)), [])
         print(f"{(time.monotonic() - begun) * 1000 / count:.1f} ms to connect one of {count}")
         self.assertEqual(len({network.address(serial) for serial in range(1, count + 1)}), count)
         self.assertTrue(children[-1].pings("10.98.0.1"))
+        spawned = self.spawner.started
         support.run(self.loop, forget(), 60)
+        self.assertLess(self.spawner.started - spawned, 6)  # those that go at the same time go together
         after = links(), said("nft", "list", "ruleset"), Path("/proc/sys/net/ipv4/ip_forward").read_text()
         self.assertEqual(after, before)
 
