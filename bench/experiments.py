@@ -20,7 +20,7 @@ from typing import Self
 import psutil
 
 from bench.containers import Script, lacking, our_bundle
-from bench.daemon import Daemon
+from bench.daemon import Daemon, Refused
 from bench.rounds import Goal, Series, Table, by_turns
 from bench.setting import Setting
 
@@ -31,7 +31,7 @@ _CONFIG = """
 [slivers]
 uid_first = 792000
 uid_count = 4000
-container_uid_first = 2164260864
+container_uid_first = 1744830464
 container_uid_count = 33554432
 [delegates]
 uid_first = 798200
@@ -105,6 +105,14 @@ class _Guests:
         self._running.clear()
 
 
+def _without(daemon: Daemon, request: str) -> None:
+    """
+    Have something away at the end, come what may.
+    """
+    with suppress(Refused, OSError, SyntaxError):
+        daemon.ask(request, _PATIENCE_S)
+
+
 def _answers(agent: Path) -> None:
     until = time.monotonic() + _PATIENCE_S
     while time.monotonic() < until:
@@ -162,24 +170,23 @@ def swap_ins(setting: Setting) -> Table:
     found: dict[str, list[float]] = {}
     why_not = lacking() or ("" if shutil.which("qemu-system-x86_64") else "needs qemu-system-x86_64")
     if not why_not:
-        with (
-            Daemon(setting.directory, "swapped", _CONFIG, run_in_memory=True) as daemon,
-            Script(setting.directory, "hlb4", _DISK_KIB, our_bundle()) as script,
-        ):
+        with ExitStack() as ends:
+            daemon = ends.enter_context(Daemon(setting.directory, "swapped", _CONFIG, run_in_memory=True))
+            script = ends.enter_context(Script(setting.directory, "hlb4", _DISK_KIB, our_bundle()))
             for image in ("tiny", "guest kind=qemu"):
                 daemon.ask(f"image_build {image} base=busybox wait=200", 200)
+                ends.callback(_without, daemon, f"image_remove {image.split()[0]}")
             daemon.ask("add_project lab")
             text = topology([("container", containers), ("qemu", machines)])
             daemon.ask(f"create_experiment lab/mixed {text!a} wait=60")
-            built = next((setting.directory / "swapped" / "images").glob("*/guest.json")).parent
+            ends.callback(_without, daemon, "terminate lab/mixed wait=60")
+            built = next((setting.directory / "swapped" / "images").glob("*/guest/guest.json")).parent
             guests = _Guests(setting.directory, built)
+            ends.callback(guests.down)
             timed = _Swapped(daemon, script, guests, containers, machines)
             candidates = {OURS: timed.ours, SCRIPT: timed.script}
             by_turns(candidates, 1, setting.cores)  # so that the files are in memory, and templates made
             found = by_turns(candidates, setting.rounds, setting.cores)
-            daemon.ask("terminate lab/mixed wait=60")
-            for image in ("tiny", "guest"):
-                daemon.ask(f"image_remove {image}")
     return Table(
         "an experiment swapped in",
         [Series(name, "seconds", found.get(name, []), {}, why_not) for name in (OURS, SCRIPT)],
@@ -286,12 +293,12 @@ def crowds(setting: Setting) -> Table:
         if not why_not:
             daemon = ends.enter_context(Daemon(setting.directory, "crowded", _CONFIG, run_in_memory=True))
             daemon.ask("image_build tiny base=busybox wait=60")
+            ends.callback(_without, daemon, "image_remove tiny")
             daemon.ask("add_project lab")
-            made = {name: _Crowd(daemon, f"lab/{kind}", [(kind, count)]) for name, (kind, count) in names.items()}
+            for name, (kind, count) in names.items():
+                made[name] = _Crowd(daemon, f"lab/{kind}", [(kind, count)])
+                ends.callback(_without, daemon, f"terminate lab/{kind} wait=120")
             found = by_turns({name: one.measure for name, one in made.items()}, rounds, setting.cores)
-            for kind, _ in names.values():
-                daemon.ask(f"terminate lab/{kind} wait=60")
-            daemon.ask("image_remove tiny")
     return Table(
         "many nodes swapped in",
         [
