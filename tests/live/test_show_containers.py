@@ -24,7 +24,7 @@ CORES = len(os.sched_getaffinity(0))
 _MIB = 1 << 20
 #: Other programs on the machine may take more of one core than of another while we measure, and disturb one window, or
 #: a few; a wrong weight is wrong in all of them.
-_WINDOWS, _SERIES, _WINDOW_S = 5, 3, scaled(1.0, 4.0)
+_WINDOWS, _SERIES, _WINDOW_S = 5, 3, scaled(0.6, 4.0)
 
 
 def busy() -> str:
