@@ -89,7 +89,7 @@ class DatagramsTests(NameTalkCase):
             def write(self, data: bytes, address: tuple[str, int]) -> None:
                 found.append((data, address))
 
-        ours = Datagrams(self.server, self.clock)
+        ours: Any = Datagrams(self.server, self.clock)
         self.port: Any = Port()
         ours.makeConnection(self.port)
         ours.datagramReceived(data, ("10.98.0.5", 53))

@@ -20,7 +20,7 @@ from hostline.server.experiments.packing import Packed, pack
 from hostline.server.experiments.passes import Options
 
 GIB = 1 << 30
-Links = list[tuple[int, Sequence[str]]]
+Links = Sequence[tuple[int, Sequence[str]]]
 
 
 def hosts(count: int, **said: Any) -> list[dict[str, Any]]:
@@ -303,14 +303,14 @@ class FixedTests(SynchronousTestCase):
     Nodes that name their host (tb-fix-node).
     """
 
-    def where(self, items: Sequence[Item], links: Links = [], count: int = 4, **options: Any) -> dict[str, str]:  # noqa: B006
+    def where(self, items: Sequence[Item], links: Links = (), count: int = 4, **options: Any) -> dict[str, str]:
         """The host of each node."""
         packed = pack(items, links, hosts(count, memory_bytes=8 * GIB), Options.read(options))
         return {node: packed.pnodes[at] for node, at in packed.placement.items()}
 
     def refused(self, items: Sequence[Item], **options: Any) -> str:
         """Why they cannot be placed."""
-        return self.assertRaises(NoRoom, self.where, items, **options).message
+        return str(self.assertRaises(NoRoom, self.where, items, **options).message)
 
     def test_goThere(self) -> None:
         """

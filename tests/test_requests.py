@@ -332,9 +332,10 @@ class PackingTests(AskingCase):
         self.assertEqual(self.ann.code(f"create_experiment lab/net {LINKED} kind=qemu"), "BAD_TOPOLOGY")
         self.assertEqual(self.ann.code(f"create_experiment lab/net {LINKED} kind=pc"), "BAD_VALUE")
         self.ann.body(f"create_experiment lab/net {LINKED} kind=process")
-        serial = self.daemon.host.get(Experiment, "lab/net").serial
+        serial = self.ann.body("experiment lab/net")["serial"]
         self.ann.body(f"modify_experiment lab/net {LINKED}")
-        self.assertEqual(self.daemon.host.get(Plan, str(serial)).options, {"kind": "process"})
+        kept = self.daemon.host.get(Plan, str(serial))
+        self.assertEqual(kept.options if kept is not None else None, {"kind": "process"})
 
     def test_fixed(self) -> None:
         """

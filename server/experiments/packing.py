@@ -304,8 +304,8 @@ def fitted(
     groups.sort(key=lambda group: sum(item.weight for item in group), reverse=True)
     found: dict[str, Place] = dict(fixed or {})
     for at, place in enumerate(dict.fromkeys(found.values())):
-        best = max(range(at, len(groups)), key=lambda one: sum(found.get(item.name) is place for item in groups[one]))
-        groups.insert(at, groups.pop(best))
+        own = max(range(at, len(groups)), key=lambda one: sum(found.get(item.name) is place for item in groups[one]))
+        groups.insert(at, groups.pop(own))
     over: list[Item] = []
     for group, place in zip(groups, chosen, strict=True):
         inside = {item.name for item in group}
