@@ -196,7 +196,7 @@ def of_qemu(asked: Asked) -> int:
     asked.last()
     if not (packing.isascii() and packing.isdigit() and 0 < int(packing) < 10**6):
         raise WrongFlags(f"PACKING: want a whole number from 1, got {packing}")
-    return _benito(asked, experiment, file, kind="qemu", packing=int(packing))
+    return _benito(asked, experiment, file, kind="qemu", packing=int(packing), force_partition=True)
 
 
 def mixed(asked: Asked) -> int:

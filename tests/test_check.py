@@ -67,7 +67,7 @@ class CheckTests(SynchronousTestCase):
         """
         What cannot be a topology is refused, and told what is wanted.
         """
-        for text in ("", " \n", "[nodes]\na = 1", None, 5, ["<e/>"], {"text": "x", "format": "yaml"}):
+        for text in ("", " \n", "lab/x-1.ns", "~/exp.xml\n", "[nodes]\na = 1", None, 5, ["<e/>"], {"text": "x", "format": "yaml"}):
             ((one),) = check_topology({"text": text})["errors"]
             self.assertEqual(one["line"], 1)
             self.assertTrue(one["text"].startswith("want "), one)

@@ -17,6 +17,8 @@ from hostline.server.experiments.topology import ERROR, Finding, Topology, Topol
 
 #: The languages that a topology may be written in.
 FORMATS = ("topdl", "ns", "toml")
+#: What people type who forget the @ before the name of a file.
+_FILE = re.compile(r"[A-Za-z0-9_./~+-]{1,200}\.(ns|tcl|xml|toml|topdl)", re.ASCII)
 _TABLE = re.compile(r"\[[A-Za-z0-9_.-]+\]\s*(#.*)?$", re.MULTILINE)
 
 
@@ -57,6 +59,8 @@ def read(text: Any, form: str | None = None) -> Topology:
             return _refused("want the text of a topology, got nothing")
         if _TABLE.match(body):
             return _refused("want TopDL or NS; this looks like TOML, which wants format=toml")
+        if _FILE.fullmatch(body.rstrip(BLANKS)):
+            return _refused(f"want the text of a topology, got what looks like a file's name; with hostline: @{body.rstrip(BLANKS)}")
         form = form_of(text)
     if form not in FORMATS:
         return _refused(f"want one of {', '.join(FORMATS)} as format, got {quoted(form)}")

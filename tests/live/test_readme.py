@@ -82,7 +82,7 @@ class CommandsTests(unittest.TestCase):
         """
         typed = re.findall(r"^ *[$#] hostline (?:--raw )?([a-z_]+)", README, re.MULTILINE)
         typed += re.findall(r"echo '([a-z_]+)", README)
-        known = {*TABLE, "shell", "completion"}
+        known = {*TABLE, "shell", "completion", "picture"}
         self.assertGreater(len(typed), 5)
         self.assertEqual([one for one in typed if one not in known], [])
 
