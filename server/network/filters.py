@@ -31,7 +31,7 @@ from hostline.server.supervise.shim import PATH, SHELL
 from hostline.server.supervise.spawn import Child, Spawner, start_time
 
 TUN = Path("/dev/net/tun")
-#: In the environment of each process: INSTANCE/NEAR END/ROLE.
+#: In the environment of each process: INSTANCE/NEAR END/ROLE/EXPERIMENT, the last a serial.
 TAG = "HOSTLINE_LINK"
 #: What there is to whatever it is told, milliseconds each way: it looks at its clock in steps, and so do the switches.
 OVERHEAD_MS = 0.22
@@ -41,7 +41,7 @@ OF_ONE, OF_ALL, _PART = 1024, 4096, 12
 PIDS = Path("/proc/sys/kernel/pid_max")
 #: Whatever runs of one experiment.
 LIMITS = {"cpu_share": 128, "memory_max": 1 << 30, "pids_max": 32768}
-_PACE_S, _WAIT_S, _STEADY_S, _LONGEST_S = 0.02, 5.0, 10.0, 10.0
+_PACE_S, _WAIT_S, _STEADY_S, _LONGEST_S, _AGAIN_S = 0.02, 5.0, 10.0, 10.0, 0.2
 #: $1: uid, $2: open if everybody may open the tap device, $3: what must stay mounted, $4: files to join control groups
 #: by, then what to run. Where only root may open the device there is one of its own, which nobody else sees; what else
 #: is mounted is let go there, or it would stay in use.
@@ -130,8 +130,8 @@ class Filters:
         os.chown(self._directory, self.uid, self.uid)
         with suppress(FileExistsError):
             os.mkfifo(self._never, 0o600)
-        for near, role, pid, started in list(self._find()):
-            chain = self._chains.setdefault(near, _Chain(near, "", 0, (Shape(), Shape())))
+        for near, role, group, pid, started in list(self._find()):
+            chain = self._chains.setdefault(near, _Chain(near, "", group, (Shape(), Shape())))
             child = None
             if role not in chain.running:
                 child = self._spawner.adopt(pid, started, partial(self._adopted_ended, chain, role))
@@ -139,8 +139,12 @@ class Filters:
                 chain.running[role] = child
             else:
                 _kill(pid, started)
+        known = {name for near in self._chains for name in _places(near)}
+        for one in self._directory.iterdir():  # of what ended when nobody looked
+            if one.name not in known:
+                _remove(one)
 
-    def _find(self) -> Iterable[tuple[str, str, int, int]]:
+    def _find(self) -> Iterable[tuple[str, str, int, int, int]]:
         tag = self._tag.encode()
         for one in Path("/proc").iterdir():
             if not one.name.isdigit():
@@ -154,8 +158,8 @@ class Filters:
             name = next((word[len(tag) :].decode("ascii", "replace") for word in words if word.startswith(tag)), "")
             known = start_time(int(one.name))
             if "/" in name and known is not None and known[1] not in "ZX":
-                near, role = name.split("/", 1)
-                yield near, role, int(one.name), known[0]
+                near, role, group = (*name.split("/"), "0")[:3]
+                yield near, role, int(group) if group.isdecimal() else 0, int(one.name), known[0]
 
     def keep(self, nears: Iterable[str]) -> None:
         """
@@ -252,6 +256,8 @@ class Filters:
             await self._pause(_PACE_S)
 
     def _start(self, chain: _Chain, role: str, *argv: str) -> None:
+        if chain.gone or self._closed:  # while we waited for something
+            raise OSError("it is not wanted any more")
         join: list[Path] = []
         if self._cgroups is not None:
             join, _ = self._cgroups.prepare(chain.group, LIMITS)
@@ -261,9 +267,10 @@ class Filters:
             free = False
         words = [str(self.uid), "open" if free else "", str(self._directory), " ".join(map(str, join)), *argv]
         chain.since = self._clock.seconds()
+        tag = f"{self._tag.partition('=')[2]}{chain.near}/{role}/{chain.group}"
         chain.running[role] = self._spawner.spawn(
             [SHELL, "-c", _RUN, "sh", *words],
-            environment={"PATH": PATH, "LC_ALL": "C", TAG: f"{self._tag.partition('=')[2]}{chain.near}/{role}"},
+            environment={"PATH": PATH, "LC_ALL": "C", TAG: tag},
             file_actions=[(os.POSIX_SPAWN_OPEN, 0, str(self._never), os.O_RDWR, 0)],
             ended=lambda _: self._ended(chain, role),
         )
@@ -278,9 +285,17 @@ class Filters:
         del chain.running[role]
         if not chain.busy:
             self._fail(chain)
-        last = chain.gone and not chain.running and all(one.group != chain.group for one in self._chains.values())
-        if last and self._cgroups is not None:
-            self._cgroups.remove(chain.group)
+        if chain.gone and not chain.running:
+            self._let_go(chain.group)
+
+    def _let_go(self, group: int, tries: int = 5) -> None:
+        """
+        Remove the control group of an experiment that has no joint any more; now or, while something ends in it, soon.
+        """
+        if self._closed or self._cgroups is None or any(one.group == group for one in self._chains.values()):
+            return
+        if not self._cgroups.remove(group) and tries > 0:
+            self._clock.callLater(_AGAIN_S, self._let_go, group, tries - 1)
 
     def _fail(self, chain: _Chain) -> None:
         if chain.gone or self._closed or self._chains.get(chain.near) is not chain:
@@ -324,11 +339,10 @@ class Filters:
         if chain is not None:
             chain.gone = True
             self._kill(chain)
-            for name in (chain.near, chain.far):
-                if name:
-                    shutil.rmtree(self._directory / f"{name}.s", ignore_errors=True)
-            with suppress(OSError):
-                (self._directory / f"{near}.m").unlink()
+            for name in _places(near):
+                _remove(self._directory / name)
+            if not chain.running:
+                self._let_go(chain.group)
 
     def _kill(self, chain: _Chain) -> None:
         for child in list(chain.running.values()):
@@ -355,6 +369,22 @@ class Filters:
 
 
 _PROMPT = b"VDEwf$ "
+
+
+def _places(near: str) -> tuple[str, str, str]:
+    """
+    @return: what there is of a joint in our directory: its switches', whose names differ in one letter
+        (L{hostline.server.network.fabric.Names.device}), and its wirefilter's.
+    """
+    return f"{near}.s", f"{near[:6]}f{near[7:]}.s", f"{near}.m"
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 def most_joints(pids: Path = PIDS) -> int:

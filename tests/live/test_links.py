@@ -313,6 +313,23 @@ class ShapeTests(LinksCase):
         self.assertEqual((links.shaped_by("9/a"), links.problems(), filters()), ("wirefilter", [], pids))
 
     @needs.needs_tool("vde_switch", "wirefilter")
+    def test_goneWhileTheDaemonWas(self) -> None:
+        """
+        Of a link that the next daemon does not want there is nothing: no process, no socket of its switches; nor is
+        there anything of what ended meanwhile.
+        """
+        links, _, _ = self.pair(delay_ms=10.0)
+        place = self.directory / "run/links"
+        self.assertEqual(len(list(place.iterdir())), 3)
+        links.close()
+        (place / "stale.s").mkdir()
+        (place / "stale.s/ctl").touch()
+        (place / "stale.m").touch()
+        self.links()
+        support.until(self.loop, lambda: not filters())
+        self.assertEqual(list(place.iterdir()), [])
+
+    @needs.needs_tool("vde_switch", "wirefilter")
     def test_ways(self) -> None:
         """
         Each way has its own: what the one is delayed the other is not, nor does it wait for it.
