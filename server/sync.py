@@ -34,8 +34,8 @@ from hostline.server.workloads import Workloads
 
 #: Seconds until a step that failed is tried again.
 RETRY_S = 10.0
-#: For so long slivers are looked at before others have their turn.
-_SLICE_S = 0.02
+#: For so long slivers are looked at, or steps begun, before others have their turn.
+_SLICE_S = 0.005
 
 
 class Footing(Protocol):
@@ -305,11 +305,14 @@ class Sync:
         """
         if self._serving:
             return  # whoever serves goes on with what has come
-        self._serving = True
+        self._serving, begun = True, self._clock.seconds()
         try:
             while (taken := self._rota.take()) is not None:
                 steps = Deferred.fromCoroutine(self._steps(taken[1])).addErrback(self._broken, taken[1])
                 steps.addBoth(self._left, taken[0])
+                if self._clock.seconds() - begun > _SLICE_S:
+                    self._clock.callLater(0, self._serve)
+                    break
         finally:
             self._serving = False
 

@@ -47,13 +47,26 @@ class UidTests(unittest.TestCase):
 
     def test_isOnTheDiskBeforeItIsUsed(self) -> None:
         """
-        The note, and the names that lead to it, last through a power failure.
+        The note of a uid that does not follow from the serial, and the names that lead to it, last through a power
+        failure.
         """
         synced: list[str] = []
         with mock.patch("os.fsync", lambda fd: synced.append(str(Path(f"/proc/self/fd/{fd}").readlink()))):
-            Uids(self.path, UidRange(1000, 10), set()).ensure(3)
+            Uids(self.path, UidRange(1000, 10), {1003}).ensure(3)
         path = self.path.resolve()
         self.assertEqual(synced, [f"{path}/3/uid.new", f"{path}/3", str(path)])
+
+    def test_waitsForNoDiskWhereTheNoteCanBeLost(self) -> None:
+        """
+        A uid that follows from the serial is the same again without its note, so that a thousand slivers are not held
+        up by the disk.
+        """
+        with mock.patch("os.fsync", side_effect=AssertionError):
+            given = Uids(self.path, UidRange(1000, 10), set()).ensure(3)
+        (self.path / "3" / "uid").unlink()
+        again = Uids(self.path, UidRange(1000, 10), set())
+        again.load()
+        self.assertEqual(again.ensure(3), given)
 
     def test_isNoUidWhenDamaged(self) -> None:
         """

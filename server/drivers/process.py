@@ -51,6 +51,11 @@ class ProcessDriver(ProcessLives):
         if self._uids is not None:
             self._uids.load()
         found = self._found_more()
+        if self._uids is not None:
+            for serial in sorted(known):  # whose note a failure of the host has lost, before others get theirs
+                if (self._directory / str(serial)).is_dir():
+                    with suppress(ValueError):
+                        self._uids.ensure(serial)
         living = await self._members.everywhere()
         found |= {*living, *self._traces.serials()}
         if self._cgroups is not None:

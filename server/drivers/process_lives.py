@@ -56,7 +56,8 @@ class ProcessLives(ProcessSlivers):
         note = self._directory / str(sliver.serial) / "builds"
         noted = homes.read_note(note)
         if not noted:
-            homes.write_note(note, str(workload.builds), lasting=True)
+            # The first is what is meant where nothing is noted: a host that fails may lose that note.
+            homes.write_note(note, str(workload.builds), lasting=workload.builds != 1)
         sliver.builds = noted[0] if noted else workload.builds
 
     async def _configure(self, sliver: ProcessSliver, workload: Workload) -> None:

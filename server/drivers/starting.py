@@ -67,14 +67,14 @@ class Starting:
 
     def prepare(self, sliver: ProcessSliver, workload: Workload, tag: str) -> list[str]:
         """
-        Make all that this boot needs; what it lacks is in the sliver's C{problems}.
+        Make all that this boot needs, beside its home; what it lacks is in the sliver's C{problems}.
 
         @return: the argv of its keeper.
         @raise OSError: if that fails.
         @raise ValueError: if it cannot be what the workload says.
         """
         serial = sliver.serial
-        home = self.make_home(workload)
+        home = self.home(workload)
         boots = self._traces.boots(serial)
         directory = boots / str(workload.boots)
         directory.mkdir(parents=True, exist_ok=True)

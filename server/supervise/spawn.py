@@ -12,6 +12,7 @@ import asyncio
 import ctypes
 import os
 import signal
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -126,6 +127,7 @@ class Spawner:
         self._loop = loop
         self._reaps_strangers = reaps_strangers
         self._watched: dict[int, Child] = {}
+        self._dead: deque[tuple[Child, int]] = deque()
         keep_descriptors()
 
     def spawn(
@@ -184,16 +186,16 @@ class Spawner:
         """
         Reap every dead child; one that is watched gets its news, any other was an orphan.
         """
-        while True:
-            try:
-                result = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
-            except ChildProcessError:
-                return
-            if result is None:
-                return
-            child = self._watched.get(result.si_pid)
-            if child is not None:
-                self._forget(child, exit_status(result))
+        with suppress(ChildProcessError):
+            while (result := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)) is not None:
+                child = self._watched.get(result.si_pid)
+                if child is not None:
+                    self._drop(child)  # from now on the pid may be another's
+                    self._dead.append((child, exit_status(result)))
+        for _ in range(len(self._dead)):  # who ends while this is told has its own turn
+            if self._dead:
+                child, code = self._dead.popleft()
+                child._ended(code)
 
     def release(self, child: Child) -> None:
         """
@@ -201,11 +203,14 @@ class Spawner:
         """
         if child._fd >= 0:
             self._drop(child)
+        else:
+            self._dead = deque(one for one in self._dead if one[0] is not child)
 
     def close(self) -> None:
         """
         Stop watching; the processes go on, and nobody is called.
         """
+        self._dead.clear()
         for child in list(self._watched.values()):
             self._drop(child)
 

@@ -15,7 +15,7 @@ class Turns:
     A queue for pieces of work that are short each; after some of them the reactor gets its turn.
     """
 
-    def __init__(self, clock: IReactorTime, slice_s: float = 0.005) -> None:
+    def __init__(self, clock: IReactorTime, slice_s: float = 0.002) -> None:
         """
         @param slice_s: how long we go on before the reactor gets its turn.
         """

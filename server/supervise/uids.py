@@ -37,6 +37,12 @@ class UidRange:
     def __contains__(self, uid: int) -> bool:
         return self.first <= uid < self.first + self.size
 
+    def natural(self, serial: int) -> int:
+        """
+        @return: the uid that a sliver has if nobody is in its way.
+        """
+        return self.first + serial % self.size
+
 
 class Uids(Notes):
     """
@@ -53,7 +59,8 @@ class Uids(Notes):
 
     def ensure(self, serial: int) -> int:
         """
-        @return: the sliver's uid, noted before anything can belong to it.
+        @return: the sliver's uid, noted before anything can belong to it. One that follows from the serial is found
+            again if the host fails before the note is on the disk; for another we wait until it is.
         @raise OSError: if it cannot be noted.
         @raise ValueError: if none is free.
         """
@@ -62,7 +69,7 @@ class Uids(Notes):
             in_use = set(self.by_serial.values())
             uid = self._range.allocate(serial, lambda u: u in in_use or u in self._accounts)
             (self._directory / str(serial)).mkdir(mode=0o700, exist_ok=True)
-            self._note(serial, uid, lasting=True)
+            self._note(serial, uid, lasting=uid != self._range.natural(serial))
         return uid
 
 
