@@ -54,7 +54,8 @@ class Ask:
     """
     One request.
 
-    @ivar values: its arguments, read by their Kinds; C{options} likewise, by name.
+    @ivar values: its arguments, read by their Kinds; C{options} likewise, by name; C{given}: the names
+        of those that stand in the request.
     @ivar target: the record that its row's target names.
     @ivar operation: set by a responder whose work is slow; the reply then waits for it.
     @ivar audited: whether the audit log was told of it.
@@ -68,6 +69,7 @@ class Ask:
     request: str
     values: list[Any]
     options: dict[str, Any] = field(factory=dict, kw_only=True)
+    given: frozenset[str] = field(default=frozenset(), kw_only=True)
     tag: str | None = None
     target: Any = None
     operation: Operation | None = None

@@ -167,7 +167,7 @@ class Answers:
         try:
             values, options = row.read(request)
             ask.values = values
-            ask.options = dict(options)
+            ask.options, ask.given = dict(options), frozenset(request.options)
             token = options.pop("token", None)
             wait = options.pop("wait", 0.0)
             known = self._known(ask, token, request) if token is not None else None

@@ -193,7 +193,7 @@ class OptionsTests(SynchronousTestCase):
             ({"pass_pack": "0=1"}, "pass_pack: want PASS:NUMBER"),
             ({"pass_pack": "0:x"}, "got '0:x'"),
             ({"pass_size": "0:1,0:2"}, "want pass 0 once"),
-            ({"pass_pack": "5:1"}, "no node is of pass 5; there are 0"),
+            ({"pass_pack": "5:1"}, "no node is of pass 5; nodes are of 0"),
             ({"pakcing": 1}, "did you mean packing"),
         ):
             self.assertIn(text, self.assertRaises(BadValue, self.packed, nodes(2), [], **said).message)

@@ -375,6 +375,8 @@ class PackingTests(AskingCase):
         self.ann.body(f"modify_experiment lab/kept {self.partitioned(a='1', b='2', c='3')}")
         refused = self.ann.code(f"modify_experiment lab/kept {self.partitioned(a='1', b='2')} force_partition=False")
         self.assertEqual(refused, "NO_ROOM")
+        refused = self.ann.code(f"modify_experiment lab/kept {self.partitioned(a='1', b='2')} force_partition=None")
+        self.assertEqual(refused, "NO_ROOM")
 
     def test_memoryThatIsAskedFor(self) -> None:
         """

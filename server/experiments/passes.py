@@ -92,7 +92,7 @@ class Options:
             turns.setdefault(item.turn or FIRST, []).append(item)
         for name in (*self.packings, *self.sizes, *self.types, *self.even):
             if turns and name not in turns:
-                raise BadValue(f"no node is of pass {name}; there are {', '.join(sorted(turns, key=_order)[:20])}")
+                raise BadValue(f"no node is of pass {name}; nodes are of {', '.join(sorted(turns, key=_order)[:20])}")
         return [
             Pass(
                 turns[name],

@@ -36,13 +36,14 @@ async def found(
 
     @param text: as it stands in the request.
     @param options: those of the request that tell how to pack, C{format} and those of nodes among them.
-    @param before: of the experiment that is to become this; what options leave out is as it was asked for then.
+    @param before: of the experiment that is to become this; what the request leaves out is as it was asked for then.
     @param hosts: those that are there instead of this one.
     @raise BadTopology: if there are errors, and it is not only asked about.
     """
     form = options.get("format")
-    said = {name: value for name, value in options.items() if name != "format" and value is not None}
-    kept = {**before.options, **said} if before is not None else said
+    said = {name: value for name, value in options.items() if name != "format" and name in ask.given}
+    kept = {**(before.options if before is not None else {}), **said}
+    kept = {name: value for name, value in kept.items() if value is not None}  # who says None takes back what was asked
     source: dict[str, str] = {}
 
     def asked() -> dict[str, Any]:
