@@ -50,6 +50,16 @@ class RunTests(Streamed):
         self.inside.talks[2].end(1)
         self.assertEqual(self.replied()["answers"], [{"nodes": ["web"], "exit": 1, "out": "", "err": ""}])
 
+    def test_aLineForAShell(self) -> None:
+        """
+        What is one word with blanks in it is what people type into a shell.
+        """
+        self.ann.send("run lab/exp1 ['df -h | tail -1'] nodes=web\n")
+        self.daemon.advance(0)
+        self.assertEqual([one.argv for one in self.inside.talks], [["/bin/sh", "-c", "df -h | tail -1"]])
+        self.inside.talks[0].end()
+        self.assertEqual(self.replied()["silent"], {})
+
     def test_saysWhoDidNotAnswer(self) -> None:
         """
         A node that takes too long is ended and named, and does not keep the others' answers.

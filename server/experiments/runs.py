@@ -31,6 +31,8 @@ async def run(
     """
     Run a command in all nodes.
     """
+    if len(argv) == 1 and len(argv[0].split()) > 1:  # one word with blanks in it is a line for a shell
+        argv = ["/bin/sh", "-c", argv[0]]
     begins = {
         node: partial(driver.execute, sliver.serial, argv)
         for node, sliver, driver in _wanted(ask, nodes)

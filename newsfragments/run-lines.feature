@@ -1,0 +1,1 @@
+`run PROJ/EXP 'a | b'` takes a line for a shell.
