@@ -33,6 +33,11 @@ trap end TERM
 trap '' HUP INT QUIT TSTP # its console is a terminal
 
 mkdir -p $log 2>/dev/null
+if [ -d /etc/ssh ] && [ -x /usr/bin/ssh-keygen ]; then # an image of ours has an sshd, but no key: each has its own
+    for key in /etc/ssh/ssh_host_*_key; do
+        [ -e "$key" ] || ssh-keygen -A >/dev/null 2>&1 </dev/null
+    done
+fi
 if [ -e $here/own/packages ]; then
     read -r packages <$here/own/packages
     (

@@ -78,6 +78,7 @@ make_debian() {
     rm -rf "$tree"/var/cache/apt/archives/*.deb "$tree"/var/cache/apt/*.bin "$tree"/var/log/bootstrap.log
     rm -f "$tree"/etc/resolv.conf "$tree"/etc/hostname "$tree"/etc/machine-id
     : >"$tree/etc/machine-id"
+    rm -f "$tree"/etc/ssh/ssh_host_*_key* # or all that are made from it would have the same secret
     mkdir -p "$tree/run/hostline" "$tree/etc/hostline" "$tree/var/log/hostline"
 }
 

@@ -163,7 +163,6 @@ make_qemu_debian() { # READY SUITE MIRROR PACKAGES
     fetch_kernel || return 1
     mkdir -p "$tree/lib/modules" && cp -a "$modules" "$tree/lib/modules/" && busybox depmod -b "$tree" "$release"
     ours "$tree" || return 1
-    rm -f "$tree"/etc/ssh/ssh_host_*_key*
     printf 'PermitRootLogin prohibit-password\nPasswordAuthentication no\n' >"$tree/etc/ssh/sshd_config.d/hostline.conf"
     write_kernel || return 1
     say 0.86 'putting its first files together'

@@ -253,6 +253,10 @@ case "$*" in *broken*) echo 'E: Unable to locate package broken' >&2; exit 100 ;
 """
 
 
+#: An ssh-keygen that makes a key, and says which it was.
+_KEYGEN = "#!/bin/sh\necho $1 >>/etc/ssh/ssh_host_test_key\n"
+
+
 class PackagesTests(ExperimentsCase):
     """
     Packages per node.
@@ -266,6 +270,8 @@ class PackagesTests(ExperimentsCase):
             member("bin/busybox", content=busybox, mode=0o755),
             *(member(f"bin/{name}", tarfile.SYMTYPE, linkname="busybox") for name in applets),
             member("usr/bin/apt-get", content=_APT_GET.encode(), mode=0o755),
+            member("usr/bin/ssh-keygen", content=_KEYGEN.encode(), mode=0o755),
+            member("etc/ssh", tarfile.DIRTYPE, mode=0o755),
             *(member(name, tarfile.DIRTYPE, mode=0o755) for name in ("root", "etc", "var", "tmp")),
         )
         name = hashlib.sha256(content).hexdigest()
@@ -275,6 +281,18 @@ class PackagesTests(ExperimentsCase):
                 piece = b2a_base64(content[start : start + step], newline=False).decode()
                 client.ask(f"blob {name} {size} {start} '{piece}'")
             client.ask(f"image_import apt blob:{name}")
+
+    def test_keysOfTheirOwn(self) -> None:
+        """
+        A container whose image has an sshd without a key gets one at its first boot, and keeps it.
+        """
+        self.swap_in({"a": Node("container", [], "cat /etc/ssh/ssh_host_test_key", image="apt")})
+        self.assertEqual(self.host.ask("logs a.x.lab stream=out")["out"], "-A\n")
+        self.host.ask("node_reboot lab/x a wait=30", 60)
+        self.host.ask("wait_for lab/x started timeout=20", 30)
+        self.assertEqual(self.host.ask("logs a.x.lab stream=out")["out"], "-A\n")
+        self.host.ask("terminate lab/x")
+        self.assertNothingLeft()
 
     def test_areThereBeforeTheStartCommand(self) -> None:
         """

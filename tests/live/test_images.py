@@ -253,13 +253,16 @@ class BuildTests(Making):
 
     def test_debian(self) -> None:
         """
-        A Debian image has the packages that were asked for, tells how far it is, and leaves no mount.
+        A Debian image has the packages that were asked for, tells how far it is, and leaves no mount. No secret is in
+        it that all made from it would share.
         """
         if not SOAK:
             self.skipTest(f"{needs.CANNOT}takes a minute and a mirror; make soak runs it")
         seen: list[float] = []
         made: list[Made] = []
-        built = Deferred.fromCoroutine(self.shelf.build(1, Recipe("debian", packages=("netcat-openbsd",))))
+        built = Deferred.fromCoroutine(
+            self.shelf.build(1, Recipe("debian", packages=("netcat-openbsd", "openssh-server")))
+        )
         built.addCallback(made.append)
         built.addErrback(lambda failure: self.fail(str(failure.value)))
 
@@ -274,6 +277,8 @@ class BuildTests(Making):
         tree = self.tree()
         for name in ("usr/bin/nc.openbsd", "bin/sh", "run/hostline"):
             self.assertTrue((tree / name).exists(), name)
+        self.assertEqual(list((tree / "etc/ssh").glob("ssh_host_*")), [])
+        self.assertEqual((tree / "etc/machine-id").read_bytes(), b"")
         self.assertEqual(list((tree / "proc").iterdir()), [])
         self.assertEqual([one for one in self.left()[0] if one != tree], [])
 
