@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -19,18 +18,17 @@ from twisted.logger import Logger
 
 from hostline.server.drivers.driver import Interface
 from hostline.server.network import fabric, inner, ip, laying, link_means, plugging
-from hostline.server.network.fabric import Able, Fabric, Link, Names, Shape
+from hostline.server.network.fabric import Able, Fabric, Link, Names
 from hostline.server.network.filters import Filters
 from hostline.server.network.inner import Inside
-from hostline.server.network.laying import Orders, Seen
+from hostline.server.network.laying import Orders
+from hostline.server.network.link_ground import BRIDGED, LinkGround
 from hostline.server.network.plugging import Work
 from hostline.server.supervise.cgroups import Cgroups
 from hostline.server.supervise.spawn import Spawner
 
 #: Whose wirefilters are where nobody says.
 NOBODY = 65534
-#: Whether the rules for what is passed on are asked about what crosses a bridge, too.
-BRIDGED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 
 
 class Links:
@@ -50,21 +48,16 @@ class Links:
         self._filters = filters
         self.able = able
         self.strays: list[str] = []
-        self._tools = tools
         self._names = Names(instance)
-        self._uid = filters.uid if filters is not None else 0
+        self._ground = LinkGround(tools, self._names, able, filters.uid if filters is not None else 0)
         self._wanted: dict[str, Link] = {}
         self._ending: set[str] = set()
         self._at: dict[tuple[int, str], str] = {}
         self._on: dict[str, set[tuple[int, str]]] = {}
         self._laid: dict[str, set[str]] = {}
-        self._held: dict[str, Shape] = {}
-        self._seen = Seen()
         self._dirty: set[str] = set()
         self._leaving: set[int] = set()
         self._stuck: dict[int, str] = {}
-        self._guarded = False
-        self._shut = False
         self._broken: dict[str, str] = {}
         self._lock = DeferredLock()
         self._closed = False
@@ -145,7 +138,7 @@ class Links:
         @return: what is not as it should be, in words for the operator.
         """
         trap = []
-        if self._shut and _says(BRIDGED, "1"):
+        if self._ground.is_shut():
             trap = [
                 "this host's firewall drops what it passes on and is asked about bridges, so that nodes may not reach "
                 f"each other: set {'.'.join(BRIDGED.parts[3:])} = 0"
@@ -213,15 +206,15 @@ class Links:
             return []
         before = {key: name for key, name in self._at.items() if key[0] == work.serial}
         # What never had a port of ours has nothing of ours inside; if that is not so, an order fails.
-        fresh = not before and not work.hosted and not self._seen.ours.keys() & set(self._ends(work))
+        fresh = not before and not work.hosted and not self._ground.seen.ours.keys() & set(self._ends(work))
         for one in work.interfaces:
             self._put((work.serial, one.name), one.link)
         gone = before.keys() - {(work.serial, one.name) for one in work.interfaces}
         outcome, found = await self._plug_once(work, gone, fresh=fresh)
         if outcome.code:
             # Something of it is there already, or something that it hangs on is not: somebody else was at it.
-            await self._look()
-            for name in sorted(self._needed(work) & self._seen.foreign):
+            await self._ground.look()
+            for name in sorted(self._needed(work) & self._ground.seen.foreign):
                 return [f"no links: an interface {name} is there that is not ours"]
             outcome, found = await self._plug_once(work, gone)
         await self._leave(gone)
@@ -257,7 +250,7 @@ class Links:
         ends = self._ends(work)
         lines = ["[]"] * (len(ends) + 2) + [""]  # as of one that has nothing inside yet
         if not fresh:
-            told = await self._tools.run(plugging.INSPECT, *ends, space=work.space)
+            told = await self._ground.tools.run(plugging.INSPECT, *ends, space=work.space)
             lines = told.out.splitlines()
             if told.code or len(lines) != len(ends) + 3:
                 return ip.Outcome(told.code or 1, told.out, told.err or "cannot look inside"), inner.Inner()
@@ -268,22 +261,24 @@ class Links:
             name = one.name if not work.hosted else self._names.device("i", work.serial, one.name)
             called[name] = one
             link = next((found for found in laying.parse(line) if self._names.owned(found)), None)
-            self._seen.ours.pop(end, None)
+            self._ground.seen.ours.pop(end, None)
             if link is not None and inner.joined(name, inside, link):
-                self._seen.ours[end] = link
+                self._ground.seen.ours[end] = link
                 before[name] = str(link.get("ifalias", "")).rpartition(" ")[2]
                 if before[name] != one.address:
                     orders.make.append(inner.alias(self._names, work.serial, one))
                 continue
             absent.append(end)
-            self._seen.qdiscs.pop(end, None)
+            self._ground.seen.qdiscs.pop(end, None)
             orders.make += [f"link delete dev {end}"] if link is not None else []
             orders.make += inner.outer(self._names, work.serial, one, name)
             inside = evolve(inside, links={other: one for other, one in inside.links.items() if other != name})
         parts = self._parts(work)
-        laid = laying.lay(parts, self._seen, self._held, self._names, self._uid, absent)
+        laid = self._ground.wanting(parts, absent)
         orders = evolve(laid, make=[*laid.make, *orders.make])
-        orders.remove += [f"link delete dev {end}" for key in gone if (end := self._names.port(key)) in self._seen.ours]
+        orders.remove += [
+            f"link delete dev {end}" for key in gone if (end := self._names.port(key)) in self._ground.seen.ours
+        ]
         found = inner.work(
             called, work.routes, inside, before,
             forwards=work.forwards, addressed=work.inside, hosted=work.hosted, switch=lines[-1],
@@ -301,37 +296,7 @@ class Links:
             anew = {order.split()[3] for order in orders.make if order.startswith("tuntap add ")}
             for name in {joint.near for one in parts for joint in one.joints if anew & {joint.near, joint.far}}:
                 self._filters.drop(name)
-        guard = self.able.guard and not self._guarded
-        if not orders and not guard and (found is None or not (found.orders or found.forward)):
-            return ip.Outcome(0)
-        texts = {4: orders.make, 5: orders.join, 6: orders.shape, 7: found.orders if found else [], 8: orders.remove}
-        batches = {fd: "".join(f"{order}\n" for order in batch) for fd, batch in texts.items()}
-        batches[9] = "\n".join(self._guard()) + "\n" if guard else ""
-        if not orders.bridges:  # then one run is enough
-            batches[4], batches[5] = batches[4] + batches[5], ""
-        given = "".join(str(fd) for fd, text in batches.items() if text)
-        words = (" ".join(orders.bridges), "yes" if found else "", found.forward if found else "", given)
-        outcome = await self._tools.run(plugging.APPLY, *words, texts=batches, space=space)
-        if outcome.code == 0:
-            self._guarded = self._guarded or guard
-            self._held |= orders.shapes
-            laying.assume(self._seen, orders, parts, self._names)
-            for order in orders.remove:
-                self._seen.ours.pop(order.rpartition(" ")[2], None)
-        return outcome
-
-    def _guard(self) -> list[str]:
-        table = self._names.table
-        return [
-            f"table bridge {table}",
-            f"delete table bridge {table}",
-            f"table bridge {table} {{",
-            "chain input {",
-            "type filter hook input priority 0; policy accept;",
-            f'iifname "{self._names.start}*" drop',
-            "}",
-            "}",
-        ]
+        return await self._ground.apply(orders, parts, found, space)
 
     async def unplug(self, serial: int) -> None:
         """
@@ -359,13 +324,13 @@ class Links:
             return
         shows = "".join(f"link show dev {port}\n" for port in ports)
         words = self._names.alias("port"), str(self._names.doomed)
-        outcome = await self._tools.run(plugging.UNPLUG, *words, texts={4: shows, 5: shows})
+        outcome = await self._ground.tools.run(plugging.UNPLUG, *words, texts={4: shows, 5: shows})
         left = set(outcome.out.split())
         for port, key in ports.items():
             if outcome.code or port in left:
                 self._stuck[key[0]] = f"still there: {port}" if port in left else outcome.reason
             else:
-                self._seen.ours.pop(port, None)
+                self._ground.seen.ours.pop(port, None)
         try:
             await self._leave([key for key in ports.values() if key[0] not in self._stuck])
         except OSError as error:
@@ -387,8 +352,8 @@ class Links:
         names: dict[str, None] = {}
         for key in keys:
             names[name := self._at.pop(key)] = None
-            self._held.pop(self._names.port(key), None)
-            self._seen.qdiscs.pop(self._names.port(key), None)
+            self._ground.held.pop(self._names.port(key), None)
+            self._ground.seen.qdiscs.pop(self._names.port(key), None)
             self._on.get(name, set()).discard(key)
         if names:
             await self._trim(names)
@@ -408,8 +373,8 @@ class Links:
             if self._filters is not None:
                 for device in self._laid.get(name, set()) - filtered:
                     self._filters.drop(device)
-            gone |= (self._laid.get(name, set()) - left) & self._seen.ours.keys()
-        await self._remove(laying.removal(gone, self._seen))
+            gone |= (self._laid.get(name, set()) - left) & self._ground.seen.ours.keys()
+        await self._ground.remove(laying.removal(gone, self._ground.seen))
         for name, left in wanted.items():
             self._laid[name] = left
             if not left:
@@ -417,41 +382,8 @@ class Links:
                     table.pop(name, None)
                 if name in self._ending or name not in self._wanted:
                     self._forget(name)
-        await self._unguard()
-
-    async def _unguard(self) -> None:
-        if not self._laid and self._guarded and not laying.outermost(self._seen, self._names):
-            self._guarded = False
-            both = "".join(f"{verb} table bridge {self._names.table}\n" for verb in ("add", "delete"))
-            await self._tools.run("nft -f - <&4", texts={4: both})
-
-    async def _remove(self, orders: Sequence[str]) -> None:
-        if not orders:
-            return
-        outcome = await self._tools.run("ip -batch - <&4", texts={4: self._together(orders)})
-        if outcome.code:
-            await self._look()
-            again = [order for order in orders if order.rpartition(" ")[2] in self._seen.ours]
-            if again:
-                outcome = await self._tools.run("ip -batch - <&4", texts={4: self._together(again)})
-                if outcome.code:
-                    raise OSError(f"a link cannot be removed: {outcome.reason}")
-        for order in orders:
-            name = order.rpartition(" ")[2]
-            for other in (name, str(self._seen.ours.get(name, {}).get("link", ""))):
-                self._seen.ours.pop(other, None)
-                self._seen.qdiscs.pop(other, None)
-                self._held.pop(other, None)
-
-    def _together(self, orders: Sequence[str]) -> str:
-        """
-        @param orders: that delete devices, one each.
-        @return: orders that delete all of them at once: the kernel waits for each deletion, not for each device.
-        """
-        into = f"group {self._names.doomed}"
-        if len(orders) > 1:
-            orders = [*(f"link set dev {order.rpartition(' ')[2]} {into}" for order in orders), f"link delete {into}"]
-        return "".join(f"{order}\n" for order in orders)
+        if not self._laid:
+            await self._ground.unguard()
 
     async def recover(self, known: Collection[int], keep_strays: bool = False) -> None:
         """
@@ -461,9 +393,9 @@ class Links:
         """
         await self._lock.acquire()
         try:
-            await self._look()
+            await self._ground.look()
             told = {member.key: name for name, link in self._wanted.items() for member in link.members}
-            ports = self._seen.ports(self._names)
+            ports = self._ground.seen.ports(self._names)
             self.strays = []
             if keep_strays:
                 strays = sorted({key[0] for key in ports} - set(known))
@@ -476,13 +408,16 @@ class Links:
                 whole = [self._whole(name) for name in self._on]
                 stay = {name for one in whole for name in laying.devices(one)} | set(map(self._names.port, kept))
                 if kept - told.keys():  # on links that nobody told of: these stay until they are unplugged
-                    stay |= {name for name in self._seen.ours if name[6:7] != "p"}
-                await self._remove(laying.removal(laying.outermost(self._seen, self._names) - stay, self._seen))
+                    stay |= {name for name in self._ground.seen.ours if name[6:7] != "p"}
+                await self._ground.remove(
+                    laying.removal(laying.outermost(self._ground.seen, self._names) - stay, self._ground.seen)
+                )
             for key in kept - told.keys():
                 self._at[key] = ""
                 self._on.setdefault("", set()).add(key)
             self._dirty |= self._on.keys() - {""}
-            await self._unguard()
+            if not self._laid:
+                await self._ground.unguard()
             if self._filters is not None:
                 self._filters.recover()
                 if not keep_strays and kept <= told.keys():
@@ -505,7 +440,7 @@ class Links:
             return
         await self._lock.acquire()
         try:
-            await self._look()
+            await self._ground.look()
             self._dirty |= self._on.keys() - {""}
         finally:
             self._lock.release()
@@ -525,13 +460,13 @@ class Links:
 
     async def _relay(self, names: Sequence[str], *, again: bool = True) -> None:
         parts = [self._whole(name) for name in names]
-        orders = laying.lay(parts, self._seen, self._held, self._names, self._uid)
-        foreign = {device for one in parts for device in laying.devices(one)} & self._seen.foreign
+        orders = self._ground.wanting(parts)
+        foreign = {device for one in parts for device in laying.devices(one)} & self._ground.seen.foreign
         outcome = ip.Outcome(0)
         if not foreign:
             outcome = await self._apply(orders, parts)
         if outcome.code and again:  # something is not there any more; or one is amiss, and the others are not to suffer
-            await self._look()
+            await self._ground.look()
             for name in names:
                 await self._relay([name], again=False)
             return
@@ -549,16 +484,6 @@ class Links:
             except OSError as error:
                 self._broken[name] = str(error)
 
-    async def _look(self) -> None:
-        outcome = await self._tools.run(plugging.LOOK)
-        parts = outcome.out.split("\n\n")
-        if outcome.code or len(parts) < 2:
-            raise OSError(f"nobody can tell what links there are: {outcome.reason}")
-        self._seen = laying.read(self._names, parts[0], parts[1])
-        rules = "\n".join(parts[2:])
-        self._guarded = f"table bridge {self._names.table}\n" in rules
-        self._shut = re.search(r"hook forward [^;]*; policy drop", rules) is not None
-
     def close(self) -> None:
         """
         Start nothing more; every link goes on.
@@ -566,10 +491,3 @@ class Links:
         self._closed = True
         if self._filters is not None:
             self._filters.close()
-
-
-def _says(path: Path, text: str) -> bool:
-    try:
-        return path.read_text().strip() == text
-    except OSError:
-        return False
