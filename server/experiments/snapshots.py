@@ -181,6 +181,7 @@ async def snapshot_node(ask: Ask, name: str, node: str, image: str) -> dict[str,
             created=ask.now,
             base="import",
             blob=str(path),
+            ready="" if sliver.kind == QEMU else "started",  # a machine's image says itself
         )
         ask.change.add(made)
     except BaseException:
