@@ -7,7 +7,8 @@ interfaces on the experiment's links.
 from __future__ import annotations
 
 import os
-from ipaddress import IPv4Interface
+from collections.abc import Iterable
+from ipaddress import IPv4Interface, IPv4Network
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,47 @@ from hostline.server.drivers.driver import Workload
 from hostline.server.drivers.outlets import Outlets
 from hostline.server.drivers.process import ProcessDriver
 from hostline.server.drivers.wires import Wires
+
+_ROUTES, _INTERFACES = Path("/proc/net/route"), Path("/sys/class/net")
+#: What links of experiments may be on the host: networks that are nobody's in the world outside.
+PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "198.18.0.0/15")))
+
+
+def routes(text: str) -> list[tuple[str, IPv4Network]]:
+    """
+    @param text: C{/proc/net/route}.
+    @return: interface and network of each route but the default ones.
+    """
+    found = []
+    for line in text.splitlines()[1:]:
+        words = line.split()
+        to, mask = (int.from_bytes(bytes.fromhex(word), "little") for word in (words[1], words[7]))
+        if mask:
+            found.append((words[0], IPv4Network((to, mask.bit_count()))))
+    return found
+
+
+def taken(wanted: Iterable[IPv4Network], there: Iterable[tuple[str, IPv4Network]]) -> str:
+    """
+    Why the host cannot send what is for some networks to the links of an experiment; empty if it can.
+
+    @param there: the interfaces and networks that it has for itself.
+    """
+    there = list(there)
+    for network in wanted:
+        if not any(network.subnet_of(one) for one in PRIVATE):
+            return f"{network} is in none of {', '.join(map(str, PRIVATE))}, what is there is not this host's to give"
+        name = next((name for name, one in there if network.overlaps(one)), None)
+        if name is not None:
+            return f"{network} is a network of this host's own, on {name}"
+    return ""
+
+
+def _of_links(interface: str) -> bool:
+    try:
+        return (_INTERFACES / interface / "ifalias").read_text("utf-8", "replace").startswith("hostline-links ")
+    except OSError:
+        return False
 
 
 class HostOutlets(Outlets):
@@ -51,16 +93,27 @@ class HostOutlets(Outlets):
 
     def _hold(self, workload: Workload) -> None:
         mine = [IPv4Interface(one.address) for one in workload.interfaces]
+        wanted = [one.network for one in mine]
+        wanted += [IPv4Network(to.strip()) for told, _ in workload.routes for to in told.split(",")]
+        why = taken(wanted, self._routes()) if wanted else ""
+        if why:
+            raise OSError(f"{workload.name} cannot be on this host: {why}: give its links other addresses")
         experiment = workload.name.partition(".")[2]
         for serial, (name, theirs) in self._held.items():
             together = name.partition(".")[2] == experiment
             for here, there in product(mine, theirs) if serial != workload.serial else ():
                 if here.ip == there.ip or (not together and here.network.overlaps(there.network)):
+                    # Of another project's experiment not even the name is told.
+                    project = experiment.partition(".")[2]
+                    who = name if name.endswith(f".{project}") else "another experiment's node"
                     raise OSError(
                         f"the address {here} of {workload.name} is in the network of {there}, which this host has as "
-                        f"{name}: give one of them another"
+                        f"{who}: give one of them another"
                     )
         self._held[workload.serial] = workload.name, mine
+
+    def _routes(self) -> list[tuple[str, IPv4Network]]:
+        return [one for one in routes(_ROUTES.read_text("ascii")) if not _of_links(one[0])]
 
     async def unplug(self, sliver: ProcessSliver) -> None:
         await super().unplug(sliver)
