@@ -76,7 +76,7 @@ ROWS: tuple[Command, ...] = (
         (_EXPERIMENT, ("node", NODE), ("image", kinds.IMAGE)),
         shapes.IMAGE_BODY,
         FOR_OPERATORS,
-        "Make an image of a container's files as they are, or of the disk of a QEMU machine that is stopped.",
+        "Make an image of a container's files, or of a QEMU machine's disk, as they are; either may run.",
         target="experiment",
         changes=True,
         slow=True,
