@@ -18,6 +18,7 @@ from tests.live.hosted import Hosted, until
 from tests.live.killing import KilledTest
 from tests.live.test_images import member, tar_of
 from tests.needs import needs_root, needs_tool
+from tests.scale import scaled
 
 _CONFIG = """
 [experiments]
@@ -159,7 +160,7 @@ class MixedTests(ExperimentsCase):
         nodes = {f"n{at}": Node("process", ["l0"], "exit 4") for at in range(6)}
         self.host.ask(f"create_experiment lab/x {text(nodes)}")
         wanted = {"hv:process:pnode-0000": {name: ["booted", 4] for name in nodes}}
-        for moment in (0.0, 0.02, 0.05, 0.1, 0.2):
+        for moment in scaled((0.0, 0.05, 0.2), (0.0, 0.02, 0.05, 0.1, 0.2)):
             self.host.ask("swap_in lab/x wait=0")
             time.sleep(moment)
             self.kill()
