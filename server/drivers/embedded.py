@@ -47,7 +47,7 @@ def taken(wanted: Iterable[IPv4Network], there: Iterable[tuple[str, IPv4Network]
     there = list(there)
     for network in wanted:
         if not any(network.subnet_of(one) for one in PRIVATE):
-            return f"{network} is in none of {', '.join(map(str, PRIVATE))}, what is there is not this host's to give"
+            return f"{network} is no private network ({', '.join(map(str, PRIVATE))})"
         name = next((name for name, one in there if network.overlaps(one)), None)
         if name is not None:
             return f"{network} is a network of this host's own, on {name}"
