@@ -211,7 +211,8 @@ class Filters:
                 chain.told = wanted
         except (TimeoutError, OSError, ValueError) as error:
             chain.told = None
-            self._log.warn("link {near}: {error}", near=chain.near, error=str(error) or type(error).__name__)
+            if not chain.gone:
+                self._log.warn("link {near}: {error}", near=chain.near, error=str(error) or type(error).__name__)
             self._fail(chain)
         finally:
             chain.busy = False
@@ -286,6 +287,8 @@ class Filters:
         if not chain.busy:
             self._fail(chain)
         if chain.gone and not chain.running:
+            if chain.near not in self._chains:  # once more: what it was making when it was killed
+                self._remove(chain.near)
             self._let_go(chain.group)
 
     def _let_go(self, group: int, tries: int = 5) -> None:
@@ -339,10 +342,13 @@ class Filters:
         if chain is not None:
             chain.gone = True
             self._kill(chain)
-            for name in _places(near):
-                _remove(self._directory / name)
+            self._remove(near)
             if not chain.running:
                 self._let_go(chain.group)
+
+    def _remove(self, near: str) -> None:
+        for name in _places(near):
+            _remove(self._directory / name)
 
     def _kill(self, chain: _Chain) -> None:
         for child in list(chain.running.values()):
