@@ -67,7 +67,8 @@ class CheckTests(SynchronousTestCase):
         """
         What cannot be a topology is refused, and told what is wanted.
         """
-        for text in ("", " \n", "lab/x-1.ns", "~/exp.xml\n", "[nodes]\na = 1", None, 5, ["<e/>"], {"text": "x", "format": "yaml"}):
+        none = ("", " \n", "lab/x-1.ns", "~/exp.xml\n", "[nodes]\na = 1", None, 5, ["<e/>"], {"text": "x"})
+        for text in none:
             ((one),) = check_topology({"text": text})["errors"]
             self.assertEqual(one["line"], 1)
             self.assertTrue(one["text"].startswith("want "), one)

@@ -51,8 +51,8 @@ ROWS: tuple[Command, ...] = (
         (_EXPERIMENT, ("argv", ARGV)),
         ANSWERS,
         FOR_MEMBERS,
-        "Run a command, or a line in quotes for a shell, in all nodes that are up, or in nodes=; equal answers are told "
-        "once. Where it takes longer than timeout= it is killed.",
+        "Run a command, or a line in quotes for a shell, in all nodes that are up, or in nodes=; equal answers are "
+        "told once. Where it takes longer than timeout= it is killed.",
         options=(_NODES, ("timeout", maybe(SECONDS), 60.0)),
         target="experiment",
         audited=True,

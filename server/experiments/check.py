@@ -59,8 +59,8 @@ def read(text: Any, form: str | None = None) -> Topology:
             return _refused("want the text of a topology, got nothing")
         if _TABLE.match(body):
             return _refused("want TopDL or NS; this looks like TOML, which wants format=toml")
-        if _FILE.fullmatch(body.rstrip(BLANKS)):
-            return _refused(f"want the text of a topology, got what looks like a file's name; with hostline: @{body.rstrip(BLANKS)}")
+        if _FILE.fullmatch(file := body.rstrip(BLANKS)):
+            return _refused(f"want the text of a topology, got what looks like a file's name; with hostline: @{file}")
         form = form_of(text)
     if form not in FORMATS:
         return _refused(f"want one of {', '.join(FORMATS)} as format, got {quoted(form)}")
