@@ -73,6 +73,13 @@ class CheckTests(SynchronousTestCase):
             self.assertEqual(one["line"], 1)
             self.assertTrue(one["text"].startswith("want "), one)
 
+    def test_unknownFormat(self) -> None:
+        """
+        A language that is none is refused with those there are.
+        """
+        (one,) = check_topology({"text": "x", "format": "yaml"})["errors"]
+        self.assertEqual(one["text"], "want one of topdl, ns, toml as format, got 'yaml'")
+
     def test_ns(self) -> None:
         """
         What does not begin with C{<} is NS, unless its format says otherwise.

@@ -308,7 +308,6 @@ class CommandTests(SynchronousTestCase):
         )
         options: dict[str, Any] = {"kind": "qemu"}
         status, lines = self.run_it("qemu_experiment", "lab", "exp1", str(self.file), "4")
-        text = self.file.read_text()
         of_qemu = {**options, "packing": 4, "force_partition": True}
         self.assertEqual((status, lines[0]), (0, ("create_experiment", "lab/exp1", self.file.read_text(), of_qemu)))
         self.assertEqual(lines[1], ("swap_in", "lab/exp1", {"wait": 0}))
