@@ -105,11 +105,28 @@ class HostileTests(unittest.TestCase):
 
     def test_cannotStartItsKernel(self) -> None:
         """
-        One whose kernel finds nothing to run is dead, and says why.
+        One whose kernel finds nothing to run could not be started, and says why.
         """
         self.start(about={"append": "console=ttyS0 quiet panic=-1 rdinit=/no/such"})
         self.host.until(lambda: self.status().boot == "dead")
+        self.assertEqual(self.status().exit_code, 125)
         self.assertTrue(any("panicked" in one for one in self.status().problems), self.status().problems)
+
+    def test_lacksItsPackages(self) -> None:
+        """
+        One whose packages cannot be had is never booted, is ended, and says why.
+        """
+        self.start(packages=("hello",), start_command="exit 3")
+        seen = set()
+
+        def over() -> bool:
+            seen.add(self.status().boot)
+            return self.status().boot == "dead"
+
+        self.host.until(over)
+        why = "could not be started: packages: this image has no apt-get"
+        self.assertEqual((seen & {"booted"}, self.status().exit_code), (set(), 125))
+        self.assertIn(why, self.status().problems)
 
     def test_floodsItsConsole(self) -> None:
         """
