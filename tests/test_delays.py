@@ -81,7 +81,6 @@ class LinksOfTests(SynchronousTestCase):
         self.assertIn("install vde2", wires.refusals(slow, Able(wirefilter=False))["lan"])
         self.assertIn("no tbf", wires.refusals(topology({}, {}, rate_kbps=1), Able(tbf=False))["lan"])
         self.assertIn("1001 members", wires.refusals(topology(*[{}] * 1001), Able())["lan"])
-        self.assertEqual(wires.refusals(slow, None, "why"), {"lan": "why"})
 
     def test_rounded(self) -> None:
         """

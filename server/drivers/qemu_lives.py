@@ -109,8 +109,10 @@ class MachineLives(Lives):
         watch.begin()
 
     def _want(self, sliver: ContainerSliver, watch: Watch, workload: Workload) -> None:
-        with suppress(OSError, ValueError):
+        try:
             watch.want(self._booting.seed(workload), sliver.address, workload.rspec.get("disk_max"))
+        except (OSError, ValueError) as error:
+            sliver.problems["guest"] = (f"it is not told what is new: {error}",)
 
     def _look_away(self, serial: int) -> None:
         watch = self._watches.pop(serial, None)
@@ -162,9 +164,10 @@ class MachineLives(Lives):
         if sliver.boots:
             with suppress(OSError):
                 text = (self._bundle(sliver).path / _OVER).read_text("utf-8", "replace").strip()
-                sliver.problems["over"] = (text,)
                 if text.startswith(PACKAGES) and not sliver.alive:
                     sliver.failure = text
+                if sliver.failure is None:  # it says that, too
+                    sliver.problems["over"] = (text,)
 
     async def configure(self, sliver: ContainerSliver, workload: Workload, *, again: bool = False) -> None:
         before = self._workloads.get(sliver.serial)

@@ -162,7 +162,7 @@ def links_of(experiment: Experiment, plan: Plan) -> list[Link]:
     @return: those that a placed experiment should have.
     """
     topology: Topology = plan.built
-    faces = {(node.name, one.name): one for node in topology.nodes for one in node.interfaces}
+    faces = _faces(topology)
     kinds = {node.name: plan.made_as(node.name)["kind"] for node in topology.nodes}
     found = []
     for link in topology.links:
@@ -209,6 +209,17 @@ def _member(
     return Member(serial, face.name, to, received, embedded)
 
 
+def _faces(topology: Topology) -> dict[tuple[str, str], TopologyInterface]:
+    return {(node.name, one.name): one for node in topology.nodes for one in node.interfaces}
+
+
+def _members(link: TopologyLink, faces: Mapping[tuple[str, str], TopologyInterface]) -> list[Member]:
+    """
+    @return: what is on a link as it was asked for, of no slivers yet.
+    """
+    return [_member(0, faces[key], link, {}, key[0], embedded=False) for key in link.members if key in faces]
+
+
 def _has_none(face: TopologyInterface) -> bool:
     return (
         face.rate_kbps is face.delay_ms is face.loss is face.to_rate_kbps is face.to_delay_ms is face.to_loss is None
@@ -231,21 +242,19 @@ def in_force(experiment: Experiment, link: str) -> dict[str, dict[str, float]]:
     return found
 
 
-def refusals(topology: Topology, able: Able | None, why: str = "") -> dict[str, str]:
+def refusals(topology: Topology, able: Able) -> dict[str, str]:
     """
-    @param able: what this host can do for links; None: nothing, for the reason C{why}.
+    @param able: what this host can do for links.
     @return: by link, why it cannot be given here, in words for the user.
     """
-    faces = {(node.name, one.name): one for node in topology.nodes for one in node.interfaces}
+    faces = _faces(topology)
     found: dict[str, str] = {}
     everything = [Shape(1.0, 1.0, 0.5)]
     for link in topology.links:
-        if able is not None and len(link.members) <= MOST_MEMBERS and not able.refusal(everything):
+        if len(link.members) <= MOST_MEMBERS and not able.refusal(everything):
             continue
-        members = [_member(0, faces[key], link, {}, key[0], embedded=False) for key in link.members if key in faces]
-        if able is None:
-            found[link.name] = why or "there are no links on this host"
-        elif len(members) > MOST_MEMBERS:
+        members = _members(link, faces)
+        if len(members) > MOST_MEMBERS:
             found[link.name] = f"it has {len(members)} members; {MOST_MEMBERS} can be on one link"
         elif reason := able.refusal(shapes_of(members)):
             found[link.name] = reason
@@ -273,10 +282,10 @@ def rounded(topology: Topology, able: Able) -> dict[str, str]:
     """
     if able.netem or not able.wirefilter:
         return {}
-    faces = {(node.name, one.name): one for node in topology.nodes for one in node.interfaces}
+    faces = _faces(topology)
     found: dict[str, str] = {}
     for link in topology.links:
-        members = [_member(0, faces[key], link, {}, key[0], embedded=False) for key in link.members if key in faces]
+        members = _members(link, faces)
         if not any(one.to.delay_ms or one.received.delay_ms for one in members):
             continue
         parts = 1 if len(members) == 2 else 2  # on a LAN each way goes through two filters
