@@ -66,9 +66,7 @@ class ProcessLives(ProcessSlivers):
         """
         sliver.workload = workload
         self._close_door(workload)
-        uid = self._uids.by_serial.get(sliver.serial) if self._uids is not None else None
-        if (self._directory / str(sliver.serial)).is_dir():
-            self._initscripts.install(sliver.serial, workload.initscript, uid)
+        self._install_script(workload)
         if self._cgroups is not None and sliver.keeper is not None:
             limits = self._cgroups.apply(sliver.serial, workload.rspec)
             kept = [problem for problem in sliver.problems if not problem.startswith(("limit not", "limits not"))]
@@ -80,6 +78,11 @@ class ProcessLives(ProcessSlivers):
         if sliver.keeper is not None and (sliver.boot.up or not self._outlets.apart(workload)):
             await self._outlets.configure(sliver, workload)
         self._run_script(sliver)
+
+    def _install_script(self, workload: Workload) -> None:
+        uid = self._uids.by_serial.get(workload.serial) if self._uids is not None else None
+        if (self._directory / str(workload.serial)).is_dir():
+            self._initscripts.install(workload.serial, workload.initscript, uid)
 
     def _close_door(self, workload: Workload) -> None:
         """
@@ -134,6 +137,7 @@ class ProcessLives(ProcessSlivers):
             noted = homes.read_note(self._directory / str(serial) / "builds")
             sliver.builds = noted[0] if noted else 1
             sliver.workload = workload
+            self._install_script(workload)  # before its boot is looked at, which may have it run
             if not workload.interfaces and "." not in workload.name:
                 sliver.wired = NO_WIRES  # a free one
             if sliver.boots:
