@@ -95,9 +95,6 @@ class HostOutlets(Outlets):
         mine = [IPv4Interface(one.address) for one in workload.interfaces]
         wanted = [one.network for one in mine]
         wanted += [IPv4Network(to.strip()) for told, _ in workload.routes for to in told.split(",")]
-        why = taken(wanted, self._routes()) if wanted else ""
-        if why:
-            raise OSError(f"{workload.name} cannot be on this host: {why}: give its links other addresses")
         experiment = workload.name.partition(".")[2]
         for serial, (name, theirs) in self._held.items():
             together = name.partition(".")[2] == experiment
@@ -110,6 +107,9 @@ class HostOutlets(Outlets):
                         f"the address {here} of {workload.name} is in the network of {there}, which this host has as "
                         f"{who}: give one of them another"
                     )
+        why = taken(wanted, self._routes()) if wanted else ""
+        if why:
+            raise OSError(f"{workload.name} cannot be on this host: {why}: give its links other addresses")
         self._held[workload.serial] = workload.name, mine
 
     def _routes(self) -> list[tuple[str, IPv4Network]]:

@@ -5,6 +5,7 @@ What people install: wheel, sdist and editable, in virtual environments that wer
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -99,7 +100,9 @@ class PackagingTests(unittest.TestCase):
             names = wheel.namelist()
         others = [one for one in names if not one.startswith(("hostline/", "hostline-"))]
         self.assertEqual(others, ["twisted/plugins/hostline_plugin.py"])
-        self.assertEqual([one for one in names if "test" in one.lower() or one.endswith(".pyc")], [])
+        self.assertEqual(
+            [one for one in names if re.search(r"(^|/)tests?[/_]", one.lower()) or one.endswith(".pyc")], []
+        )
 
     def test_sdistGivesTheSameWheel(self) -> None:
         """

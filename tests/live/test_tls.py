@@ -15,6 +15,7 @@ import subprocess
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,8 @@ class TlsTest(SynchronousTestCase):
                 found = []
             finally:
                 process.kill()
+                with suppress(BrokenPipeError):  # what could not be written is not written at its closing either
+                    process.stdin.close()
             return found, process.stderr.read().decode()
 
 
