@@ -18,6 +18,7 @@ from tests.needs import CANNOT
 #: others are done, one after the other. They have the marker C{alone}.
 ALONE = (
     "test_acceleration.py",
+    "test_audit.py::AuditTests::test_losesNothingWhenKilled",
     "test_container_hostile.py::HostileTests::test_diskHog",
     "test_container_scale.py",
     "test_delays.py",

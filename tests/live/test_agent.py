@@ -133,7 +133,7 @@ class GuestTests(unittest.TestCase):
         self.assertIn("10.1.1.3 other", self.sh("cat /etc/hosts"))
         self.assertEqual(self.sh("cat /root/.ssh/authorized_keys; stat -c %a /root/.ssh/authorized_keys"),
                          "ssh-ed25519 AAAA me\n600\n")  # fmt: skip
-        until(self.loop, lambda: self.go(self.guest.said()) == Said(True, 3, "ended", 0), 30)
+        until(self.loop, lambda: self.go(self.guest.said()) == Said(True, 3, "ended", 0, begun=True), 30)
         self.assertEqual(self.sh("cat /var/log/hostline/start_command.out /var/log/hostline/start_command.err"),
                          "out it's\nerr\n")  # fmt: skip
         self.assertIn("exit status 3", self.sh("cat /var/log/hostline/start_command.log"))
