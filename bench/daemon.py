@@ -63,10 +63,11 @@ class Daemon:
         state.mkdir()
         state.chmod(0o711)
         self.socket = state / "run" / "hostline.sock"
-        self._memory = state / "run" if run_in_memory else None
-        if self._memory is not None:
-            self._memory.mkdir()
-            subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "none", str(self._memory)], check=True)
+        self._state = state
+        memory = state / "run" if run_in_memory else None
+        if memory is not None:
+            memory.mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "none", str(memory)], check=True)
         argv = [python(), "-m", "hostline.server.main", "--state", str(state)]
         if config:
             file = directory / f"{name}.toml"
@@ -133,8 +134,10 @@ class Daemon:
         for process in self._workloads:
             with suppress(psutil.NoSuchProcess):  # psutil compares start times: a reused id is not hit
                 process.kill()
-        if self._memory is not None:
-            subprocess.run(["umount", "--lazy", str(self._memory)], check=False)
+        # Images stay mounted behind a daemon that ends; the deepest first.
+        mounted = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        for place in sorted((one for one in mounted if one.startswith(f"{self._state}/")), reverse=True):
+            subprocess.run(["umount", "--lazy", place], check=False)
 
     def _answers(self) -> bool:
         try:
