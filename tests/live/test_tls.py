@@ -5,6 +5,7 @@ Through the network: our own client, openssl and Python's ssl, on a real daemon 
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import os
 import shutil
@@ -15,7 +16,6 @@ import subprocess
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,7 @@ class TlsTest(SynchronousTestCase):
                 found = []
             finally:
                 process.kill()
-                with suppress(BrokenPipeError):  # what could not be written is not written at its closing either
+                with contextlib.suppress(BrokenPipeError):  # what could not be written is not written at its closing either
                     process.stdin.close()
             return found, process.stderr.read().decode()
 
