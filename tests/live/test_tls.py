@@ -147,7 +147,9 @@ class TlsTest(SynchronousTestCase):
                 found = []
             finally:
                 process.kill()
-                with contextlib.suppress(BrokenPipeError):  # what could not be written is not written at its closing either
+                with contextlib.suppress(
+                    BrokenPipeError
+                ):  # what could not be written is not written at its closing either
                     process.stdin.close()
             return found, process.stderr.read().decode()
 
