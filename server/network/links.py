@@ -357,6 +357,21 @@ class Links:
             self._on.get(name, set()).discard(key)
         if names:
             await self._trim(names)
+        if "" in names and "" not in self._on and not self.strays:
+            await self._sweep()
+
+    async def _sweep(self) -> None:
+        """
+        Remove what is ours and of no link that anybody told of: an earlier daemon laid it, and whoever was on it then
+        has left it since.
+        """
+        await self._ground.look()
+        whole = [self._whole(name) for name in self._on]
+        stay = {name for one in whole for name in laying.devices(one)} | set(map(self._names.port, self._at))
+        gone = laying.outermost(self._ground.seen, self._names) - stay
+        await self._ground.remove(laying.removal(gone, self._ground.seen))
+        if self._filters is not None:
+            self._filters.keep(joint.near for one in whole for joint in one.joints if joint.filtered)
 
     async def _trim(self, names: Collection[str]) -> None:
         """

@@ -439,6 +439,19 @@ class ShapeTests(LinksCase):
         support.until(self.loop, lambda: not filters())
         self.assertEqual(self.devices(), set())
 
+    def test_leftWhileTheDaemonWasGone(self) -> None:
+        """
+        A link that nobody tells of when the daemon is back stays until its nodes have left it, and goes with them.
+        """
+        links, first, second = self.pair(delay_ms=10.0)
+        links.close()
+        again = self.links(known=(1, 2))
+        self.assertTrue(first.pings("10.1.1.3"))
+        self.plug(again, 1, child=first)
+        self.plug(again, 2, child=second)
+        support.until(self.loop, lambda: not filters())
+        self.assertEqual(self.devices(), set())
+
     @needs.needs_tool("vde_switch", "wirefilter")
     def test_noRights(self) -> None:
         """
