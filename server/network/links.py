@@ -358,19 +358,21 @@ class Links:
         if names:
             await self._trim(names)
         if "" in names and "" not in self._on and not self.strays:
+            await self._ground.look()
             await self._sweep()
 
     async def _sweep(self) -> None:
         """
         Remove what is ours and of no link that anybody told of: an earlier daemon laid it, and whoever was on it then
-        has left it since.
+        has left it since. As long as somebody is on such a link, only ports that are nobody's go.
         """
-        await self._ground.look()
         whole = [self._whole(name) for name in self._on]
         stay = {name for one in whole for name in laying.devices(one)} | set(map(self._names.port, self._at))
+        if "" in self._on:
+            stay |= {name for name in self._ground.seen.ours if name[6:7] != "p"}
         gone = laying.outermost(self._ground.seen, self._names) - stay
         await self._ground.remove(laying.removal(gone, self._ground.seen))
-        if self._filters is not None:
+        if self._filters is not None and "" not in self._on:
             self._filters.keep(joint.near for one in whole for joint in one.joints if joint.filtered)
 
     async def _trim(self, names: Collection[str]) -> None:
@@ -416,27 +418,20 @@ class Links:
                 strays = sorted({key[0] for key in ports} - set(known))
                 self.strays = [f"sliver {serial} has no record and keeps its links" for serial in strays]
             kept = {key for key in ports if key[0] in known or keep_strays}
-            whole: list[Fabric] = []
+            self._at.clear()
+            self._on.clear()
             for key in kept & told.keys():
                 self._put(key, told[key])
-            if not keep_strays:
-                whole = [self._whole(name) for name in self._on]
-                stay = {name for one in whole for name in laying.devices(one)} | set(map(self._names.port, kept))
-                if kept - told.keys():  # on links that nobody told of: these stay until they are unplugged
-                    stay |= {name for name in self._ground.seen.ours if name[6:7] != "p"}
-                await self._ground.remove(
-                    laying.removal(laying.outermost(self._ground.seen, self._names) - stay, self._ground.seen)
-                )
-            for key in kept - told.keys():
+            for key in kept - told.keys():  # on links that nobody told of: these stay until they are unplugged
                 self._at[key] = ""
                 self._on.setdefault("", set()).add(key)
+            if self._filters is not None:
+                self._filters.recover()
+            if not keep_strays:
+                await self._sweep()
             self._dirty |= self._on.keys() - {""}
             if not self._laid:
                 await self._ground.unguard()
-            if self._filters is not None:
-                self._filters.recover()
-                if not keep_strays and kept <= told.keys():
-                    self._filters.keep(joint.near for one in whole for joint in one.joints if joint.filtered)
         finally:
             self._lock.release()
         await self.settle()
